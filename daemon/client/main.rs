@@ -1,0 +1,3 @@
+//! holdfast.
+
+fn main() {}

@@ -1,0 +1,71 @@
+//! An instance: one installed module, its own keys merged over its module's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Name;
+
+/// An instance as defined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Its name.
+    pub name: Name,
+    /// The module it is one of; none: its own keys are all.
+    pub module: Option<Name>,
+    /// The user that hooks run as; none: root (the daemon's own user when that is not root).
+    pub user: Option<String>,
+    /// NS8's layout: `bin/`, `etc/`, `actions/`, `state/` below it.
+    pub install_dir: Option<PathBuf>,
+    /// Who knows where `volumes/NAME` lies.
+    pub volumes: Volumes,
+    /// What is backed up: `state/…`, `volumes/NAME[/…]`, `~/…`, absolute paths; globs allowed.
+    pub include: Vec<String>,
+    /// What is left out, in restic's exclude syntax over the tree `state/…`, `volumes/NAME/…`, `files/…`.
+    pub exclude: Vec<String>,
+    /// A literal include that is missing fails the unit instead of a warning.
+    pub strict: bool,
+    /// The program that prepares data, argv; relative paths lie in `install_dir`.
+    pub dump_state: Option<Vec<String>>,
+    /// The program that clears up after it.
+    pub cleanup_state: Option<Vec<String>>,
+    /// How long one hook may run.
+    pub hook_timeout: Duration,
+    /// How restic or a hook may go without any progress before it is ended.
+    pub stall_timeout: Duration,
+    /// How it is restored.
+    pub restore: Restore,
+    /// How its version is found; stored with every set.
+    pub version: Option<Version>,
+}
+
+/// How an instance is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    /// The directory of `NNname` executables, relative to `install_dir` or absolute.
+    pub steps: Option<PathBuf>,
+}
+
+/// Who knows where volume `NAME` lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Volumes {
+    /// Nobody: `volumes/…` may not be included.
+    None,
+    /// `podman volume inspect`, as the instance's user.
+    Podman,
+    /// `docker volume inspect`.
+    Docker,
+    /// This table.
+    Table(BTreeMap<String, PathBuf>),
+}
+
+/// How an instance's version is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// A program that prints it, argv.
+    Command(Vec<String>),
+    /// `dpkg:NAME`.
+    Dpkg(String),
+    /// `rpm:NAME`.
+    Rpm(String),
+}

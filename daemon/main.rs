@@ -1,0 +1,3 @@
+//! holdfastd.
+
+fn main() {}
