@@ -3,8 +3,8 @@
 //! The files are never removed: a lock on a removed file would exclude nobody.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,7 @@ const MAX_FILE_NAME: usize = 255;
 /// Held by the one daemon of a state directory, as long as it lives.
 #[derive(Debug)]
 pub struct DaemonLock {
-    _file: File,
+    _file: LockFile,
 }
 
 impl DaemonLock {
@@ -30,22 +30,23 @@ impl DaemonLock {
     pub fn take(dir: &Path) -> Result<Self> {
         let path = dir.join("locks/daemon");
         let made = durable::create_dir(&dir.join("locks"), 0o700);
-        let (mut file, owned) = match made.and_then(|()| Ok(open(&path)?)) {
-            Ok(file) => (file, true),
+        let file = match made.and_then(|()| Ok(LockFile::open(&path)?)) {
+            Ok(file) => file,
             Err(e) => {
                 let file = File::open(dir).with_context(|| format!("opening {}: {e:#}", dir.display()))?;
                 tracing::warn!("{} is locked as a whole: {e:#}", dir.display());
-                (file, false)
+                LockFile(file)
             }
         };
-        if !try_lock(&file, Mode::Alone).with_context(|| format!("locking {}", path.display()))? {
+        if !file.try_lock(Mode::Alone).with_context(|| format!("locking {}", path.display()))? {
             bail!(
                 "{} already uses {}: stop it first, or give this one another --state",
-                other(file),
+                other(&file),
                 dir.display()
             );
         }
-        if owned && let Err(e) = write_pid(&mut file) {
+        // Only for the error above, where the kernel does not tell (another pid namespace).
+        if let Err(e) = write_pid(&file.0) {
             tracing::debug!("writing the process id to {}: {e}", path.display());
         }
         Ok(Self { _file: file })
@@ -79,39 +80,73 @@ pub fn file_name(kind: &str, key: &str) -> Result<PathBuf> {
     Ok(name.into())
 }
 
-/// Opens a lock's file, making it (0600) where needed.
-///
-/// # Errors
-/// The disk's.
-pub fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
+/// A lock's file. Dropped, the lock is released, even while a child that was just forked still has a copy of it.
+#[derive(Debug)]
+pub struct LockFile(File);
 
-/// Takes a lock if that is possible at once; it is released when all copies of `file` are closed.
-///
-/// # Errors
-/// The kernel's.
-pub fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
-    let locked = match mode {
-        Mode::Share => file.try_lock_shared(),
-        Mode::Alone => file.try_lock(),
-    };
-    match locked {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(e)) => Err(e),
+impl LockFile {
+    /// Opens the file, making it (0600) where needed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(Self)
+    }
+
+    /// Takes the lock if that is possible at once.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn try_lock(&self, mode: Mode) -> io::Result<bool> {
+        let locked = match mode {
+            Mode::Share => self.0.try_lock_shared(),
+            Mode::Alone => self.0.try_lock(),
+        };
+        match locked {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// The processes that hold the lock, as far as the kernel shows them.
+    pub fn holders(&self) -> Vec<u32> {
+        let (Ok(locks), Ok(of)) = (std::fs::read_to_string("/proc/locks"), self.0.metadata()) else {
+            return Vec::new();
+        };
+        // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:917 0 EOF`; a line with `->` waits. Some file systems show another device.
+        let inode = format!(":{}", of.ino());
+        let holder = |line: &str| {
+            let mut words = line.split_whitespace().skip(1);
+            let flock = words.next() == Some("FLOCK");
+            let pid = words.nth(2).and_then(|pid| pid.parse().ok()).filter(|pid| *pid > 0);
+            let same = words.next().is_some_and(|file| file.ends_with(&inode));
+            pid.filter(|_| flock && same)
+        };
+        locks.lines().filter_map(holder).collect()
     }
 }
 
-fn write_pid(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing releases it as well, only later where a copy is open.
+        let _ = self.0.unlock();
+    }
 }
 
-fn other(file: File) -> String {
-    let mut text = String::new();
-    match file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok()) {
+fn write_pid(file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+}
+
+fn other(file: &LockFile) -> String {
+    let mut text = [0; 16];
+    let written = || {
+        let read = file.0.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
+    };
+    match file.holders().first().copied().or_else(written) {
         Some(pid) => format!("another holdfastd (process {pid})"),
         None => "another holdfastd".to_owned(),
     }
