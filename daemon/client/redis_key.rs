@@ -223,7 +223,9 @@ fn refused(error: &redis::RedisError) -> anyhow::Error {
         _ => error.to_string(),
     };
     let hint = match error.code() {
-        Some("NOAUTH" | "WRONGPASS") => "; set REDIS_USER and REDIS_PASSWORD, or REDIS_URL",
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed || error.code() == Some("NOAUTH") => {
+            "; set REDIS_USER and REDIS_PASSWORD, or REDIS_URL"
+        }
         Some("NOPERM") => "; this Redis user needs the commands MULTI, EXEC, DUMP, PTTL, RESTORE on this key",
         _ if words.contains("payload version or checksum") => {
             "; the dump is damaged, or comes from a newer Redis than this server"
