@@ -1,1 +1,3 @@
-//! To be furnished.
+//! The program `holdfast`.
+
+pub mod redis_key;
