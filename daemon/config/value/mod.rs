@@ -250,7 +250,8 @@ impl<'s> Reader<'s> {
             DeValue::Datetime(_) => "a date",
             DeValue::Table(_) => "a table",
         };
-        self.error(&node.span(), format!("`{}` takes {wanted}, not {found}", self.key), help);
+        let help = help.unwrap_or_else(|| format!("write {wanted}"));
+        self.error(&node.span(), format!("`{}` takes {wanted}, not {found}", self.key), Some(help));
         None
     }
 
