@@ -22,6 +22,7 @@ pub use diagnostic::{Diagnostic, Place, Severity};
 pub use explain::{Row, explain};
 pub use load::{Loaded, load};
 pub use schema::schema;
+pub use value::check_read_data;
 
 /// Where definitions lie.
 #[derive(Debug, Clone, PartialEq, Eq)]

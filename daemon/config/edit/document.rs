@@ -8,16 +8,19 @@ use crate::config::parse::Kind;
 
 /// Appends a definition.
 pub(super) fn add(document: &mut DocumentMut, kind: Kind, name: &str, keys: Keys) {
-    let blank = !document.is_empty();
+    // What ends the file comes before what is appended to it.
+    let mut above = document.trailing().as_str().unwrap_or_default().to_owned();
+    document.set_trailing("");
+    if !document.is_empty() || !above.is_empty() {
+        above.push('\n');
+    }
     let section = document.entry(kind.word()).or_insert_with(|| {
         let mut section = Table::new();
         section.set_implicit(true);
         Item::Table(section)
     });
     let mut table = Table::new();
-    if blank {
-        table.decor_mut().set_prefix("\n");
-    }
+    table.decor_mut().set_prefix(above);
     for (key, value) in keys {
         if let Some(value) = toml(&value) {
             table.insert(&key, Item::Value(value));

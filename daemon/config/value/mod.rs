@@ -16,6 +16,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
+pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
 pub(super) use text::{AbsolutePath, Argv, Count, Exclude, FilePath, HostName, Include, Steps, UserName};
 pub(super) use time::{Delay, Limit, Zone, duration_text};
