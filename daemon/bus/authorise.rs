@@ -90,7 +90,7 @@ impl Authority {
         let member = header.member().map(|m| m.as_str()).unwrap_or_default();
         if self.may(uid, &credentials, action).await {
             if action != Action::View {
-                tracing::info!(uid, action = action.word(), object = %shown(object), "{member} asked for");
+                tracing::info!(uid, action = action.word(), object = %shown(object), "{member} allowed");
             }
             return Ok(caller);
         }

@@ -16,14 +16,10 @@ async fn refused<B: serde::Serialize + zbus::wire::DynamicType>(
 }
 
 fn named(answer: zbus::Result<()>, what: &str) -> (String, String) {
-    match answer {
-        Err(zbus::Error::MethodError(name, text, _)) => {
-            let name = name.as_str();
-            let short = name.strip_prefix("org.holdfast.Backup1.Error.").unwrap_or(name);
-            (short.to_owned(), text.unwrap_or_default())
-        }
-        other => panic!("{what} was not refused: {other:?}"),
-    }
+    let (name, text) =
+        crate::support::error_of(answer).unwrap_or_else(|other| panic!("{what} was not refused: {other:?}"));
+    let short = name.strip_prefix("org.holdfast.Backup1.Error.").unwrap_or(&name);
+    (short.to_owned(), text)
 }
 
 #[tokio::test]

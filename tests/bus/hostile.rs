@@ -15,10 +15,8 @@ async fn error_of<B: serde::Serialize + zbus::wire::DynamicType>(
     method: &str,
     body: &B,
 ) -> (String, String) {
-    match daemon.proxy(ROOT, "Manager").await.call_method(method, body).await {
-        Err(zbus::Error::MethodError(name, text, _)) => (name.to_string(), text.unwrap_or_default()),
-        other => panic!("{method} was not refused: {other:?}"),
-    }
+    let answer = daemon.proxy(ROOT, "Manager").await.call_method(method, body).await;
+    crate::support::error_of(answer).unwrap_or_else(|other| panic!("{method} was not refused: {other:?}"))
 }
 
 async fn alive(daemon: &Daemon) {
@@ -72,11 +70,11 @@ async fn what_is_no_name_is_an_invalid_argument_everywhere() {
         assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{bad:?}: {text}");
     }
     let log = daemon.log();
-    assert!(!log.contains('\u{1b}'), "{log}");
+    assert!(!log.contains("\u{1b}[2J") && !log.contains("a\nb"), "{log}");
     assert!(daemon.call::<_, Vec<Row>>("ListJobs", &(Row::new(),)).await.unwrap().is_empty());
 }
 
-/// B29: many calls at once, none answered yet; another caller is served meanwhile.
+/// B29: many calls at once, none answered yet (the bus lets 128 of one connection wait); another caller is served meanwhile.
 #[tokio::test]
 async fn a_flood_of_one_caller_leaves_the_others_served() {
     let bus = Bus::start();
@@ -94,8 +92,8 @@ async fn a_flood_of_one_caller_leaves_the_others_served() {
     }
     let start = Instant::now();
     alive(&daemon).await;
-    // A second for an idle machine; tests share theirs.
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    // A second on an idle machine; tests share theirs.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 /// B30: many subscribers.
@@ -148,12 +146,13 @@ async fn deep_variants_are_refused_without_harm() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     for depth in [10, 30, 60, 100] {
-        let mut value = Variant::from(1_u32);
+        let mut value = Variant::from("no retention");
         for _ in 0..depth {
-            value = Variant::new(value);
+            value = Variant::Variant(Box::new(value));
         }
-        let options: Options<'_> = [("retention", Variant::Variant(Box::new(value)))].into();
+        let options: Options<'_> = [("retention", value)].into();
         let answer = daemon.call::<_, ()>("AddBackup", &("deep", options)).await;
+        println!("{depth}: {answer:?}");
         assert!(answer.is_err(), "{depth}");
     }
     alive(&daemon).await;
@@ -204,13 +203,13 @@ async fn properties_cannot_be_set() {
     }
 }
 
-/// B45: reloads in a burst.
+/// B45: reloads in a burst, as many as the bus lets one connection have open.
 #[tokio::test]
 async fn a_burst_of_reloads_is_answered_and_coalesced() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let manager = daemon.proxy(ROOT, "Manager").await;
-    let calls: Vec<_> = (0..200).map(|_| manager.call::<_, _, Vec<String>>("Reload", &())).collect();
+    let calls: Vec<_> = (0..100).map(|_| manager.call::<_, _, Vec<String>>("Reload", &())).collect();
     for answer in futures_util::future::join_all(calls).await {
         assert_eq!(answer.unwrap(), [""; 0]);
     }
@@ -222,13 +221,9 @@ async fn a_burst_of_reloads_is_answered_and_coalesced() {
 async fn unknown_objects_interfaces_and_methods_are_standard_errors() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
-    let call = async |path: &str, interface: Option<&str>, method: &str| match daemon
-        .bus
-        .call_method(Some(NAME), path, interface, method, &())
-        .await
-    {
-        Err(zbus::Error::MethodError(name, _, _)) => name.to_string(),
-        other => panic!("{path} {interface:?} {method} was not refused: {other:?}"),
+    let call = async |path: &str, interface: Option<&str>, method: &str| {
+        let answer = daemon.bus.call_method(Some(NAME), path, interface, method, &()).await;
+        crate::support::error_of(answer).unwrap_or_else(|other| panic!("{path} {method}: {other:?}")).0
     };
     let manager = Some("org.holdfast.Backup1.Manager");
     let unknown = "org.freedesktop.DBus.Error.Unknown";

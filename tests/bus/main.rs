@@ -1,7 +1,7 @@
 //! The running daemon as callers of the bus see it: real `holdfastd`, real `dbus-daemon`, real restic.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "shared with the other integration tests; each uses a part")]
+#[expect(dead_code, unreachable_pub, reason = "shared with the other integration tests; each uses a part")]
 #[path = "../support/mod.rs"]
 mod support;
 

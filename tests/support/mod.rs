@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use zbus::wire::{OwnedObjectPath, OwnedVariant};
-use zbus::{Connection, MatchRule, Message, MessageStream, Proxy};
+use zbus::{Connection, DBusError, MatchRule, Message, MessageStream, Proxy};
 
 /// The name on the bus.
 pub const NAME: &str = "org.holdfast.Backup1";
@@ -22,6 +22,10 @@ pub const NAME: &str = "org.holdfast.Backup1";
 pub const ROOT: &str = "/org/holdfast/Backup1";
 /// The deadline of every wait: far beyond what anything takes, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A policy for [`Bus::with_policies`] where everybody may do everything.
+pub const OPEN: &str =
+    "<policy context=\"default\"><allow own=\"*\"/><allow send_type=\"method_call\"/></policy>";
 
 /// Rows as the bus carries them.
 pub type Row = HashMap<String, OwnedVariant>;
@@ -55,6 +59,7 @@ impl Bus {
             .args(["--nofork", "--nopidfile", "--nosyslog"])
             .arg(format!("--config-file={}", config.display()))
             .stdin(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .expect("dbus-daemon runs (package dbus-daemon)");
         let bus = Self { address: format!("unix:path={}", socket.display()), child, _dir: dir };
@@ -355,6 +360,18 @@ impl Signals {
         };
         self.seen.push(signal.clone());
         signal
+    }
+}
+
+/// The name and the text of an error reply; anything else is given back.
+pub fn error_of<T>(answer: zbus::Result<T>) -> Result<(String, String), zbus::Result<T>> {
+    match answer {
+        Err(zbus::Error::MethodError(name, text, _)) => Ok((name.to_string(), text.unwrap_or_default())),
+        // zbus knows the standard ones by type.
+        Err(zbus::Error::FDO(error)) => {
+            Ok((error.name().to_string(), error.description().unwrap_or_default().to_owned()))
+        }
+        other => Err(other),
     }
 }
 
