@@ -56,6 +56,15 @@ struct Told {
     ended: bool,
 }
 
+/// A job as it is now.
+struct Seen {
+    id: String,
+    /// None: it is no longer to be shown.
+    view: Option<JobView>,
+    /// How it ended, if it has.
+    outcome: Option<Outcome>,
+}
+
 impl Keeper {
     /// Puts all objects up; nothing is told to anybody yet, for the name is not ours.
     pub(super) async fn raise(
@@ -122,7 +131,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at all that may have changed.
+    /// Looks at all that may have changed. What a job changed is shown before its end is told.
     async fn look(&mut self, mut work: Work) {
         if work.everything {
             work.definitions = true;
@@ -136,19 +145,35 @@ impl Keeper {
         if work.reloaded {
             self.ask_restic().await;
         }
-        for (id, outcome) in std::mem::take(&mut work.jobs) {
-            let looked = self.job(&id, outcome, &mut work).await;
-            self.log("job", &id, looked);
-        }
+        let jobs: Vec<_> =
+            std::mem::take(&mut work.jobs).into_iter().map(|(id, told)| self.seen(id, told)).collect();
+        jobs.iter().for_each(|seen| self.touched(seen, &mut work));
         self.defined(&work).await;
-        let looked = show::<Manager>(&self.connection, &root().as_ref(), self.manager_view()).await;
-        self.log("manager", "", looked);
-        if work.reloaded {
-            let told = Manager::definitions_changed(&self.emitter()).await;
-            self.log("manager", "", told);
+        let mut ended = Vec::new();
+        for seen in jobs {
+            let path = path::job(&seen.id);
+            match self.job(&path, seen).await {
+                Ok(outcome) => ended.extend(outcome.map(|outcome| (path, outcome))),
+                Err(error) => self.log("job", path.as_str(), Err(error)),
+            }
         }
+        self.tell(&work, &ended).await;
         // Who waits may be gone.
         work.waiting.into_iter().for_each(|done| _ = done.send(()));
+    }
+
+    /// Tells what concerns the whole.
+    async fn tell(&self, work: &Work, ended: &[(OwnedObjectPath, Outcome)]) {
+        let shown = show::<Manager>(&self.connection, &root().as_ref(), self.manager_view()).await;
+        self.log("manager", path::ROOT, shown);
+        for (path, outcome) in ended {
+            let told = Manager::job_removed(&self.emitter(), path.as_ref(), outcome.word()).await;
+            self.log("job's end", path.as_str(), told);
+        }
+        if work.reloaded {
+            let told = Manager::definitions_changed(&self.emitter()).await;
+            self.log("reload", path::ROOT, told);
+        }
     }
 
     /// Everything that is or was defined is to be looked at.
@@ -205,43 +230,54 @@ impl Keeper {
         now
     }
 
-    /// Looks at a job; `told` is how it ended where that was said.
-    async fn job(&mut self, id: &str, told: Option<Outcome>, work: &mut Work) -> zbus::Result<()> {
-        let path = path::job(id);
+    fn seen(&self, id: String, told: Option<Outcome>) -> Seen {
+        let view = self.desk.control.job(&id);
+        let outcome = view.as_ref().and_then(|view| view.record.outcome).or(told);
+        Seen { id, view, outcome }
+    }
+
+    /// Adds what a job may have changed: when it ends, all that it was about; a backup shows what its job waits for.
+    fn touched(&self, seen: &Seen, work: &mut Work) {
+        let Some(view) = &seen.view else { return };
+        let told = self.jobs.get(&seen.id);
+        let waits_otherwise = told.is_none_or(|told| told.standing.waiting != view.waiting);
+        let ends = seen.outcome.is_some() && !told.is_some_and(|told| told.ended);
+        if view.record.kind == Kind::Backup && (waits_otherwise || ends) {
+            work.backups.insert(view.record.subject.clone());
+        }
+        if ends {
+            let units = &view.record.units;
+            work.instances.extend(units.iter().map(|u| u.instance.clone()).filter(|name| !name.is_empty()));
+            work.repositories
+                .extend(units.iter().map(|u| u.repository.clone()).filter(|name| !name.is_empty()));
+        }
+    }
+
+    /// Shows a job; gives its outcome when its end is still to be told.
+    async fn job(&mut self, path: &OwnedObjectPath, seen: Seen) -> zbus::Result<Option<Outcome>> {
         let server = self.connection.object_server();
-        let Some(view) = self.desk.control.job(id) else {
-            if self.jobs.remove(id).is_some() {
+        let Some(view) = seen.view else {
+            if self.jobs.remove(&seen.id).is_some() {
                 server.remove::<Job, _>(path.as_ref()).await?;
             }
-            return Ok(());
+            return Ok(None);
         };
-        let outcome = view.record.outcome.or(told);
         let (standing, now) = (standing(&view), Instant::now());
-        let before = self.jobs.get(id).map(|told| told.standing.clone());
-        let emitter = self.emitter();
-        match self.jobs.get_mut(id) {
+        match self.jobs.get_mut(&seen.id) {
             None => {
                 server.at(path.as_ref(), Job::new(self.desk.clone(), view)).await?;
-                let told = Told { standing: standing.clone(), at: now, due: false, ended: false };
-                self.jobs.insert(id.to_owned(), told);
-                Manager::job_new(&emitter, path.as_ref()).await?;
+                self.jobs.insert(seen.id.clone(), Told { standing, at: now, due: false, ended: false });
+                Manager::job_new(&self.emitter(), path.as_ref()).await?;
             }
             Some(told) if told.standing != standing || told.at + PROGRESS <= now => {
-                *told = Told { standing: standing.clone(), at: now, due: false, ended: told.ended };
+                *told = Told { standing, at: now, due: false, ended: told.ended };
                 show::<Job>(&self.connection, &path.as_ref(), view).await?;
             }
             Some(told) => told.due = true,
         }
-        let waits_otherwise = before.is_none_or(|before| before.waiting != standing.waiting);
-        if standing.record.kind == Kind::Backup && (waits_otherwise || outcome.is_some()) {
-            work.backups.insert(standing.record.subject);
-        }
-        if let (Some(outcome), Some(told)) = (outcome, self.jobs.get_mut(id))
-            && !std::mem::replace(&mut told.ended, true)
-        {
-            Manager::job_removed(&emitter, path.as_ref(), outcome.word()).await?;
-        }
-        Ok(())
+        let Some(told) = self.jobs.get_mut(&seen.id) else { return Ok(None) };
+        let was_told = std::mem::replace(&mut told.ended, seen.outcome.is_some());
+        Ok(seen.outcome.filter(|_| !was_told))
     }
 
     async fn ask_restic(&mut self) {

@@ -24,20 +24,18 @@ async fn a_job_is_told_from_its_object_to_its_end_in_order() {
 }
 
 #[tokio::test]
-async fn the_backup_and_its_instance_tell_their_new_set() {
+async fn what_a_job_changed_is_told_before_its_end() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let mut signals = daemon.signals().await;
     daemon.run_backup("mybackup").await;
-    let backup = format!("{ROOT}/backup/mybackup");
-    let changed =
-        signals.wait("LastRun", |s| s.path == backup && s.changes("LastRun")).await.changed().unwrap();
-    assert!(changed.contains_key("LastOutcome"), "{changed:?}");
-    let instance = format!("{ROOT}/instance/app_2d1");
-    let told = |s: &crate::support::Signal| s.path == instance && s.changes("LastSnapshot");
-    if !signals.seen.iter().any(told) {
-        signals.wait("LastSnapshot", told).await;
-    }
+    signals.wait("JobRemoved", |s| s.member == "JobRemoved").await;
+    let changed = |path: String, property: &str| {
+        signals.seen.iter().find(|s| s.path == path && s.changes(property)).and_then(|s| s.changed())
+    };
+    let backup = changed(format!("{ROOT}/backup/mybackup"), "LastRun").expect("LastRun was told");
+    assert!(backup.contains_key("LastOutcome"), "{backup:?}");
+    assert!(changed(format!("{ROOT}/instance/app_2d1"), "LastSnapshot").is_some(), "{:#?}", signals.seen);
 }
 
 #[tokio::test]
