@@ -96,15 +96,12 @@ fn paused(manager: &Row, here: &Here) -> Option<String> {
     if !manager.flag("Paused") {
         return None;
     }
-    let until = match manager.time("Paused").filter(|time| time.as_second() < FAR) {
+    let until = match manager.time("PausedUntil") {
         Some(time) => format!("until {}", here.moment(Some(time))),
         None => "until `holdfast resume`".to_owned(),
     };
     Some(format!("paused {until}: no schedule runs anything"))
 }
-
-/// The year 2200: a pause until then or later has no end.
-const FAR: i64 = 7_258_118_400;
 
 fn running(objects: &Objects) -> Block {
     let mut grid = Grid::new(&["JOB", "DOING", "PROGRESS"]);
@@ -227,15 +224,14 @@ mod tests {
 
     #[test]
     fn a_pause_has_an_end_or_says_how_to_end_it() {
-        let until = row(json!({"Paused": 1_700_003_600_000_000_u64}));
+        let until = row(json!({"Paused": true, "PausedUntil": 1_700_003_600_000_000_u64}));
         assert_eq!(
             paused(&until, &here()).unwrap(),
             "paused until 2023-11-14 23:13 (in 60 min): no schedule runs anything"
         );
-        assert!(paused(&row(json!({"Paused": true})), &here()).unwrap().contains("holdfast resume"));
-        assert!(paused(&row(json!({"Paused": u64::MAX})), &here()).unwrap().contains("holdfast resume"));
+        let endless = row(json!({"Paused": true, "PausedUntil": 0}));
+        assert!(paused(&endless, &here()).unwrap().contains("holdfast resume"));
         assert_eq!(paused(&row(json!({"Paused": false})), &here()), None);
-        assert_eq!(paused(&row(json!({"Paused": 0})), &here()), None);
     }
 
     #[test]

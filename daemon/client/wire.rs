@@ -154,16 +154,20 @@ pub(super) fn to_variant(value: &Value) -> Result<Variant<'static>, String> {
     }
 }
 
-/// The object of a name under `kind`: every byte other than an ASCII letter or digit as `_` and two hex digits.
+/// The object of a name under `kind`, escaped as systemd escapes: every byte other than an ASCII letter, or a digit that is
+/// not first, as `_` and two hex digits. A job's id stands as it is.
 pub(super) fn object_path(kind: &str, name: &str) -> String {
-    let mut path = format!("{ROOT}/{kind}/");
-    for byte in name.bytes() {
-        match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => path.push(char::from(byte)),
-            other => path.push_str(&format!("_{other:02x}")),
-        }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if kind == "job" && !name.is_empty() && name.bytes().all(plain) {
+        return format!("{ROOT}/{kind}/{name}");
     }
-    path
+    let escape = |(at, byte): (usize, u8)| match byte {
+        b'0'..=b'9' if at > 0 => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
+        other => format!("_{other:02x}"),
+    };
+    let label: String = name.bytes().enumerate().map(escape).collect();
+    format!("{ROOT}/{kind}/{}", if label.is_empty() { "_" } else { &label })
 }
 
 #[cfg(test)]
