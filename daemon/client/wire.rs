@@ -178,10 +178,9 @@ mod tests {
     #[test]
     fn names_are_escaped_as_systemd_does() {
         assert_eq!(object_path("backup", "my-backup.1"), "/org/holdfast/Backup1/backup/my_2dbackup_2e1");
-        assert_eq!(
-            object_path("job", "j20261121T074500Z_3f"),
-            "/org/holdfast/Backup1/job/j20261121T074500Z_5f3f"
-        );
+        assert_eq!(object_path("instance", "1st"), "/org/holdfast/Backup1/instance/_31st");
+        assert_eq!(object_path("job", "j20261121Z_3f"), "/org/holdfast/Backup1/job/j20261121Z_3f");
+        assert_eq!(object_path("job", "../x"), "/org/holdfast/Backup1/job/_2e_2e_2fx");
     }
 
     #[test]
