@@ -1,5 +1,6 @@
 //! The command line as data: help, completions and man pages come from here.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -8,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, generate, history, pause, prune, repository, restore, run, snapshots, unlock,
+    backup, cancel, check, config, generate, history, logs, pause, prune, repository, restore, run, schedule,
+    snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
@@ -48,6 +50,30 @@ pub(super) struct Global {
     /// The bus that the daemon is on: system, session or an address
     #[arg(long, global = true, env = "HOLDFAST_BUS", default_value = "system", hide_env_values = true)]
     pub(super) bus: String,
+    /// Where the definitions are, for what is done without a daemon
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_CONFIG", default_value = "/etc/holdfast")]
+    #[arg(hide_env_values = true)]
+    pub(super) config: PathBuf,
+    /// Where the daemon keeps its state, for what is done without a daemon
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOLDFAST_STATE",
+        default_value = "/var/lib/holdfast"
+    )]
+    #[arg(hide_env_values = true)]
+    pub(super) state: PathBuf,
+    /// Where restic's caches are, for what is done without a daemon
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOLDFAST_CACHE",
+        default_value = "/var/cache/holdfast"
+    )]
+    #[arg(hide_env_values = true)]
+    pub(super) cache: PathBuf,
     /// Print JSON, with the keys and numbers of the bus
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -71,6 +97,8 @@ pub(super) enum Command {
     Snapshots(snapshots::SnapshotsArgs),
     /// List the jobs of the past, newest first
     History(history::HistoryArgs),
+    /// Show the journal of a job
+    Logs(logs::LogsArgs),
     /// List, show and define backups
     Backup {
         #[command(subcommand)]
@@ -81,6 +109,13 @@ pub(super) enum Command {
         #[command(subcommand)]
         verb: repository::Verb,
     },
+    /// Check the definition files, without a daemon
+    Config {
+        #[command(subcommand)]
+        verb: config::Verb,
+    },
+    /// Explain a schedule expression, without a daemon
+    Schedule(schedule::ScheduleArgs),
     /// Remove unused data from a repository
     Prune(prune::PruneArgs),
     /// Check a repository for damage

@@ -8,13 +8,17 @@ mod args;
 mod backup;
 mod cancel;
 mod check;
+mod config;
 mod daemon;
 mod failure;
 mod follow;
 mod format;
 mod generate;
 mod history;
+mod key;
 mod keys;
+mod local;
+mod logs;
 mod output;
 mod pause;
 mod progress;
@@ -23,13 +27,14 @@ mod reload;
 mod repository;
 mod restore;
 mod run;
+mod schedule;
 mod snapshots;
 mod status;
 mod unlock;
 mod wire;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,6 +48,9 @@ use output::{Out, When};
 /// What every command gets: where the daemon and its files are, and where to write.
 struct Context {
     bus: String,
+    config: PathBuf,
+    state: PathBuf,
+    cache: PathBuf,
     out: Out,
     here: Here,
 }
@@ -50,6 +58,13 @@ struct Context {
 impl Context {
     async fn daemon(&self) -> Result<Daemon, Failure> {
         Daemon::connect(&self.bus).await
+    }
+
+    #[cfg(test)]
+    fn for_test(out: Out) -> Self {
+        let nowhere = PathBuf::from("/nowhere");
+        let bus = "unix:path=/nowhere".to_owned();
+        Self { bus, config: nowhere.clone(), state: nowhere.clone(), cache: nowhere, out, here: Here::now() }
     }
 }
 
@@ -68,8 +83,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> ExitCode {
-    let out = Out::new(cli.global.json, cli.global.color);
-    let context = Context { bus: cli.global.bus, out, here: Here::now() };
+    let args::Global { bus, json, color, config, state, cache } = cli.global;
+    let context = Context { bus, config, state, cache, out: Out::new(json, color), here: Here::now() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),
@@ -95,6 +110,9 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::History(args) => history::history(context, args).await,
         Command::Backup { verb } => backup::backup(context, verb).await,
         Command::Repository { verb } => repository::repository(context, verb).await,
+        Command::Logs(args) => logs::logs(context, args).await,
+        Command::Config { verb } => config::config(context, &verb),
+        Command::Schedule(args) => schedule::schedule(context, args),
         Command::Prune(args) => prune::prune(context, args).await,
         Command::Check(args) => check::check(context, args).await,
         Command::Unlock(args) => unlock::unlock(context, args).await,

@@ -152,6 +152,11 @@ impl Out {
         Self { json, color: wanted(out), error_color: wanted(err), width, error: RefCell::new(None) }
     }
 
+    /// Whether results are coloured.
+    pub(super) const fn color(&self) -> bool {
+        self.color
+    }
+
     /// A line of the result.
     pub(super) fn line(&self, text: impl AsRef<str>) {
         self.write(&format!("{}\n", text.as_ref()));

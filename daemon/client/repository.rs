@@ -11,6 +11,7 @@ use super::Context;
 use super::daemon::RepositoryProxy;
 use super::failure::{Done, Exit, Failure};
 use super::format::{Here, short, size};
+use super::key;
 use super::keys::{self, Keys};
 use super::output::{Grid, Text, Tone};
 use super::wire::{Row, json_rows, object_path};
@@ -30,6 +31,8 @@ pub(super) enum Verb {
     Test(Named),
     /// List the instances whose snapshots a repository holds
     Contents(Named),
+    /// Print a repository's password, to be kept elsewhere (root only, without a daemon)
+    Key(Named),
 }
 
 /// A repository by name.
@@ -69,6 +72,7 @@ pub(super) async fn repository(context: &Context, verb: Verb) -> Done {
         Verb::Remove(args) => remove(context, &args.name).await,
         Verb::Test(args) => test(context, &args.name).await,
         Verb::Contents(args) => contents(context, &args.name).await,
+        Verb::Key(args) => key::key(context, &args.name),
     }
 }
 
