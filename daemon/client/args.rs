@@ -77,8 +77,9 @@ pub(super) struct Global {
     /// Print JSON, with the keys and numbers of the bus
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// Colour the output
+    /// Colour the output: auto, always or never
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    #[arg(hide_possible_values = true)]
     pub(super) color: When,
 }
 
