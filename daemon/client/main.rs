@@ -1,10 +1,7 @@
-//! holdfast.
+//! `holdfast`: the command line; `redis-dump` and `redis-restore` when called by those names.
 
 use std::process::ExitCode;
 
-use holdfast::client::redis_key;
-
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
-    redis_key::called_as(&arguments).unwrap_or(ExitCode::from(2))
+    holdfast::client::main(std::env::args_os().collect())
 }
