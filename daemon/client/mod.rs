@@ -44,7 +44,7 @@ use args::{Cli, Command};
 use daemon::Daemon;
 use failure::{Done, Failure};
 use format::Here;
-use output::{Out, When};
+use output::Out;
 
 /// What every command gets: where the daemon and its files are, and where to write.
 struct Context {

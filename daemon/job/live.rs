@@ -140,7 +140,14 @@ impl Jobs {
     ///
     /// # Errors
     /// The history cannot be written.
-    pub async fn note(&self, kind: Kind, subject: &str, cause: &str, outcome: Outcome, why: &str) -> anyhow::Result<()> {
+    pub async fn note(
+        &self,
+        kind: Kind,
+        subject: &str,
+        cause: &str,
+        outcome: Outcome,
+        why: &str,
+    ) -> anyhow::Result<()> {
         let ticket = Ticket { kind, subject: subject.to_owned(), cause: cause.to_owned() };
         let mut record = Live::new(ticket, &self.0).record();
         record.finished = Some(record.queued);
@@ -207,7 +214,13 @@ impl Live {
             files_done: 0,
             units: Vec::new(),
         };
-        let state = Standing { record, waiting: BTreeMap::new(), stopped: None, reported: None, parts: BTreeMap::new() };
+        let state = Standing {
+            record,
+            waiting: BTreeMap::new(),
+            stopped: None,
+            reported: None,
+            parts: BTreeMap::new(),
+        };
         Arc::new(Self {
             id: state.record.id.clone(),
             state: Mutex::new(state),
@@ -258,7 +271,10 @@ impl Live {
     /// How it asks for locks and permits.
     pub fn caller(&self) -> Caller {
         let record = held(&self.state).record.clone();
-        Caller { label: format!("{} of {} ({})", record.kind, record.subject, record.id), cancel: self.cancel.clone() }
+        Caller {
+            label: format!("{} of {} ({})", record.kind, record.subject, record.id),
+            cancel: self.cancel.clone(),
+        }
     }
 
     /// Ends it; the first reason is kept.
@@ -317,7 +333,8 @@ impl Live {
     /// Changes one unit.
     pub fn unit(&self, instance: &str, repository: &str, change: impl FnOnce(&mut UnitRecord)) {
         self.update(|record| {
-            let found = record.units.iter_mut().find(|u| u.instance == instance && u.repository == repository);
+            let found =
+                record.units.iter_mut().find(|u| u.instance == instance && u.repository == repository);
             if let Some(unit) = found {
                 change(unit);
             }
@@ -348,7 +365,11 @@ impl Live {
         let record = self.record();
         info!(
             MESSAGE_ID = message::STARTED,
-            "{} of {} begins as job {}, asked for by {}", record.kind, record.subject, record.id, record.cause
+            "{} of {} begins as job {}, asked for by {}",
+            record.kind,
+            record.subject,
+            record.id,
+            record.cause
         );
     }
 
@@ -426,7 +447,12 @@ fn least_phase(record: &JobRecord) -> Phase {
         return Phase::Done;
     }
     let open = record.units.iter().filter(|u| u.outcome.is_none()).map(|u| u.phase).min();
-    open.unwrap_or(if record.units.is_empty() { record.phase } else { Phase::Retention })
+    match (open, record.kind) {
+        (Some(phase), _) => phase,
+        (None, _) if record.units.is_empty() => record.phase,
+        (None, Kind::Backup) => Phase::Retention,
+        (None, _) => Phase::Done,
+    }
 }
 
 /// Adds a line to an error text.

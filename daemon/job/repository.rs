@@ -159,7 +159,11 @@ pub async fn forget_known(context: &Context, repository: &str) -> anyhow::Result
     context.database.remove_meta(&seen_key(repository)).await
 }
 
-async fn known(context: &Context, repository: &Repository, location: &Location) -> anyhow::Result<Option<Known>> {
+async fn known(
+    context: &Context,
+    repository: &Repository,
+    location: &Location,
+) -> anyhow::Result<Option<Known>> {
     let Some(text) = context.database.meta(&known_key(&repository.name, &location.path)).await? else {
         return Ok(None);
     };
@@ -172,7 +176,12 @@ fn fingerprint(url: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, url.as_bytes()).to_string()
 }
 
-async fn remember(context: &Context, repository: &Repository, location: &Location, id: &str) -> anyhow::Result<()> {
+async fn remember(
+    context: &Context,
+    repository: &Repository,
+    location: &Location,
+    id: &str,
+) -> anyhow::Result<()> {
     let known = Known { url: fingerprint(&location.url(repository)), id: id.to_owned() };
     let key = known_key(&repository.name, &location.path);
     context.database.set_meta(&key, &serde_json::to_string(&known)?).await?;
@@ -199,7 +208,10 @@ async fn first_contact(
         Err(restic::Error::NoRepository) => {
             restic.init(access, terms).await.context("creating the repository")?;
             info!(holdfast_repository = %repository.name, "created at {}", repository.shown_url());
-            context.database.replace_sets(&repository.name, &location.path, Timestamp::now(), Vec::new()).await?;
+            context
+                .database
+                .replace_sets(&repository.name, &location.path, Timestamp::now(), Vec::new())
+                .await?;
             restic.config_id(access, terms).await?
         }
         Err(other) => return Err(other.into()),
@@ -223,12 +235,7 @@ async fn learn_sets(
 }
 
 /// Reads the repository's own list of snapshots and makes ours equal to it.
-pub async fn sync(
-    context: &Context,
-    restic: &Restic,
-    opened: &Opened,
-    terms: &Terms,
-) -> anyhow::Result<()> {
+pub async fn sync(context: &Context, restic: &Restic, opened: &Opened, terms: &Terms) -> anyhow::Result<()> {
     let asked = Timestamp::now();
     let snapshots = restic.snapshots(&opened.access, &["holdfast", "kind=tree"], terms).await?;
     for id in &snapshots.unreadable {
@@ -240,7 +247,9 @@ pub async fn sync(
 
 /// A snapshot as a committed set; none for one that is not ours.
 fn set_of(opened: &Opened, snapshot: &restic::Snapshot) -> Option<SetRecord> {
-    let tag = |name: &str| snapshot.tags.iter().find_map(|t| t.strip_prefix(name)?.strip_prefix('=')).map(String::from);
+    let tag = |name: &str| {
+        snapshot.tags.iter().find_map(|t| t.strip_prefix(name)?.strip_prefix('=')).map(String::from)
+    };
     Some(SetRecord {
         repository: opened.repository.name.to_string(),
         location: opened.location.clone(),

@@ -61,7 +61,9 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
     let Recorded::Known(step) = step else { bail!("a step of another version: {step:?}") };
     match step {
         Step::RemoveDir { path } => remove_tree(path).await,
-        Step::RunHook { instance, backup, hook } => run_hook(context, definitions, instance, backup, hook).await,
+        Step::RunHook { instance, backup, hook } => {
+            run_hook(context, definitions, instance, backup, hook).await
+        }
         Step::SwapBack { instance, live, aside, inode } => {
             warn!(holdfast_instance = %instance, "putting back {}", live.display());
             swap_back(live, aside, *inode).await

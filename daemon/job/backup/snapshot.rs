@@ -17,7 +17,12 @@ use crate::restic::{self, BackupRequest, BackupSummary};
 use crate::state::{Outcome, Phase, SetRecord};
 
 /// Makes the snapshot that commits the set in one repository; how it went stands in the unit.
-pub(super) async fn store(shared: Arc<Shared>, ready: Arc<Ready>, tree: Arc<Laid>, repository: Arc<Repository>) {
+pub(super) async fn store(
+    shared: Arc<Shared>,
+    ready: Arc<Ready>,
+    tree: Arc<Laid>,
+    repository: Arc<Repository>,
+) {
     let part = Part { shared, ready, tree, repository };
     part.phase(Phase::Snapshot);
     match part.with_retries().await {

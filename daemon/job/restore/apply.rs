@@ -89,7 +89,8 @@ fn step_request(work: &Work, staging: &Path) -> anyhow::Result<Vec<u8>> {
     };
     let saved = Environment::parse(&text).context("the saved state/environment")?;
     let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
-    let saved: std::collections::BTreeMap<_, _> = saved.variables.iter().map(|(k, v)| (k.as_str(), text(v))).collect();
+    let saved: std::collections::BTreeMap<_, _> =
+        saved.variables.iter().map(|(k, v)| (k.as_str(), text(v))).collect();
     let set = &work.request.set;
     let request = json!({
         "instance": work.request.instance.name.as_str(),

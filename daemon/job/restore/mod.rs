@@ -59,9 +59,15 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         Err(failure) => live.verdict(&failure),
     };
     match outcome {
-        Outcome::Succeeded => info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}"),
-        Outcome::Warning => warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}: {text}"),
-        _ => error!(holdfast_instance = %instance, holdfast_outcome = %outcome, "{instance} was not restored: {text}"),
+        Outcome::Succeeded => {
+            info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}")
+        }
+        Outcome::Warning => {
+            warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}: {text}")
+        }
+        _ => {
+            error!(holdfast_instance = %instance, holdfast_outcome = %outcome, "{instance} was not restored: {text}")
+        }
     }
     live.unit(&instance, &repository, |unit| {
         unit.outcome = Some(outcome);
@@ -157,7 +163,9 @@ async fn apply_or_put_back(
             work.phase(Phase::Rollback);
             match apply::put_back(&applied).await {
                 Ok(()) => Err(failure.context("the old data is back in place")),
-                Err(second) => Err(failure.context(format!("and putting the old data back failed: {second:#}"))),
+                Err(second) => {
+                    Err(failure.context(format!("and putting the old data back failed: {second:#}")))
+                }
             }
         }
     }
