@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::account::{group_name, user_name};
 use super::exclude::Excludes;
 use super::include::Include;
-use super::manifest::{MANIFEST, Manifest, Root, RootKind, TreePath};
+use super::manifest::{MANIFEST, Manifest, TreePath};
 use super::pattern::escape;
+use super::root::{Root, RootKind, describe};
 use super::walk::{self, Dir, Entry, Kind, Links};
 use super::{Place, include::Root as From, include::Step};
 
@@ -348,23 +348,4 @@ fn real_of(path: &Path) -> PathBuf {
 fn private_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(path)
-}
-
-/// What restic does not keep of a root. `empty` is known of roots that are included as a whole.
-fn describe(path: &Path, dir: &Dir, kind: RootKind, empty: Option<bool>) -> Result<Root> {
-    let stat = dir.stat()?;
-    let mtime =
-        i32::try_from(stat.st_mtime_nsec).ok().and_then(|ns| jiff::Timestamp::new(stat.st_mtime, ns).ok());
-    Ok(Root {
-        path: TreePath(path.to_owned()),
-        kind,
-        whole: empty.is_some(),
-        empty: empty.unwrap_or(false),
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        user: user_name(stat.st_uid),
-        group: group_name(stat.st_gid),
-        mtime: mtime.unwrap_or(jiff::Timestamp::UNIX_EPOCH),
-    })
 }
