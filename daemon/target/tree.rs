@@ -4,6 +4,9 @@
 //! `volumes/NAME/child`, restic stores plain directories with the real owner and mode. A link that is itself named is
 //! stored as a link, so roots are replaced by their children. 0.19 does not apply excludes to what is named, older ones
 //! do: so names are filtered here, by the same rules.
+//!
+//! Ways are checked here, link by link, but restic walks them again by name: who owns a directory can still swap it for
+//! a link in between. restic has no way against that; what is written on a restore must be checked anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
