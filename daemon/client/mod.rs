@@ -23,7 +23,7 @@ mod output;
 mod pause;
 mod progress;
 mod prune;
-mod redis_key;
+pub mod redis_key;
 mod reload;
 mod repository;
 mod restore;
