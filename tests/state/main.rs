@@ -1,6 +1,6 @@
 //! State, queue and retention against real processes, disks and restic.
 //!
-//! Needs `restic`, `strace` and `flock` on PATH. `HOLDFAST_SOAK=1` runs the kills a thousand times.
+//! Needs `restic`, `strace`, `flock` and `unshare` on PATH. `HOLDFAST_SOAK=1` runs the kills a thousand times.
 
 #![expect(clippy::disallowed_methods, reason = "these tests are the parents of the processes that they kill")]
 
@@ -8,6 +8,8 @@
 mod crash;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod disks;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
