@@ -5,8 +5,10 @@
 
 mod dst;
 mod parse;
+mod planner;
 mod random;
 mod systemd;
+mod trigger;
 
 use holdfast::calendar::Schedule;
 use jiff::Timestamp;
