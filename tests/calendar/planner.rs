@@ -195,6 +195,17 @@ fn catching_up_is_spread_by_the_random_delay_also_over_reloads() {
 }
 
 #[test]
+fn a_catch_up_is_forgotten_when_the_clock_goes_back_before_its_slot() {
+    let (entry, delay) = delayed(NIGHTLY, Some("2026-06-01T00:30:00Z"));
+    let (mut planner, _) = planner(entry, "2026-06-02T12:00:00Z");
+    assert_eq!(due(&mut planner, "2026-06-02T12:00:00Z"), NOTHING);
+    assert_eq!(due(&mut planner, "2026-06-01T23:59:00Z"), NOTHING);
+    let run = instant("2026-06-02T00:30:00Z") + delay;
+    assert_eq!(planner.next_wake(), Some(run));
+    assert_eq!(told(planner.due(run)), one(Kind::OnTime, "2026-06-02T00:30:00Z", 0));
+}
+
+#[test]
 fn catching_up_is_left_to_the_next_slot_when_that_is_near() {
     let (entry, delay) = delayed(NIGHTLY, Some("2026-06-01T00:30:00Z"));
     let next = instant("2026-06-04T00:30:00Z");
