@@ -1,0 +1,184 @@
+//! The shape of the file: every table and key, each value with its place. A key that is added here is read, described in
+//! the schema, and does not compile until `valid` handles it.
+
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::diagnostic::Source;
+use super::value::{
+    AbsolutePath, Argv, Count, Delay, Exclude, FilePath, HostName, Include, Limit, MaxUnused, ReadData,
+    Steps, Switch, Url, UserName, Zone, table,
+};
+use crate::calendar::Schedule;
+use crate::definition::{Layout, Name, Retention, Selector, Version, Volumes};
+
+/// A named table with the file it stands in.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) name: Name,
+    /// Where the name stands.
+    pub(super) span: std::ops::Range<usize>,
+    pub(super) source: Arc<Source>,
+    pub(super) raw: T,
+}
+
+table! {
+    /// Settings of the daemon itself.
+    RawDaemon {
+        /// Where dumps and trees are staged, mode 0700. Default: `staging` in the state directory.
+        staging_dir: AbsolutePath,
+        /// The zone that schedules are read in. Default: the machine's.
+        timezone: Zone,
+        /// restic processes at once. Default: the number of CPUs.
+        max_parallel: Count,
+        /// The host name in snapshots; fixed, so that retention survives a rename. Default: the machine's.
+        host: HostName,
+        /// The restic program: an absolute path, or a name to be found on PATH. Default: restic.
+        restic: String,
+        /// Where a Prometheus text file is written. Default: nowhere.
+        metrics_file: AbsolutePath,
+    }
+}
+
+table! {
+    /// A place that holds snapshots.
+    RawRepository {
+        /// Everything restic accepts: an absolute path, sftp:, rest:, s3:, b2:, azure:, gs:, swift:, rclone:
+        url: Url,
+        /// A file with the password, mode 0600; a relative path is relative to this file.
+        password_file: FilePath,
+        /// The name of a systemd credential that holds the password.
+        password_credential: UserName,
+        /// A program that prints the password.
+        password_command: Argv,
+        /// A file of NAME=value lines with credentials of the storage; a relative path is relative to this file.
+        environment_file: FilePath,
+        /// per-instance: a restic repository for each instance, below the url; shared: one for all, told apart by tags.
+        layout: Layout,
+        /// The storage refuses deletes: forget and prune are never tried.
+        append_only: bool,
+        /// When unused data is removed; false: never by itself. Default: weekly, max_unused 10%.
+        prune: Switch<RawPrune>,
+        /// When the repository is checked; false: never by itself. Default: monthly.
+        check: Switch<RawCheck>,
+        /// From which age a lock of another host may be removed. Default: never.
+        unlock_foreign_after: Limit,
+    }
+}
+
+table! {
+    /// When and how unused data is removed.
+    RawPrune {
+        /// When. Default: weekly.
+        schedule: Schedule,
+        /// How much unused data may stay: a percentage, a size, or unlimited. Default: 10%.
+        max_unused: MaxUnused,
+    }
+}
+
+table! {
+    /// When and how a repository is checked.
+    RawCheck {
+        /// When. Default: monthly.
+        schedule: Schedule,
+        /// How much data is read back: "1/12" rotates through all twelve parts, a percentage, or all. Default: none.
+        read_data: ReadData,
+    }
+}
+
+table! {
+    /// Which instances go where, when, and how long they are kept.
+    RawBackup {
+        /// Where the snapshots go; several: dumped once, stored in each.
+        repositories: Vec<Spanned<Name>>,
+        /// When it runs by itself: daily, "Mon..Fri 02:30", "30 2 * * *", "every 6h". Default: only when asked.
+        schedule: Schedule,
+        /// What is kept: a number of sets, or a table. Default: everything.
+        retention: Retention,
+        /// Names of instances, "*" for all, "module:NAME" for all of a module; evaluated at each run.
+        instances: Vec<Spanned<Selector>>,
+        /// false: runs neither by schedule nor when asked. Default: true.
+        enabled: bool,
+        /// One run after downtime when a slot was missed. Default: true.
+        catch_up: bool,
+        /// Slots are delayed by up to this much, by an amount that is stable per host and name. Default: 0s.
+        random_delay: Delay,
+        /// After this long a run is ended and fails. Default: no limit.
+        max_duration: Limit,
+        /// How a failed unit is tried again. Default: 2 attempts, after 15m.
+        retry: RawRetry,
+    }
+}
+
+table! {
+    /// How a failed unit is tried again.
+    RawRetry {
+        /// How often at most after the first try; 0: never. Default: 2.
+        attempts: u32,
+        /// The pause before the first retry; it doubles each time. Default: 15m.
+        delay: Delay,
+    }
+}
+
+table! {
+    /// What a kind of application needs; every key may also stand in an instance, which wins.
+    RawModule {
+        /// The user that hooks run as. Default: root, or the daemon's own user.
+        user: UserName,
+        /// The directory of the NS8 layout: bin/, etc/, actions/, state/.
+        install_dir: AbsolutePath,
+        /// Who knows where volumes/NAME lies: podman, docker, or a table { NAME = "/path" }. Default: podman with an install_dir, else nobody.
+        volumes: Volumes,
+        /// What is backed up: state/…, volumes/NAME, ~/…, absolute paths; globs allowed.
+        include: Vec<Spanned<Include>>,
+        /// What is left out: restic patterns over the tree state/…, volumes/NAME/…, files/…; "!" takes back in.
+        exclude: Vec<Spanned<Exclude>>,
+        /// Appended to include instead of replacing the module's.
+        include_add: Vec<Spanned<Include>>,
+        /// Appended to exclude instead of replacing the module's.
+        exclude_add: Vec<Spanned<Exclude>>,
+        /// A literal include that is missing fails the backup instead of a warning. Default: false.
+        strict: bool,
+        /// The program that prepares data; a relative path lies in install_dir. Default: bin/module-dump-state there, if present.
+        dump_state: Argv,
+        /// The program that clears up after it; always run. Default: bin/module-cleanup-state in install_dir, if present.
+        cleanup_state: Argv,
+        /// How long one hook may run. Default: 1h.
+        hook_timeout: Limit,
+        /// How long restic or a hook may go without any progress. Default: 30m.
+        stall_timeout: Limit,
+        /// How it is restored.
+        restore: RawRestore,
+        /// How its version is found; stored with every set.
+        version: RawVersion,
+    }
+}
+
+table! {
+    /// How an instance is restored.
+    RawRestore {
+        /// The directory of NNname programs, relative to install_dir or absolute. Default: actions/restore-module, if present.
+        steps: Steps,
+    }
+}
+
+table! {
+    /// How a version is found: one of the two.
+    RawVersion {
+        /// A program that prints it.
+        command: Argv,
+        /// dpkg:NAME or rpm:NAME.
+        builtin: Version,
+    }
+}
+
+/// An instance: its module, and every key of a module.
+#[derive(Debug, Default)]
+pub(super) struct RawInstance {
+    pub(super) module: Option<Spanned<Name>>,
+    pub(super) own: RawModule,
+}
+
+/// What the schema says of [`RawInstance::module`].
+pub(super) const MODULE_KEY: &str = "The module that it is one of. Default: none; its own keys are all.";

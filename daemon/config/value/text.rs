@@ -1,0 +1,435 @@
+//! Names, programs, paths and patterns.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use toml::de::DeValue;
+
+use super::{Node, Reader, Value};
+use crate::definition::{Layout, Name, Selector, Version, Volumes};
+
+/// Notes control characters and emptiness, which are right nowhere.
+fn plain<'n>(node: &'n Node<'_>, reader: &mut Reader<'_>, wanted: &str) -> Option<&'n str> {
+    let text = reader.text(node, wanted)?;
+    if text.trim().is_empty() {
+        return reader.refuse(
+            node,
+            format!("`{}` is empty", reader.key()),
+            format!("write {wanted}, or leave the key out"),
+        );
+    }
+    if text.contains(char::is_control) {
+        return reader.refuse(node, format!("`{}` holds a control character", reader.key()), "remove it");
+    }
+    Some(text)
+}
+
+impl Value for Name {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, "a name")?;
+        match Self::parse(text) {
+            Ok(name) => Some(name),
+            Err(rule) => reader.refuse(node, rule, "rename it"),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
+    }
+}
+
+impl Value for Selector {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, "the name of an instance, \"*\" or \"module:NAME\"")?;
+        if text == "*" {
+            return Some(Self::All);
+        }
+        if text.starts_with("compose:") {
+            return reader.refuse(node, "`compose:` is not supported yet", "name the instances");
+        }
+        let (module, name) = text.strip_prefix("module:").map_or((false, text), |name| (true, name));
+        match Name::parse(name) {
+            Ok(name) if module => Some(Self::Module(name)),
+            Ok(name) => Some(Self::Instance(name)),
+            Err(rule) => reader.refuse(node, rule, "write the name of an instance, \"*\" or \"module:NAME\""),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "examples": ["dokuwiki1", "*", "module:dokuwiki"] })
+    }
+}
+
+/// A program and its arguments.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct Argv(pub(in crate::config) Vec<String>);
+
+impl Value for Argv {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let array = match node.get_ref() {
+            DeValue::Array(array) => array,
+            DeValue::String(_) => {
+                let help = "no shell reads it: write [\"program\", \"argument\"], or [\"sh\", \"-c\", \"…\"] if you mean a shell";
+                return reader.wrong_type(node, "an array of a program and its arguments", Some(help.into()));
+            }
+            _ => return reader.wrong_type(node, "an array of a program and its arguments", None),
+        };
+        let words: Option<Vec<String>> = array.iter().map(|word| argument(word, reader)).collect();
+        let words = words?;
+        if words.first().is_none_or(|program| program.trim().is_empty()) {
+            return reader.refuse(
+                node,
+                format!("`{}` names no program", reader.key()),
+                "write [\"program\", \"argument\"]",
+            );
+        }
+        Some(Self(words))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "array", "minItems": 1, "items": { "type": "string" } })
+    }
+}
+
+fn argument(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = reader.text(node, "strings")?;
+    if text.contains('\0') {
+        return reader.refuse(node, "an argument may not hold a NUL byte", "remove it");
+    }
+    Some(text.to_owned())
+}
+
+/// A path that begins at the root, without `..`.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct AbsolutePath(pub(in crate::config) PathBuf);
+
+impl Value for AbsolutePath {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "an absolute path")?;
+        if !text.starts_with('/') {
+            return reader.refuse(
+                node,
+                format!("`{}` is a relative path", reader.key()),
+                "write it from the root: \"/…\"",
+            );
+        }
+        if climbs(text) {
+            return reader.refuse(node, format!("`{}` holds \"..\"", reader.key()), "write the path itself");
+        }
+        Some(Self(text.components()))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^/" })
+    }
+}
+
+/// Whether a path has a part `..`.
+fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
+trait Components {
+    fn components(&self) -> PathBuf;
+}
+
+impl Components for str {
+    /// The path without double and trailing slashes and `.` parts.
+    fn components(&self) -> PathBuf {
+        std::path::Path::new(self).components().collect()
+    }
+}
+
+/// A file; relative to the directory of the file that names it. Absolute once read.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct FilePath(pub(in crate::config) PathBuf);
+
+impl Value for FilePath {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "the path of a file")?;
+        if text.ends_with('/') {
+            return reader.refuse(node, format!("`{}` names a directory", reader.key()), "name a file");
+        }
+        Some(Self(cleaned(&reader.directory().join(text))))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// The path with `.` and `..` taken out as written, without asking the file system.
+fn cleaned(path: &std::path::Path) -> PathBuf {
+    use std::path::Component;
+    path.components().fold(PathBuf::new(), |mut clean, part| {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            Component::CurDir => {}
+            _ => clean.push(part),
+        }
+        clean
+    })
+}
+
+/// The directory of restore steps: relative to `install_dir`, or absolute.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct Steps(pub(in crate::config) PathBuf);
+
+impl Value for Steps {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "the path of a directory")?;
+        if climbs(text) {
+            return reader.refuse(node, format!("`{}` holds \"..\"", reader.key()), "write the path itself");
+        }
+        Some(Self(text.components()))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// What is backed up.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct Include(pub(in crate::config) String);
+
+impl Value for Include {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "a path")?;
+        let way = "write \"state/…\", \"volumes/NAME\", \"~/…\" or an absolute path";
+        if climbs(text) {
+            return reader.refuse(node, format!("{text:?} holds \"..\""), "write the path itself");
+        }
+        if text == "volumes/" || text == "volumes" {
+            return reader.refuse(node, "which volume is not said", "write \"volumes/NAME\"");
+        }
+        let rooted = ["state/", "volumes/", "~/", "/"].iter().any(|root| text.starts_with(root));
+        if !rooted && text != "state" && text != "~" {
+            return reader.refuse(node, format!("{text:?} is not a path that can be included"), way);
+        }
+        if unclosed(text) {
+            return reader.refuse(
+                node,
+                format!("{text:?} has a \"[\" without \"]\""),
+                "close it, or write \"\\\\[\"",
+            );
+        }
+        Some(Self(text.to_owned()))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^(state(/|$)|volumes/|~(/|$)|/)" })
+    }
+}
+
+/// What is left out.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct Exclude(pub(in crate::config) String);
+
+impl Value for Exclude {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "a pattern")?;
+        if text.trim() == "!" {
+            return reader.refuse(node, "\"!\" without a pattern", "write \"!PATTERN\" for what stays in");
+        }
+        if unclosed(text) {
+            return reader.refuse(
+                node,
+                format!("{text:?} has a \"[\" without \"]\""),
+                "close it, or write \"\\\\[\"",
+            );
+        }
+        Some(Self(text.to_owned()))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// Whether a glob has a class that is not closed, which restic refuses.
+fn unclosed(pattern: &str) -> bool {
+    let (mut open, mut escaped) = (false, false);
+    for c in pattern.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => open = true,
+            ']' => open = false,
+            '/' if open => return true,
+            _ => {}
+        }
+    }
+    open
+}
+
+/// A whole number, at least 1.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct Count(pub(in crate::config) u32);
+
+impl Value for Count {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match u32::read(node, reader)? {
+            0 => reader.refuse(
+                node,
+                format!("`{}` may not be 0", reader.key()),
+                "write 1 or more, or leave it out",
+            ),
+            count => Some(Self(count)),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "integer", "minimum": 1, "maximum": MOST })
+    }
+}
+
+/// The largest number that is taken: more than anyone keeps, tries or runs.
+const MOST: u32 = 1_000_000;
+
+impl Value for u32 {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let DeValue::Integer(number) = node.get_ref() else {
+            return reader.wrong_type(node, "a whole number", None);
+        };
+        let value = i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX);
+        match Self::try_from(value) {
+            Ok(value) if value <= MOST => Some(value),
+            Ok(_) => {
+                reader.refuse(node, format!("`{}` is too large", reader.key()), format!("{MOST} is the most"))
+            }
+            Err(_) if value < 0 => reader.refuse(
+                node,
+                format!("`{}` is negative", reader.key()),
+                "write 0 or more, or leave it out",
+            ),
+            Err(_) => {
+                reader.refuse(node, format!("`{}` is too large", reader.key()), format!("{MOST} is the most"))
+            }
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "integer", "minimum": 0, "maximum": MOST })
+    }
+}
+
+/// The host name in snapshots.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct HostName(pub(in crate::config) String);
+
+impl Value for HostName {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "a host name")?;
+        if text.contains(|c: char| c.is_whitespace() || c == ',' || c == '/') {
+            let help = "write letters, digits, '.' and '-'";
+            return reader.refuse(node, format!("{text:?} is not a host name"), help);
+        }
+        Some(Self(text.to_owned()))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^[^\\s,/]+$" })
+    }
+}
+
+/// The name of a user of the machine, or of a systemd credential.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct UserName(pub(in crate::config) String);
+
+impl Value for UserName {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "a name")?;
+        let good = |c: char| !c.is_whitespace() && !":/,".contains(c);
+        if !text.chars().all(good) || text.starts_with(['-', '.']) {
+            let help = "write the name alone, without spaces, ':', '/' and ','";
+            return reader.refuse(node, format!("`{}`: {text:?} is not a name", reader.key()), help);
+        }
+        Some(Self(text.to_owned()))
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^[^-.\\s:/,][^\\s:/,]*$" })
+    }
+}
+
+impl Value for String {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        plain(node, reader, "a string").map(str::to_owned)
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+impl Value for Layout {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.text(node, "\"per-instance\" or \"shared\"")? {
+            "per-instance" => Some(Self::PerInstance),
+            "shared" => Some(Self::Shared),
+            other => reader.refuse(
+                node,
+                format!("the layout {other:?} is not known"),
+                "write \"per-instance\" or \"shared\"",
+            ),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "enum": ["per-instance", "shared"] })
+    }
+}
+
+impl Value for Volumes {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let wanted = "\"podman\", \"docker\" or a table { NAME = \"/path\" }";
+        match node.get_ref() {
+            DeValue::Table(table) => {
+                let entries = table.iter().map(|(name, path)| {
+                    let path = AbsolutePath::read(path, reader)?;
+                    Some((name.get_ref().to_string(), path.0))
+                });
+                entries.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Self::Table)
+            }
+            _ => match reader.text(node, wanted)? {
+                "podman" => Some(Self::Podman),
+                "docker" => Some(Self::Docker),
+                other => {
+                    reader.refuse(node, format!("{other:?} does not know volumes"), format!("write {wanted}"))
+                }
+            },
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        let table = json!({ "type": "object", "additionalProperties": AbsolutePath::schema() });
+        json!({ "anyOf": [{ "enum": ["podman", "docker"] }, table] })
+    }
+}
+
+/// `builtin = "dpkg:NAME"`.
+impl Value for Version {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "\"dpkg:NAME\" or \"rpm:NAME\"")?;
+        let package = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-._:".contains(c))
+        };
+        match text.split_once(':') {
+            Some(("dpkg", name)) if package(name) => Some(Self::Dpkg(name.to_owned())),
+            Some(("rpm", name)) if package(name) => Some(Self::Rpm(name.to_owned())),
+            _ if text == "ostree" || text == "bootc" => {
+                reader.refuse(node, format!("{text:?} is not supported yet"), "use `command = [\"…\"]`")
+            }
+            _ => reader.refuse(
+                node,
+                format!("{text:?} is not a built-in version"),
+                "write \"dpkg:NAME\" or \"rpm:NAME\"",
+            ),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^(dpkg|rpm):[A-Za-z0-9+._:-]+$" })
+    }
+}
