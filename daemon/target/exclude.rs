@@ -17,7 +17,7 @@ const MAX_PATTERN: usize = 4096;
 
 /// Exclude patterns in order; a later `!pattern` takes an item back in.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Excludes {
+pub struct Excludes {
     patterns: Vec<Exclude>,
 }
 
@@ -66,7 +66,7 @@ impl Excludes {
     ///
     /// # Errors
     /// A pattern that restic would refuse, or that cannot stand in a line.
-    pub(super) fn add(&mut self, pattern: &[u8], anchored: bool) -> Result<()> {
+    pub fn add(&mut self, pattern: &[u8], anchored: bool) -> Result<()> {
         if pattern.len() > MAX_PATTERN {
             bail!("it has {} bytes, {MAX_PATTERN} is the most", pattern.len());
         }
@@ -95,7 +95,7 @@ impl Excludes {
     }
 
     /// Whether a path of the tree is left out, as restic decides it for an item of this name.
-    pub(super) fn leave_out(&self, path: &[u8]) -> bool {
+    pub fn leave_out(&self, path: &[u8]) -> bool {
         let components: Vec<&[u8]> = clean(path).1;
         let mut out = false;
         for pattern in &self.patterns {
