@@ -5,7 +5,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | `main`, [`client`] | the programs `holdfastd` and `holdfast` |
-//! | `service` | builds the rooms, tells systemd, waits for signals, drains |
+//! | [`service`] | builds the rooms, tells systemd, waits for signals, drains |
 //! | [`bus`] | the D-Bus face: translations of a few lines, no logic |
 //! | [`control`] | what may be asked of the daemon, one function per verb |
 //! | [`config`] | TOML to valid definitions, and edits back into TOML |
@@ -42,5 +42,6 @@ pub mod process;
 pub mod queue;
 pub mod restic;
 pub mod schedule;
+pub mod service;
 pub mod state;
 pub mod target;

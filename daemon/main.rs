@@ -1,3 +1,10 @@
-//! holdfastd.
+//! holdfastd: arguments, logging, run, exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use holdfast::service;
+
+fn main() -> ExitCode {
+    service::main(service::Arguments::parse())
+}

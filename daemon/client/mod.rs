@@ -23,6 +23,7 @@ mod output;
 mod pause;
 mod progress;
 mod prune;
+mod redis_key;
 mod reload;
 mod repository;
 mod restic;
@@ -35,7 +36,7 @@ mod unlock;
 mod wire;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -72,11 +73,8 @@ impl Context {
 
 /// Runs the program with its arguments, the first being its own name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let name = args.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_owned());
-    if let Some(name) = name.filter(|name| name == "redis-dump" || name == "redis-restore") {
-        let failure = Failure::usage(format!("{} is not supported yet in this version", name.display()));
-        Out::new(false, When::Auto).failure(&failure);
-        return failure.exit.into();
+    if let Some(done) = redis_key::called_as(&args) {
+        return done;
     }
     match Cli::try_parse_from(args) {
         Ok(cli) => start(cli),

@@ -4,10 +4,13 @@
 //! noted. Only `files` and `edit` touch the file system.
 
 mod diagnostic;
+pub mod edit;
+mod explain;
 mod files;
 mod load;
 mod parse;
 mod raw;
+mod schema;
 mod valid;
 mod value;
 
@@ -16,7 +19,10 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 
 pub use diagnostic::{Diagnostic, Place, Severity};
+pub use explain::{Row, explain};
 pub use load::{Loaded, load};
+pub use schema::schema;
+pub use value::check_read_data;
 
 /// Where definitions lie.
 #[derive(Debug, Clone, PartialEq, Eq)]

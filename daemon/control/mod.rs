@@ -1,19 +1,29 @@
 //! What may be asked of the daemon: one function per verb. The bus and the signals call it; it knows neither.
 
 mod error;
+mod events;
+mod run;
+mod slots;
+mod startup;
+mod verbs;
 mod view;
+mod write;
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use crate::definition::Definitions;
+use crate::config::{self, Loaded};
+use crate::definition::{Backup, Definitions, Instance, Name, Repository};
+use crate::job::{Context, Jobs};
+use crate::schedule::{Planner, Trigger};
 
 pub use error::{Error, ErrorKind};
+pub use startup::{Start, start};
 pub use view::{
-    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions,
-    SetView,
+    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions, SetView,
 };
 
 type Result<T> = std::result::Result<T, Error>;
@@ -22,115 +32,93 @@ type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone)]
 pub struct Control(Arc<Inner>);
 
-struct Inner {}
+struct Inner {
+    context: Context,
+    jobs: Jobs,
+    config_dirs: config::Dirs,
+    environment: config::Environment,
+    active: RwLock<Active>,
+    /// One change of definitions at a time; held across await because reading and switching belong together.
+    changing: tokio::sync::Mutex<()>,
+    events: broadcast::Sender<Event>,
+    planner: Arc<Mutex<Planner>>,
+    trigger: std::sync::OnceLock<Trigger>,
+    paused: Mutex<Option<Timestamp>>,
+    held: Mutex<Vec<crate::schedule::Due>>,
+    stopping: AtomicBool,
+}
 
-#[expect(clippy::unused_async, unused_variables, missing_docs, reason = "signatures first")]
-impl Control {
-    pub fn definitions(&self) -> Arc<Definitions> {
-        unreachable!()
+/// What was loaded last. The definitions stand apart, so that a job can keep them without their diagnostics.
+#[derive(Clone)]
+struct Active {
+    loaded: Arc<Loaded>,
+    definitions: Arc<Definitions>,
+}
+
+impl Active {
+    fn new(loaded: Loaded) -> Self {
+        Self { definitions: Arc::new(loaded.definitions.clone()), loaded: Arc::new(loaded) }
     }
+}
+
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Control {
+    fn active(&self) -> Active {
+        self.0.active.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        self.active().loaded
+    }
+
+    /// What is active now.
+    pub fn definitions(&self) -> Arc<Definitions> {
+        self.active().definitions
+    }
+
     /// What changes, from now on. A receiver that lags must read everything anew.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        unreachable!()
+        self.0.events.subscribe()
     }
-    pub async fn restic_version(&self) -> String {
-        String::new()
+
+    fn tell(&self, event: Event) {
+        let _ = self.0.events.send(event);
     }
-    /// Starts a backup; `instances` narrows it. Returns the job's id at once.
-    pub async fn run_backup(
-        &self,
-        backup: &str,
-        instances: Option<Vec<String>>,
-        cause: &str,
-    ) -> Result<String> {
-        unreachable!()
+
+    fn known_backup(&self, name: &str) -> Result<Arc<Backup>> {
+        let loaded = self.loaded();
+        let found = self.definitions().backups.get(name).cloned();
+        found.ok_or_else(|| missing(&loaded, "backup", name, ErrorKind::NoSuchBackup))
     }
-    pub async fn restore(
-        &self,
-        instance: &str,
-        snapshot: &str,
-        options: RestoreOptions,
-        cause: &str,
-    ) -> Result<String> {
-        unreachable!()
+
+    fn known_repository(&self, name: &str) -> Result<Arc<Repository>> {
+        let loaded = self.loaded();
+        let found = self.definitions().repositories.get(name).cloned();
+        found.ok_or_else(|| missing(&loaded, "repository", name, ErrorKind::NoSuchRepository))
     }
-    pub async fn prune(&self, repository: &str, cause: &str) -> Result<String> {
-        unreachable!()
+
+    fn known_instance(&self, name: &str) -> Result<Arc<Instance>> {
+        let loaded = self.loaded();
+        let found = self.definitions().instances.get(name).cloned();
+        found.ok_or_else(|| missing(&loaded, "instance", name, ErrorKind::NoSuchInstance))
     }
-    /// `read_data` as in the definition: `1/12`, `10%`, `all`; none: as defined.
-    pub async fn check(&self, repository: &str, read_data: Option<String>, cause: &str) -> Result<String> {
-        unreachable!()
+}
+
+/// The error for a name that is not active: unusable definitions say why.
+fn missing(loaded: &Loaded, kind: &str, name: &str, error: ErrorKind) -> Error {
+    if let Some(why) = loaded.unusable.get(&format!("{kind}/{name}")) {
+        let text = format!("{kind} {name} is defined, but cannot be used: {why}; see `holdfast config check`");
+        return Error::new(ErrorKind::InvalidDefinition, text);
     }
-    /// Opens the repository; an answer or an error of kind `RepositoryUnavailable`.
-    pub async fn test_repository(&self, repository: &str) -> Result<()> {
-        unreachable!()
-    }
-    /// Removes stale locks of ours.
-    pub async fn unlock(&self, repository: &str) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn list_snapshots(&self, instance: &str) -> Result<Vec<SetView>> {
-        unreachable!()
-    }
-    pub async fn list_contents(&self, repository: &str) -> Result<Vec<ContentView>> {
-        unreachable!()
-    }
-    pub async fn list_jobs(&self, query: JobQuery) -> Result<Vec<JobView>> {
-        unreachable!()
-    }
-    /// Live jobs and those finished within the last ten minutes.
-    pub fn jobs(&self) -> Vec<JobView> {
-        unreachable!()
-    }
-    pub fn job(&self, id: &str) -> Option<JobView> {
-        unreachable!()
-    }
-    pub fn active_jobs(&self) -> u32 {
-        0
-    }
-    pub fn cancel(&self, id: &str) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn backup(&self, name: &str) -> Result<BackupView> {
-        unreachable!()
-    }
-    pub async fn repository(&self, name: &str) -> Result<RepositoryView> {
-        unreachable!()
-    }
-    pub async fn instance(&self, name: &str) -> Result<InstanceView> {
-        unreachable!()
-    }
-    pub async fn add_repository(&self, name: &str, keys: Keys) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn add_backup(&self, name: &str, keys: Keys) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn alter_backup(&self, name: &str, keys: Keys) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn remove_backup(&self, name: &str) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn remove_repository(&self, name: &str) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn set_enabled(&self, backup: &str, enabled: bool) -> Result<()> {
-        unreachable!()
-    }
-    /// Reads the definitions anew and returns the diagnostics, rendered.
-    pub async fn reload(&self) -> Vec<String> {
-        Vec::new()
-    }
-    /// No slot is run until then; 0 seconds: until resumed.
-    pub async fn pause(&self, seconds: u64) -> Result<()> {
-        unreachable!()
-    }
-    pub async fn resume(&self) -> Result<()> {
-        unreachable!()
-    }
-    /// Until when it is paused; none: not paused.
-    pub fn paused(&self) -> Option<Timestamp> {
-        None
-    }
+    let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
+    let text = format!("there is no {kind} \"{shown}\"; `holdfast {kind} list` names those that there are");
+    let text = if kind == "instance" { text.replace("holdfast instance list", "holdfast status") } else { text };
+    Error::new(error, text)
+}
+
+fn checked(name: &str) -> Result<Name> {
+    Name::parse(name).map_err(|why| Error::new(ErrorKind::InvalidArgument, why))
 }

@@ -104,7 +104,8 @@ pub async fn run(
 }
 
 impl Sign {
-    fn or(self, other: Self) -> Self {
+    /// The stronger of two signs.
+    pub const fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Stop, _) | (_, Self::Stop) => Self::Stop,
             (Self::Life, _) | (_, Self::Life) => Self::Life,

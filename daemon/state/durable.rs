@@ -2,9 +2,9 @@
 //!
 //! All functions block for as long as the disk takes to sync.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -57,6 +57,18 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
         create_dir(parent(path), mode)?;
     }
     create().with_context(|| format!("making the directory {}", path.display()))
+}
+
+/// Opens a file for the daemon alone: 0600 under any umask, whatever its mode was. `options` say whether it may be made.
+///
+/// # Errors
+/// The disk's.
+pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o7777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// Removes a file so that it stays removed. One that is not there is well removed.

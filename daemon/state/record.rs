@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
@@ -35,6 +35,7 @@ words! {
     /// What a job does.
     Kind {
         /// Makes a set per instance and repository.
+        #[default]
         Backup = "backup",
         /// Puts a set back.
         Restore = "restore",
@@ -61,6 +62,7 @@ words! {
     /// Where a unit stands; ordered by how far it is.
     Phase {
         /// Waits for a lock or a permit.
+        #[default]
         Queued = "queued",
         /// Looks, touches nothing.
         Preflight = "preflight",
@@ -97,6 +99,7 @@ words! {
     /// How a unit or job ended; ordered from best to worst as a job takes them from its units.
     Outcome {
         /// It was right not to run.
+        #[default]
         Skipped = "skipped",
         /// Everything asked for was done.
         Succeeded = "succeeded",
@@ -144,8 +147,8 @@ pub struct JobRecord {
     pub units: Vec<UnitRecord>,
 }
 
-/// The part of a job for one instance and one repository.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The part of a job for one instance and one repository. A new one is queued and has no outcome.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnitRecord {
     /// The instance, or empty where there is none (prune, check).
     pub instance: String,

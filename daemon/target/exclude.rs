@@ -4,16 +4,20 @@
 //! restic matches a relative pattern against every run of components of the *absolute* path of an item, so `lib` would
 //! leave out all of a tree that is staged in `/var/lib`. The text for restic therefore anchors every pattern in the tree.
 
-use anyhow::{Result, bail};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 
 use super::pattern::{Glob, clean, escape};
+use super::{Place, include};
 
 /// The longest pattern, in bytes; restic's own limit for a line is 64 KiB.
 const MAX_PATTERN: usize = 4096;
 
 /// Exclude patterns in order; a later `!pattern` takes an item back in.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Excludes {
+pub struct Excludes {
     patterns: Vec<Exclude>,
 }
 
@@ -35,11 +39,34 @@ enum Part {
 }
 
 impl Excludes {
+    /// All excludes, in order: the definition's, then the lines of `etc/state-exclude.conf`.
+    pub(super) fn of(place: &Place, warnings: &mut Vec<String>) -> Result<Self> {
+        let mut excludes = Self::default();
+        for text in &place.instance.exclude {
+            let pattern = machine_path(text.as_bytes(), &place.account.home);
+            excludes.add(&pattern, false).with_context(|| format!("exclude {text:?}"))?;
+        }
+        let file = "etc/state-exclude.conf";
+        for (number, line) in place.conf_lines(file)? {
+            let (line, asked) = include::without_variables(&line);
+            let shown = String::from_utf8_lossy(&line).into_owned();
+            if asked {
+                warnings.push(format!(
+                    "{file}:{number}: a variable is empty here, so this is {shown:?}; write $$ for a dollar"
+                ));
+            }
+            if !line.is_empty() {
+                excludes.add(&line, false).with_context(|| format!("{file}:{number}: {shown:?}"))?;
+            }
+        }
+        Ok(excludes)
+    }
+
     /// Adds a pattern over the tree's paths. A leading `!` takes back in. `anchored` wins over a missing leading `/`.
     ///
     /// # Errors
     /// A pattern that restic would refuse, or that cannot stand in a line.
-    pub(super) fn add(&mut self, pattern: &[u8], anchored: bool) -> Result<()> {
+    pub fn add(&mut self, pattern: &[u8], anchored: bool) -> Result<()> {
         if pattern.len() > MAX_PATTERN {
             bail!("it has {} bytes, {MAX_PATTERN} is the most", pattern.len());
         }
@@ -68,7 +95,7 @@ impl Excludes {
     }
 
     /// Whether a path of the tree is left out, as restic decides it for an item of this name.
-    pub(super) fn leave_out(&self, path: &[u8]) -> bool {
+    pub fn leave_out(&self, path: &[u8]) -> bool {
         let components: Vec<&[u8]> = clean(path).1;
         let mut out = false;
         for pattern in &self.patterns {
@@ -108,6 +135,18 @@ impl Excludes {
         }
         text
     }
+}
+
+/// In a definition an absolute exclude is a path of the machine, like an absolute include: it lies under `files/`.
+fn machine_path(pattern: &[u8], home: &Path) -> Vec<u8> {
+    let (not, body) = match pattern.split_first() {
+        Some((b'!', rest)) => (&b"!"[..], rest),
+        _ => (&b""[..], pattern),
+    };
+    if let Some(below) = body.strip_prefix(b"~/") {
+        return [not, b"/files", &escape(home.as_os_str().as_bytes()), b"/", below].concat();
+    }
+    if body.starts_with(b"/") { [not, b"/files", body].concat() } else { pattern.to_vec() }
 }
 
 impl Exclude {

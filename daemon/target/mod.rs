@@ -19,6 +19,7 @@ mod walk;
 
 pub use account::account;
 pub use environment::Environment;
+pub use exclude::Excludes;
 pub use hooks::{Step, Steps};
 pub use manifest::{FORMAT, MANIFEST, Manifest, Root, RootKind, TreePath};
 pub use resolve::{Place, Purpose};

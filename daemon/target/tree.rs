@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::account::{group_name, user_name};
 use super::exclude::Excludes;
-use super::include::{self, Include};
+use super::include::Include;
 use super::manifest::{MANIFEST, Manifest, Root, RootKind, TreePath};
 use super::pattern::escape;
 use super::walk::{self, Dir, Entry, Kind, Links};
@@ -123,7 +123,7 @@ impl<'a> Survey<'a> {
         let mut warnings = place.warnings.clone();
         Ok(Self {
             place,
-            excludes: excludes(place, &mut warnings)?,
+            excludes: Excludes::of(place, &mut warnings)?,
             roots: BTreeMap::new(),
             entries: BTreeMap::new(),
             named: BTreeSet::new(),
@@ -333,41 +333,6 @@ impl<'a> Survey<'a> {
         tree.roots.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(())
     }
-}
-
-/// All excludes, in order: the definition's, then the lines of `etc/state-exclude.conf`.
-fn excludes(place: &Place, warnings: &mut Vec<String>) -> Result<Excludes> {
-    let mut excludes = Excludes::default();
-    for text in &place.instance.exclude {
-        let pattern = machine_path(text.as_bytes(), &place.account.home);
-        excludes.add(&pattern, false).with_context(|| format!("exclude {text:?}"))?;
-    }
-    let file = "etc/state-exclude.conf";
-    for (number, line) in place.conf_lines(file)? {
-        let (line, asked) = include::without_variables(&line);
-        let shown = String::from_utf8_lossy(&line).into_owned();
-        if asked {
-            warnings.push(format!(
-                "{file}:{number}: a variable is empty here, so this is {shown:?}; write $$ for a dollar"
-            ));
-        }
-        if !line.is_empty() {
-            excludes.add(&line, false).with_context(|| format!("{file}:{number}: {shown:?}"))?;
-        }
-    }
-    Ok(excludes)
-}
-
-/// In a definition an absolute exclude is a path of the machine, like an absolute include: it lies under `files/`.
-fn machine_path(pattern: &[u8], home: &Path) -> Vec<u8> {
-    let (not, body) = match pattern.split_first() {
-        Some((b'!', rest)) => (&b"!"[..], rest),
-        _ => (&b""[..], pattern),
-    };
-    if let Some(below) = body.strip_prefix(b"~/") {
-        return [not, b"/files", &escape(home.as_os_str().as_bytes()), b"/", below].concat();
-    }
-    if body.starts_with(b"/") { [not, b"/files", body].concat() } else { pattern.to_vec() }
 }
 
 /// A path without links as far as it exists.

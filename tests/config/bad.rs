@@ -1,1 +1,412 @@
-//! x
+//! Bad definitions: each is refused with its place and the way out. Numbers are those of the test catalogue (C01 …).
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Good tables around the one that a case spoils.
+const AROUND: &str =
+    "[repository.r]\nurl = '/srv/r'\n[instance.i]\ninclude = ['/srv/i']\n[module.m]\ninclude = ['/srv/m']\n";
+
+/// One text (put into a file of its own, beside [`AROUND`]), and what must be said of it: place, message, way out.
+type Case = (&'static str, &'static str, &'static str, &'static str);
+
+fn assert_said(cases: &[Case]) {
+    for (text, place, message, help) in cases {
+        let etc = Etc::with(AROUND);
+        etc.write("etc/conf.d/x.toml", text);
+        let loaded = etc.load();
+        let found = findings(&loaded, &etc.path("etc/conf.d/x.toml"));
+        let hit = found
+            .iter()
+            .any(|f| f.starts_with(&format!("{place} ")) && f.contains(message) && f.contains(help));
+        assert!(hit, "{text}\nwanted {place} {message} ({help})\nsaid {found:#?}");
+        assert!(loaded.diagnostics.iter().all(|d| d.help.is_some()), "no way out: {found:#?}");
+        let rendered = said(&loaded);
+        assert!(rendered.contains(&format!("x.toml:{place}")) && rendered.contains('^'), "{rendered}");
+        let others = ["r"].iter().all(|r| loaded.definitions.repositories.contains_key(*r));
+        assert!(
+            others && loaded.definitions.instances.contains_key("i"),
+            "the other file was hindered: {rendered}"
+        );
+    }
+}
+
+#[test]
+fn c02_broken_toml_is_said_with_line_and_column() {
+    assert_said(&[
+        ("[backup.x\n", "1:10", "unclosed table", "toml.io"),
+        ("[backup.x]\nschedule = daily\n", "2:12", "must be quoted", "toml.io"),
+        ("[backup.x]\nschedule = \"daily\n", "2:18", "invalid basic string", "toml.io"),
+        ("[backup.x]\nä = 1\n", "2:1", "", "toml.io"),
+        ("[repository.q]\nurl = '/a'\nurl = '/b'\n", "3:1", "`url` is defined twice", "x.toml:2:1"),
+        (
+            "[repository.q]\nurl = '/a'\n[repository.q]\nurl = '/b'\n",
+            "3:13",
+            "`q` is defined twice",
+            "x.toml:1:13",
+        ),
+    ]);
+}
+
+#[test]
+fn c03_unknown_keys_are_refused_with_what_was_probably_meant() {
+    assert_said(&[
+        ("[backup.x]\nschedul = 'daily'\n", "2:1", "unknown key `schedul`", "did you mean `schedule`?"),
+        ("[backup.x]\ncolour = 1\n", "2:1", "unknown key `colour`", "known here: repositories, schedule"),
+        ("[backups.x]\n", "1:2", "unknown key `backups`", "did you mean `backup`?"),
+        ("[instance.x]\nexclud = []\n", "2:1", "unknown key `exclud`", "`exclude`"),
+        ("[instance.x]\nmodul = 'm'\n", "2:1", "unknown key `modul`", "`module`"),
+        ("[module.x.restore]\nstep = 'a'\n", "2:1", "unknown key `step`", "`steps`"),
+        (
+            "[repository.x]\nurl = '/x'\nprune = { schedul = 'daily' }\n",
+            "3:11",
+            "unknown key `schedul`",
+            "`schedule`",
+        ),
+        ("schedule = 'daily'\n", "1:1", "unknown key `schedule`", "known here: daemon"),
+    ]);
+}
+
+#[test]
+fn keys_of_later_versions_are_refused_not_ignored() {
+    for key in ["dump", "service", "ssh", "require_healthy", "recovery"] {
+        let text = format!("[module.x]\ninclude = ['/x']\n{key} = 'x'\n");
+        let text: &'static str = text.leak();
+        let message: &'static str = format!("`{key}` is not supported yet").leak();
+        assert_said(&[(text, "3:1", message, "leave it out")]);
+    }
+    assert_said(&[
+        ("[[module.x.dump]]\nsource = 'redis'\n", "1:12", "`dump` is not supported yet", "leave it out"),
+        (
+            "[module.x.restore]\nkeep_previous = '1h'\n",
+            "2:1",
+            "`keep_previous` is not supported yet",
+            "leave it out",
+        ),
+        (
+            "[module.x.restore]\nhealth = { command = ['x'] }\n",
+            "2:1",
+            "`health` is not supported yet",
+            "leave it out",
+        ),
+        ("[module.x.version]\nmatch = 'any'\n", "2:1", "`match` is not supported yet", "leave it out"),
+        ("[backup.x]\nafter = 'y'\n", "2:1", "`after` is not supported yet", "leave it out"),
+        ("[backup.x]\nblackout = []\n", "2:1", "`blackout` is not supported yet", "leave it out"),
+        ("[backup.x]\nallow_users = []\n", "2:1", "`allow_users` is not supported yet", "leave it out"),
+        (
+            "[backup.x]\ninstances = ['compose:*']\n",
+            "2:14",
+            "`compose:` is not supported yet",
+            "name the instances",
+        ),
+        ("[discovery]\ndocker = true\n", "1:2", "`discovery` is not supported yet", "leave it out"),
+        ("[module.x.version]\nbuiltin = 'ostree'\n", "2:11", "\"ostree\" is not supported yet", "command"),
+    ]);
+}
+
+#[test]
+fn c04_wrong_types_say_what_is_wanted() {
+    assert_said(&[
+        ("[backup.x]\nenabled = 'yes'\n", "2:11", "`enabled` takes `true` or `false`, not a string", ""),
+        (
+            "[backup.x]\nrepositories = 'r'\n",
+            "2:16",
+            "`repositories` takes an array, not a string",
+            "brackets",
+        ),
+        ("[backup.x]\nrepositories = ['r', 3]\n", "2:22", "takes a name, not an integer", ""),
+        ("[backup.x]\nmax_duration = 90\n", "2:16", "not an integer", "\"90s\""),
+        ("[backup.x]\nretention = 'all'\n", "2:13", "not a string", "{ daily = 7 }"),
+        ("[backup.x]\nretry = 3\n", "2:9", "`retry` takes a table, not an integer", ""),
+        ("[daemon]\nmax_parallel = 2.5\n", "2:16", "not a float", ""),
+        ("[repository.x]\nprune = true\n", "2:9", "`false` to switch it off", ""),
+        ("backup = 3\n", "1:10", "`backup` takes named tables", "[backup.NAME]"),
+        ("[backup]\nx = 3\n", "2:1", "`backup.x` is not a table", "[backup.NAME]"),
+        ("[instance.x]\nvolumes = { a = 'rel' }\n", "2:17", "relative path", "from the root"),
+        ("[instance.x]\nvolumes = 'lxc'\n", "2:11", "does not know volumes", "podman"),
+    ]);
+}
+
+#[test]
+fn c18_a_hook_as_a_string_is_refused_for_no_shell_reads_it() {
+    assert_said(&[
+        ("[instance.x]\ndump_state = 'a; rm -rf /'\n", "2:14", "an array of a program", "no shell reads it"),
+        ("[instance.x]\ndump_state = []\n", "2:14", "names no program", "[\"program\""),
+        (
+            "[instance.x]\ninclude = ['/x']\ndump_state = ['bin/x']\n",
+            "3:14",
+            "`install_dir`, which is not given",
+            "absolute",
+        ),
+        (
+            "[repository.x]\nurl = '/x'\npassword_command = 'pass b2'\n",
+            "3:20",
+            "an array of a program",
+            "no shell",
+        ),
+    ]);
+}
+
+#[test]
+fn c19_a_source_that_holds_its_repository_is_refused() {
+    assert_said(&[
+        (
+            "[instance.x]\ninclude = ['/srv']\n[backup.x]\nrepositories = ['r']\ninstances = ['x']\n",
+            "4:16",
+            "instance `x` includes \"/srv\", which holds the repository `r` in /srv/r",
+            "exclude",
+        ),
+        (
+            "[instance.x]\ninclude = ['/srv/r/data']\n[backup.x]\nrepositories = ['r']\ninstances = ['*']\n",
+            "4:16",
+            "holds the repository `r`",
+            "store it elsewhere",
+        ),
+        (
+            "[instance.x]\ninclude = ['/var/cache/holdfast/x']\n",
+            "2:12",
+            "the daemon's own directory",
+            "something else",
+        ),
+        (
+            "[instance.x]\ninclude = ['/var/lib/holdfast']\n",
+            "2:12",
+            "the daemon's own directory",
+            "something else",
+        ),
+    ]);
+}
+
+#[test]
+fn c22_to_c24_retention_that_keeps_nothing_or_makes_no_sense_is_refused() {
+    assert_said(&[
+        ("[backup.x]\nretention = 0\n", "2:13", "would keep nothing", "leave `retention` out"),
+        (
+            "[backup.x]\nretention = { last = 0, daily = 0 }\n",
+            "2:13",
+            "would keep nothing",
+            "leave `retention` out",
+        ),
+        ("[backup.x]\nretention = {}\n", "2:13", "would keep nothing", "leave `retention` out"),
+        ("[backup.x]\nretention = -1\n", "2:13", "negative", "0 or more"),
+        ("[backup.x]\nretention = { daily = -3 }\n", "2:23", "`daily` is negative", "0 or more"),
+        ("[backup.x]\nretention = { within = 'a while' }\n", "2:24", "\"a while\" is not a duration", "30d"),
+        ("[backup.x]\nretention = { within = '0d' }\n", "2:24", "may not be zero", "15m"),
+        ("[backup.x]\nretention = 99999999999999999999\n", "2:13", "", ""),
+        ("[backup.x]\nretention = 4000000000\n", "2:13", "too large", "the most"),
+    ]);
+}
+
+#[test]
+fn c28_names_that_nobody_defines_are_said_with_the_nearest_that_someone_does() {
+    assert_said(&[
+        (
+            "[backup.x]\nrepositories = ['rr']\ninstances = ['i']\n",
+            "2:17",
+            "repository `rr` is not defined",
+            "did you mean `r`?",
+        ),
+        (
+            "[backup.x]\nrepositories = ['r']\ninstances = ['nothing']\n",
+            "3:14",
+            "instance `nothing` is not defined",
+            "define it",
+        ),
+        (
+            "[backup.x]\nrepositories = ['r']\ninstances = ['module:n']\n",
+            "3:14",
+            "module `n` is not defined",
+            "did you mean `m`?",
+        ),
+        ("[instance.x]\nmodule = 'mm'\n", "2:10", "module `mm` is not defined", "did you mean `m`?"),
+        ("[backup.x]\nrepositories = ['r', 'r']\ninstances = ['i']\n", "2:22", "listed twice", "once"),
+        ("[backup.x]\ninstances = ['i']\n", "1:9", "the backup `x` needs `repositories`", "repositories ="),
+        ("[backup.x]\nrepositories = ['r']\n", "1:9", "the backup `x` needs `instances`", "[\"*\"]"),
+        ("[backup.x]\nrepositories = []\ninstances = ['i']\n", "2:16", "the list is empty", "at least one"),
+        ("[repository.x]\n", "1:13", "the repository `x` needs `url`", "url ="),
+        ("[instance.x]\nuser = 'x'\n", "1:11", "nothing to back up", "include"),
+    ]);
+}
+
+#[test]
+fn c29_times_that_are_zero_negative_or_endless_are_refused() {
+    assert_said(&[
+        ("[instance.x]\nhook_timeout = '0s'\n", "2:16", "may not be zero", "15m"),
+        ("[instance.x]\nhook_timeout = '-1h'\n", "2:16", "negative", "1h30m"),
+        ("[instance.x]\nhook_timeout = '1000000000000000000s'\n", "2:16", "too long", "30d"),
+        ("[backup.x]\nmax_duration = '5'\n", "2:16", "\"5\" has no unit", "90s"),
+        ("[backup.x]\nrandom_delay = '1 fortnight'\n", "2:16", "not a duration", "30d"),
+        ("[daemon]\nmax_parallel = 0\n", "2:16", "may not be 0", "1 or more"),
+        ("[backup.x]\nretry = { attempts = -1 }\n", "2:22", "negative", "0 or more"),
+    ]);
+}
+
+#[test]
+fn c30_c31_names_that_are_unsafe_somewhere_are_refused_with_the_rule() {
+    assert_said(&[
+        ("[backup.\"a,b\"]\n", "1:9", "',' may not stand in a name", "rename"),
+        ("[backup.\"a/b\"]\n", "1:9", "'/' may not stand in a name", "rename"),
+        ("[backup.\"a b\"]\n", "1:9", "' ' may not stand in a name", "rename"),
+        ("[backup.\"\u{1F600}\"]\n", "1:9", "may not stand in a name", "rename"),
+        ("[backup.\"\"]\n", "1:9", "the name is empty", "rename"),
+        ("[backup.x]\ninstances = ['a,b']\n", "2:14", "',' may not stand in a name", "module:NAME"),
+        ("[daemon]\nhost = 'a,b'\n", "2:8", "not a host name", "letters"),
+        ("[instance.x]\nuser = '-u'\n", "2:8", "is not a name", "without spaces"),
+    ]);
+}
+
+#[test]
+fn c34_backends_and_paths_that_restic_does_not_know_are_refused() {
+    assert_said(&[
+        ("[repository.x]\nurl = 'b3:bucket'\n", "2:7", "\"b3\" is not a backend", "did you mean"),
+        ("[repository.x]\nurl = 'ftp:host/x'\n", "2:7", "\"ftp\" is not a backend", "sftp:"),
+        ("[repository.x]\nurl = 'backup/here'\n", "2:7", "relative path", "from the root"),
+        ("[repository.x]\nurl = 'https://h/'\n", "2:7", "not a backend", "rest:https:"),
+        ("[repository.x]\nurl = '/x'\nlayout = 'flat'\n", "3:10", "layout \"flat\"", "per-instance"),
+        ("[repository.x]\nurl = '/x'\ncheck = { read_data = '5/3' }\n", "3:23", "how much to read", "1/12"),
+        ("[repository.x]\nurl = '/x'\nprune = { max_unused = '100%' }\n", "3:24", "no percentage", "10%"),
+        (
+            "[repository.x]\nurl = '/x'\nappend_only = true\nprune = { schedule = 'weekly' }\n",
+            "4:9",
+            "contradict",
+            "remove `prune`",
+        ),
+        (
+            "[repository.x]\nurl = '/x'\npassword_file = 'a'\npassword_command = ['b']\n",
+            "4:20",
+            "in two ways",
+            "keep one",
+        ),
+    ]);
+}
+
+#[test]
+fn c39_zones_that_do_not_exist_are_refused() {
+    assert_said(&[
+        (
+            "[daemon]\ntimezone = 'Europe/Roma'\n",
+            "2:12",
+            "\"Europe/Roma\" is not known",
+            "did you mean \"Europe/Rome\"?",
+        ),
+        ("[daemon]\ntimezone = 'Middle-earth/Shire'\n", "2:12", "is not known", "Europe/Rome"),
+    ]);
+}
+
+#[test]
+fn includes_that_cannot_be_found_are_refused() {
+    assert_said(&[
+        ("[instance.x]\ninclude = ['data']\n", "2:12", "not a path that can be included", "absolute path"),
+        ("[instance.x]\ninclude = ['/srv/../etc']\n", "2:12", "\"..\"", "the path itself"),
+        (
+            "[instance.x]\ninclude = ['state/x']\n",
+            "2:12",
+            "`install_dir`, which is not given",
+            "absolute path",
+        ),
+        ("[instance.x]\ninclude = ['volumes/v']\n", "2:12", "nobody knows where volumes lie", "podman"),
+        (
+            "[instance.x]\ninclude = ['volumes/v']\nvolumes = { w = '/w' }\n",
+            "2:12",
+            "`v` is not in the table",
+            "add it",
+        ),
+        ("[instance.x]\ninclude = ['/x[a']\n", "2:12", "without \"]\"", "close it"),
+        ("[instance.x]\ninclude = ['/x']\nexclude = ['']\n", "3:12", "is empty", "leave the key out"),
+        ("[instance.x]\ninstall_dir = 'home/x'\n", "2:15", "relative path", "from the root"),
+        ("[module.v.version]\n", "1:1", "one of `command` and `builtin`", "dpkg:NAME"),
+    ]);
+}
+
+#[test]
+fn all_errors_of_all_files_are_said_at_once_in_order() {
+    let etc = Etc::with("[backup.x]\nschedul = 1\nenabled = 3\nretention = 0\n[repository.q]\nurl = 'x'\n");
+    etc.write("etc/conf.d/a.toml", "[instance.x]\nstrict = 1\n[daemon\n");
+    etc.write("etc/conf.d/b.toml", "[instance.y]\nstrict = 1\n");
+    let loaded = etc.load();
+    let places: Vec<_> =
+        loaded.diagnostics.iter().map(|d| (d.file.file_name().unwrap().to_owned(), d.line)).collect();
+    let expected = [
+        ("holdfast.toml", 2),
+        ("holdfast.toml", 3),
+        ("holdfast.toml", 4),
+        ("holdfast.toml", 6),
+        ("a.toml", 2),
+        ("a.toml", 3),
+        ("b.toml", 2),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(file, line)| ((*file).into(), *line)).collect();
+    assert_eq!(places, expected, "{}", said(&loaded));
+}
+
+#[test]
+fn c11_a_password_in_the_file_is_refused_and_never_repeated() {
+    for text in [
+        "[repository.x]\nurl = '/x'\npassword = 'hunter2'\n",
+        "[repository.x]\nurl = '/x'\npassword = 'hunter2\n",
+        "[repository.x]\nurl = 'rest:https://u:hunter2@h/'\nlayout = 3\n",
+        "[repository.x]\nurl = 'rest:htps://u:hunter2@h/'\n",
+        "repository.x = { url = 3, password = 'hunter2' }\n",
+    ] {
+        let etc = Etc::with(text);
+        let loaded = etc.load();
+        assert!(!loaded.is_good());
+        let all = format!(
+            "{}{:?}{}",
+            said(&loaded),
+            loaded.unusable,
+            serde_json::to_string(&loaded.diagnostics).unwrap()
+        );
+        assert!(!all.contains("hunter2"), "{all}");
+        let coloured: String = loaded.diagnostics.iter().map(Diagnostic::coloured).collect();
+        assert!(!coloured.contains("hunter2") && coloured.contains('\u{1b}'), "{coloured}");
+    }
+    let loaded = Etc::with("[repository.x]\nurl = '/x'\npassword = 'hunter2'\n").load();
+    assert!(said(&loaded).contains("password_file"), "{}", said(&loaded));
+}
+
+#[test]
+fn c33_a_password_in_the_url_is_taken_but_warned_of_where_others_can_read_it() {
+    let etc = Etc::with("[repository.x]\nurl = 'rest:https://u:hunter2@h/'\n");
+    assert_eq!(said(&etc.load()), "");
+    etc.mode("etc/holdfast.toml", 0o644);
+    let loaded = etc.load();
+    assert!(loaded.is_good() && said(&loaded).contains("others can read this file"), "{}", said(&loaded));
+    assert!(!said(&loaded).contains("hunter2"));
+    assert!(repository(&loaded, "x").url.contains("hunter2"));
+}
+
+#[test]
+fn c36_a_thousand_definitions_are_loaded() {
+    let etc =
+        Etc::with("[repository.r]\nurl = '/srv/r'\n[module.m]\ninclude = ['/srv/m']\nexclude = ['*.tmp']\n");
+    let one = |n| {
+        format!(
+            "[instance.i{n}]\nmodule = 'm'\n[backup.b{n}]\nrepositories = ['r']\nschedule = 'daily'\nretention = {{ daily = 7 }}\ninstances = ['i{n}']\n"
+        )
+    };
+    etc.write("etc/conf.d/all.toml", (0..500).map(one).collect::<String>());
+    let start = std::time::Instant::now();
+    let loaded = etc.load();
+    println!("1,000 definitions in one file: {:?}", start.elapsed());
+    assert_eq!((said(&loaded).as_str(), loaded.definitions.backups.len()), ("", 500));
+    std::fs::remove_file(etc.path("etc/conf.d/all.toml")).unwrap();
+    for n in 0..500 {
+        etc.write(&format!("etc/conf.d/{n}.toml"), one(n));
+    }
+    let start = std::time::Instant::now();
+    let loaded = etc.load();
+    println!("1,000 definitions in 500 files: {:?}", start.elapsed());
+    assert_eq!(loaded.definitions.instances.len(), 500);
+    let names: BTreeSet<_> = loaded.origins.keys().filter(|key| key.matches('/').count() == 1).collect();
+    assert_eq!(names.len(), 1002);
+}
+
+#[test]
+fn a_flood_of_errors_is_counted_not_listed() {
+    let text: String = (0..20_000).map(|n| format!("[backup.b{n}]\nx = 1\n")).collect();
+    let loaded = Etc::with(&text).load();
+    assert!(loaded.diagnostics.len() < 60, "{}", loaded.diagnostics.len());
+    assert!(said(&loaded).contains("more errors in this file"), "{}", said(&loaded));
+}

@@ -1,9 +1,14 @@
 //! Definition files as a person writes them, good and bad: what is active afterwards, and what is said.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+
 mod bad;
+mod edit;
+mod explain;
 mod files;
 mod good;
 mod reload;
+mod shipped;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -23,6 +23,10 @@ pub const ROOT: &str = "/org/holdfast/Backup1";
 /// The deadline of every wait: far beyond what anything takes, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A policy for [`Bus::with_policies`] where everybody may do everything.
+pub const OPEN: &str =
+    "<policy context=\"default\"><allow own=\"*\"/><allow send_type=\"method_call\"/></policy>";
+
 /// Rows as the bus carries them.
 pub type Row = HashMap<String, OwnedVariant>;
 
@@ -55,6 +59,7 @@ impl Bus {
             .args(["--nofork", "--nopidfile", "--nosyslog"])
             .arg(format!("--config-file={}", config.display()))
             .stdin(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .expect("dbus-daemon runs (package dbus-daemon)");
         let bus = Self { address: format!("unix:path={}", socket.display()), child, _dir: dir };

@@ -48,6 +48,9 @@ pub(super) fn no_module(
 /// A value with the file that it stands in.
 type Placed<'a, T> = (&'a Arc<Source>, &'a Spanned<T>);
 
+/// One key of a layer.
+type Key<T> = for<'r> fn(&'r RawModule) -> &'r Option<Spanned<T>>;
+
 /// An instance over its module.
 struct Layers<'a> {
     own: (&'a Arc<Source>, &'a RawModule),
@@ -56,22 +59,18 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     /// The instance's value, else its module's.
-    fn pick<T>(&self, key: for<'r> fn(&'r RawModule) -> &'r Option<Spanned<T>>) -> Option<Placed<'a, T>> {
+    fn pick<T>(&self, key: Key<T>) -> Option<Placed<'a, T>> {
         let at =
             |(source, raw): (&'a Arc<Source>, &'a RawModule)| key(raw).as_ref().map(|value| (source, value));
         at(self.own).or_else(|| self.module.and_then(at))
     }
 
-    fn value<T: Clone>(&self, key: for<'r> fn(&'r RawModule) -> &'r Option<Spanned<T>>) -> Option<T> {
+    fn value<T: Clone>(&self, key: Key<T>) -> Option<T> {
         self.pick(key).map(|(_, value)| value.get_ref().clone())
     }
 
     /// A list, and what is appended to it on both layers.
-    fn list<T>(
-        &self,
-        key: for<'r> fn(&'r RawModule) -> &'r Option<Spanned<Vec<Spanned<T>>>>,
-        add: for<'r> fn(&'r RawModule) -> &'r Option<Spanned<Vec<Spanned<T>>>>,
-    ) -> Vec<Placed<'a, T>> {
+    fn list<T>(&self, key: Key<Vec<Spanned<T>>>, add: Key<Vec<Spanned<T>>>) -> Vec<Placed<'a, T>> {
         let layers = self.module.into_iter().chain([self.own]);
         let added = layers.filter_map(|(source, raw)| add(raw).as_ref().map(|list| (source, list)));
         let lists = self.pick(key).into_iter().chain(added);

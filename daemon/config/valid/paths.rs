@@ -103,13 +103,19 @@ fn covers(pattern: &str, path: &Path) -> bool {
             return true;
         }
         let Some(part) = parts.next() else { return false };
-        let glob = GlobBuilder::new(wanted).literal_separator(true).build();
-        let same = glob.map_or(wanted == part, |glob| glob.compile_matcher().is_match(part));
+        let same =
+            if wanted.contains(['*', '?', '[', '\\']) { matches(wanted, part) } else { part == wanted };
         if !same {
             return false;
         }
     }
     true
+}
+
+/// Whether one part of a path fits one part of a pattern.
+fn matches(wanted: &str, part: &std::ffi::OsStr) -> bool {
+    let glob = GlobBuilder::new(wanted).literal_separator(true).backslash_escape(true).build();
+    glob.map_or(part == wanted, |glob| glob.compile_matcher().is_match(part))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
+pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
 pub(super) use text::{AbsolutePath, Argv, Count, Exclude, FilePath, HostName, Include, Steps, UserName};
 pub(super) use time::{Delay, Limit, Zone, duration_text};
@@ -250,7 +251,8 @@ impl<'s> Reader<'s> {
             DeValue::Datetime(_) => "a date",
             DeValue::Table(_) => "a table",
         };
-        self.error(&node.span(), format!("`{}` takes {wanted}, not {found}", self.key), help);
+        let help = help.unwrap_or_else(|| format!("write {wanted}"));
+        self.error(&node.span(), format!("`{}` takes {wanted}, not {found}", self.key), Some(help));
         None
     }
 

@@ -143,23 +143,30 @@ pub(in crate::config) struct ReadData(pub(in crate::config) String);
 /// restic sorts packs by the first byte of their name into at most this many parts.
 const MAX_PARTS: u32 = 256;
 
+/// Whether a text says how much of a repository is read back in a check.
+///
+/// # Errors
+/// What to write instead.
+pub fn check_read_data(text: &str) -> Result<(), String> {
+    let part = |text: &str| {
+        let (n, t) = text.split_once('/')?;
+        Some((n.parse::<u32>().ok()?, t.parse::<u32>().ok()?))
+    };
+    let parts = part(text).is_some_and(|(n, t)| n >= 1 && n <= t && t <= MAX_PARTS);
+    let some = percentage(text) && text.bytes().any(|b| (b'1'..=b'9').contains(&b));
+    if parts || some || text == "all" || text == "100%" {
+        return Ok(());
+    }
+    Err("write \"1/12\" (a twelfth each time, at most 256 parts), \"5%\" or \"all\"; leave it out to read none".into())
+}
+
 impl Value for ReadData {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.text(node, "\"n/t\", a percentage or \"all\"")?;
-        let part = |text: &str| {
-            let (n, t) = text.split_once('/')?;
-            Some((n.parse::<u32>().ok()?, t.parse::<u32>().ok()?))
-        };
-        let parts = part(text).is_some_and(|(n, t)| n >= 1 && n <= t && t <= MAX_PARTS);
-        if parts
-            || text == "all"
-            || text == "100%"
-            || (percentage(text) && text.bytes().any(|b| (b'1'..=b'9').contains(&b)))
-        {
-            return Some(Self(text.to_owned()));
+        match check_read_data(text) {
+            Ok(()) => Some(Self(text.to_owned())),
+            Err(help) => reader.refuse(node, format!("{text:?} does not say how much to read"), &help),
         }
-        let help = "write \"1/12\" (a twelfth each time, at most 256 parts), \"5%\" or \"all\"; leave it out to read none";
-        reader.refuse(node, format!("{text:?} does not say how much to read"), help)
     }
 
     fn schema() -> serde_json::Value {

@@ -3,6 +3,7 @@
 //! WAL with full sync: what a method returned `Ok` for is on the disk (117 µs a write, measured). A method whose future is
 //! dropped is still carried out. Times are kept to the nanosecond (restic's own), numbers up to 2⁶³-1.
 
+mod forget;
 mod jobs;
 mod open;
 mod row;

@@ -1,9 +1,8 @@
 //! Opening: migrations, and what is done when the file cannot be used.
 
 use std::fmt;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,7 +130,9 @@ fn prepare(dir: &Path) -> Result<(), Unusable> {
 
 /// Opens a database and proves that it can be read and written. Tells also which version it had, 0 when it was empty.
 fn usable(path: &Path) -> Result<(Connection, usize), Unusable> {
-    private(path).map_err(|e| Unusable::Unreachable(format!("opening {}: {e}", path.display())))?;
+    // SQLite gives its companions the mode of the database.
+    durable::open_private(OpenOptions::new().write(true).create(true), path)
+        .map_err(|e| Unusable::Unreachable(format!("opening {}: {e}", path.display())))?;
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     configure(&connection)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -154,15 +155,6 @@ fn usable(path: &Path) -> Result<(Connection, usize), Unusable> {
     })?;
     shape(&connection)?;
     Ok((connection, taken))
-}
-
-/// Makes the file 0600 before anything is in it; SQLite gives its companions the same mode.
-fn private(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if file.metadata()?.permissions().mode() & 0o7777 != 0o600 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(())
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -223,7 +223,7 @@ fn create(path: &Path) -> Result<File> {
     if let Some(dir) = path.parent() {
         durable::create_dir(dir, 0o700)?;
     }
-    Ok(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?)
+    Ok(durable::open_private(OpenOptions::new().write(true).create_new(true), path)?)
 }
 
 fn path_of(dir: &Path, job: &str) -> Result<PathBuf> {

@@ -17,13 +17,14 @@ head -c 8000000 /dev/urandom >/srv/wiki1/pages/big
 touch /run/slow
 job=$(job_id "$(run_backup mybackup)")
 until_true 30 "restic at work" has_lock
+orphan=$(pgrep -x restic)
 systemctl kill --kill-who=main --signal=KILL holdfastd.service
 until_true 30 "the restart" restarted
 rm -f /run/slow
 
 until_true 10 "an outcome of the job" job_ended "$job"
 is "$(job_row "$job" Outcome)" interrupted "the outcome of the killed job"
-! pgrep -x restic >/dev/null || fail "restic outlived the daemon"
+! kill -0 "$orphan" 2>/dev/null || fail "restic outlived the daemon"
 journalctl --sync
 [[ -n $(journalctl --quiet --output=cat "HOLDFAST_JOB=$job" MESSAGE_ID=7b1a5e0c4d9f4c0f8a3e6d2b9c5f1e04) ]] ||
     fail "no line says that the job was interrupted"

@@ -16,5 +16,4 @@ holdfast restore wiki1 --yes || fail "holdfast restore exits $?"
 after=$(listing "$home/state/data" /srv/wiki1/pages)
 diff <(printf '%s\n' "$before") <(printf '%s\n' "$after") || fail "not the same as before"
 is "$(stat -c %U "$home/state")" wiki1 "the owner of the state directory"
-is "$(busctl --json=short get-property "${manager[@]}" ActiveJobs | jq -c '.data | if type == "array" then length else . end')" \
-    0 "active jobs in the end"
+is "$(busctl get-property "${manager[@]}" ActiveJobs)" "u 0" "active jobs in the end"

@@ -1,0 +1,272 @@
+//! Each effective value and where it came from.
+
+use serde::Serialize;
+use toml_edit::{Array, InlineTable, Value};
+
+use super::Loaded;
+use super::value::{duration_text, nearest};
+use crate::definition::{
+    Backup, Daemon, Instance, Layout, Name, Password, Repository, Retention, Selector, Version, Volumes,
+};
+
+/// One effective value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// `daemon`, `repository/NAME`, `backup/NAME`, `instance/NAME`.
+    pub definition: String,
+    /// The key, as in the file.
+    pub key: String,
+    /// The value, as it would be written in the file; `-` for none.
+    pub value: String,
+    /// `FILE:LINE` (several when lists are appended), or `default`.
+    pub origin: String,
+}
+
+/// The values of everything that is active, or of one definition: `daemon`, `backup/NAME`, `backup.NAME` or just `NAME`.
+///
+/// # Errors
+/// There is no such definition, or it is unusable: which, why, and what was probably meant.
+pub fn explain(loaded: &Loaded, subject: Option<&str>) -> Result<Vec<Row>, String> {
+    let rows = all(loaded);
+    let Some(subject) = subject else { return Ok(rows) };
+    let meant = |id: &str| {
+        id == subject
+            || id.replacen('/', ".", 1) == subject
+            || id.split_once('/').is_some_and(|(_, name)| name == subject)
+    };
+    let chosen: Vec<Row> = rows.iter().filter(|row| meant(&row.definition)).cloned().collect();
+    if !chosen.is_empty() {
+        return Ok(chosen);
+    }
+    if let Some((id, reason)) = loaded.unusable.iter().find(|(id, _)| meant(id)) {
+        return Err(format!("`{id}` cannot be used: {reason}"));
+    }
+    let known: Vec<&str> = rows.iter().map(|row| row.definition.as_str()).collect();
+    let help = nearest(subject, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(format!("`{}` is not defined{help}", subject.escape_debug()))
+}
+
+fn all(loaded: &Loaded) -> Vec<Row> {
+    let definitions = &loaded.definitions;
+    let mut rows = Vec::new();
+    let mut add = |id: String, module: Option<&Name>, values: Vec<(&str, Value)>| {
+        rows.extend(values.into_iter().map(|(key, value)| row(loaded, &id, module, key, &value)));
+    };
+    add("daemon".into(), None, daemon(&definitions.daemon));
+    for repository in definitions.repositories.values() {
+        add(format!("repository/{}", repository.name), None, self::repository(repository));
+    }
+    for backup in definitions.backups.values() {
+        add(format!("backup/{}", backup.name), None, self::backup(backup));
+    }
+    for instance in definitions.instances.values() {
+        add(format!("instance/{}", instance.name), instance.module.as_ref(), self::instance(instance));
+    }
+    rows
+}
+
+fn row(loaded: &Loaded, id: &str, module: Option<&Name>, key: &str, value: &Value) -> Row {
+    let place = |key: &str| {
+        let own = loaded.origins.get(&format!("{id}/{key}"));
+        own.or_else(|| loaded.origins.get(&format!("module/{}/{key}", module?)))
+    };
+    let added = |key: &str| {
+        let layers = [module.map(|module| format!("module/{module}/{key}")), Some(format!("{id}/{key}"))];
+        layers.into_iter().flatten().filter_map(|key| loaded.origins.get(&key)).collect::<Vec<_>>()
+    };
+    let appended = added(&format!("{key}_add"));
+    let places: Vec<String> = place(key)
+        .into_iter()
+        .chain(appended)
+        .map(|place| format!("{}:{}", place.file.display(), place.line))
+        .collect();
+    let text = value.to_string();
+    Row {
+        definition: id.to_owned(),
+        key: key.to_owned(),
+        value: if text == "\"\"" { "-".into() } else { text },
+        origin: if places.is_empty() { "default".into() } else { places.join(", ") },
+    }
+}
+
+/// `""` stands for none: no key takes an empty string.
+fn text(value: impl Into<Option<String>>) -> Value {
+    value.into().unwrap_or_default().into()
+}
+
+fn number(value: impl TryInto<i64>) -> Value {
+    value.try_into().unwrap_or(i64::MAX).into()
+}
+
+fn list<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> Value {
+    Value::Array(values.into_iter().map(|value| value.as_ref().to_owned()).collect::<Array>())
+}
+
+fn argv(value: Option<&Vec<String>>) -> Value {
+    value.map_or_else(|| text(None), list)
+}
+
+fn table<const N: usize>(entries: [(&str, Option<Value>); N]) -> Value {
+    let given = entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::InlineTable(given.collect::<InlineTable>())
+}
+
+fn path(path: &std::path::Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn daemon(daemon: &Daemon) -> Vec<(&'static str, Value)> {
+    let Daemon { staging_dir, timezone, max_parallel, host, restic, metrics_file } = daemon;
+    vec![
+        ("staging_dir", text(path(staging_dir))),
+        ("timezone", text(timezone.iana_name().unwrap_or("the machine's").to_owned())),
+        ("max_parallel", number(*max_parallel)),
+        ("host", text(host.clone())),
+        ("restic", text(path(restic))),
+        ("metrics_file", text(metrics_file.as_deref().map(path))),
+    ]
+}
+
+fn repository(repository: &Repository) -> Vec<(&'static str, Value)> {
+    let Repository {
+        name: _,
+        url: _,
+        password,
+        environment_file,
+        layout,
+        append_only,
+        prune,
+        check,
+        unlock_foreign_after,
+    } = repository;
+    let (key, secret) = match password {
+        Password::File(file) | Password::Generated(file) => ("password_file", text(path(file))),
+        Password::Credential(name) => ("password_credential", text(name.clone())),
+        Password::Command(words) => ("password_command", list(words)),
+    };
+    let prune = prune.as_ref().map(|prune| {
+        table([
+            ("schedule", Some(prune.schedule.text().into())),
+            ("max_unused", Some(prune.max_unused.as_str().into())),
+        ])
+    });
+    let check = check.as_ref().map(|check| {
+        table([
+            ("schedule", Some(check.schedule.text().into())),
+            ("read_data", check.read_data.as_deref().map(Value::from)),
+        ])
+    });
+    let layout = match layout {
+        Layout::PerInstance => "per-instance",
+        Layout::Shared => "shared",
+    };
+    vec![
+        ("url", text(repository.shown_url())),
+        (key, secret),
+        ("environment_file", text(environment_file.as_deref().map(path))),
+        ("layout", layout.into()),
+        ("append_only", (*append_only).into()),
+        ("prune", prune.unwrap_or_else(|| false.into())),
+        ("check", check.unwrap_or_else(|| false.into())),
+        ("unlock_foreign_after", text(unlock_foreign_after.map(duration_text))),
+    ]
+}
+
+fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
+    let Backup {
+        name: _,
+        repositories,
+        schedule,
+        retention,
+        instances,
+        enabled,
+        catch_up,
+        random_delay,
+        max_duration,
+        retry,
+    } = backup;
+    let selectors = instances.iter().map(|selector| match selector {
+        Selector::Instance(name) => name.to_string(),
+        Selector::All => "*".into(),
+        Selector::Module(name) => format!("module:{name}"),
+    });
+    let retry =
+        [("attempts", Some(number(retry.attempts))), ("delay", Some(duration_text(retry.delay).into()))];
+    vec![
+        ("repositories", list(repositories.iter().map(Name::as_str))),
+        ("schedule", text(schedule.as_ref().map(|schedule| schedule.text().to_owned()))),
+        ("retention", retention.as_ref().map_or_else(|| text(None), retained)),
+        ("instances", list(selectors)),
+        ("enabled", (*enabled).into()),
+        ("catch_up", (*catch_up).into()),
+        ("random_delay", duration_text(*random_delay).into()),
+        ("max_duration", text(max_duration.map(duration_text))),
+        ("retry", table(retry)),
+    ]
+}
+
+fn retained(retention: &Retention) -> Value {
+    let Retention { last, hourly, daily, weekly, monthly, yearly, within } = retention;
+    let count = |count: &u32| (*count > 0).then(|| number(*count));
+    table([
+        ("last", count(last)),
+        ("hourly", count(hourly)),
+        ("daily", count(daily)),
+        ("weekly", count(weekly)),
+        ("monthly", count(monthly)),
+        ("yearly", count(yearly)),
+        ("within", within.map(|within| duration_text(within).into())),
+    ])
+}
+
+fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
+    let Instance {
+        name: _,
+        module,
+        user,
+        install_dir,
+        volumes,
+        include,
+        exclude,
+        strict,
+        dump_state,
+        cleanup_state,
+        hook_timeout,
+        stall_timeout,
+        restore,
+        version,
+    } = instance;
+    let version = version.as_ref().map(|version| match version {
+        Version::Command(words) => table([("command", Some(list(words)))]),
+        Version::Dpkg(name) => table([("builtin", Some(format!("dpkg:{name}").into()))]),
+        Version::Rpm(name) => table([("builtin", Some(format!("rpm:{name}").into()))]),
+    });
+    let steps = restore.steps.as_deref().map(|steps| table([("steps", Some(path(steps).into()))]));
+    vec![
+        ("module", text(module.as_ref().map(Name::to_string))),
+        ("user", text(user.clone())),
+        ("install_dir", text(install_dir.as_deref().map(path))),
+        ("volumes", self::volumes(volumes)),
+        ("include", list(include)),
+        ("exclude", list(exclude)),
+        ("strict", (*strict).into()),
+        ("dump_state", argv(dump_state.as_ref())),
+        ("cleanup_state", argv(cleanup_state.as_ref())),
+        ("hook_timeout", duration_text(*hook_timeout).into()),
+        ("stall_timeout", duration_text(*stall_timeout).into()),
+        ("restore", steps.unwrap_or_else(|| text(None))),
+        ("version", version.unwrap_or_else(|| text(None))),
+    ]
+}
+
+fn volumes(volumes: &Volumes) -> Value {
+    match volumes {
+        Volumes::None => text(None),
+        Volumes::Podman => "podman".into(),
+        Volumes::Docker => "docker".into(),
+        Volumes::Table(table) => {
+            let entries = table.iter().map(|(name, place)| (name.clone(), Value::from(path(place))));
+            Value::InlineTable(entries.collect())
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Verbs that answer: what is defined, what was done, what a repository holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BackupView, ContentView, Control, Error, ErrorKind, InstanceView, JobQuery, JobView, RepositoryView, Result,
+    SetView, checked,
+};
+use crate::definition::{Layout, Repository};
+use crate::job::{self, Live, Location};
+use crate::queue::Caller;
+use crate::restic::{Restic, Terms};
+use crate::state::{JobFilter, Kind, Outcome, SetFilter, SetRecord};
+
+impl Control {
+    /// restic's version, or why there is none.
+    pub async fn restic_version(&self) -> String {
+        match Restic::probe(&self.definitions().daemon.restic).await {
+            Ok(restic) => restic.version().to_string(),
+            Err(failure) => format!("none: {failure}"),
+        }
+    }
+
+    /// Live jobs and those that ended within the last ten minutes.
+    pub fn jobs(&self) -> Vec<JobView> {
+        self.0.jobs.all().iter().map(view).collect()
+    }
+
+    /// One of them.
+    pub fn job(&self, id: &str) -> Option<JobView> {
+        self.0.jobs.get(id).as_ref().map(view)
+    }
+
+    /// How many jobs have not ended.
+    pub fn active_jobs(&self) -> u32 {
+        u32::try_from(self.0.jobs.active().len()).unwrap_or(u32::MAX)
+    }
+
+    /// The history, newest first, with the jobs that are at work.
+    ///
+    /// # Errors
+    /// The query names a word that does not exist, or the history cannot be read.
+    pub async fn list_jobs(&self, query: JobQuery) -> Result<Vec<JobView>> {
+        let filter = JobFilter {
+            kind: word(query.kind.as_deref(), Kind::from_word, "kind")?,
+            outcome: word(query.outcome.as_deref(), Outcome::from_word, "outcome")?,
+            subject: query.subject,
+            instance: query.instance,
+            since: query.since,
+            limit: Some(if query.limit == 0 { 100 } else { query.limit as usize }),
+            ..JobFilter::default()
+        };
+        let records = self.0.context.database.jobs(filter).await?;
+        let seen = |record: crate::state::JobRecord| match self.job(&record.id) {
+            Some(live) => live,
+            None => JobView { waiting: String::new(), progress: if record.outcome.is_some() { 1.0 } else { 0.0 }, record },
+        };
+        Ok(records.into_iter().map(seen).collect())
+    }
+
+    /// How many jobs ended how, ever.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn jobs_total(&self) -> Result<Vec<(Kind, Outcome, u64)>> {
+        Ok(self.0.context.database.jobs_total().await?)
+    }
+
+    /// The last job of a kind about a subject that has ended.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn last_job(&self, kind: Kind, subject: &str) -> Result<Option<crate::state::JobRecord>> {
+        Ok(self.0.context.database.last_finished(kind, subject).await?)
+    }
+
+    /// A backup as it stands now.
+    ///
+    /// # Errors
+    /// It is not defined, or the history cannot be read.
+    pub async fn backup(&self, name: &str) -> Result<BackupView> {
+        let backup = self.known_backup(name)?;
+        let definitions = self.definitions();
+        let database = &self.0.context.database;
+        let last = database.last_finished(Kind::Backup, name).await?;
+        let active = self.0.jobs.is_active(Kind::Backup, name).and_then(|id| self.0.jobs.get(&id));
+        Ok(BackupView {
+            name: name.to_owned(),
+            schedule: backup.schedule.as_ref().map(|s| s.text().to_owned()).unwrap_or_default(),
+            enabled: backup.enabled,
+            instances: definitions.instances_of(&backup).iter().map(|i| i.name.to_string()).collect(),
+            repositories: backup.repositories.iter().map(ToString::to_string).collect(),
+            next_run: self.next_run(name).filter(|_| backup.enabled),
+            last_run: last.as_ref().and_then(|job| job.finished),
+            last_success: database.last_success(Kind::Backup, name).await?,
+            last_outcome: last.and_then(|job| job.outcome),
+            waiting: active.map(|live| live.waiting()).unwrap_or_default(),
+        })
+    }
+
+    /// A repository as it stands now.
+    ///
+    /// # Errors
+    /// It is not defined, or the state cannot be read.
+    pub async fn repository(&self, name: &str) -> Result<RepositoryView> {
+        let repository = self.known_repository(name)?;
+        let database = &self.0.context.database;
+        let time = |text: Option<String>| Timestamp::from_microsecond(text?.parse().ok()?).ok();
+        Ok(RepositoryView {
+            name: name.to_owned(),
+            url: repository.shown_url(),
+            layout: layout(&repository).to_owned(),
+            last_check: time(database.meta(&format!("last-check/{name}")).await?),
+            last_prune: time(database.meta(&format!("last-prune/{name}")).await?),
+            damaged: database.meta(&format!("damaged/{name}")).await?.as_deref() == Some("1"),
+        })
+    }
+
+    /// An instance as it stands now.
+    ///
+    /// # Errors
+    /// It is not defined, or the state cannot be read.
+    pub async fn instance(&self, name: &str) -> Result<InstanceView> {
+        let instance = self.known_instance(name)?;
+        let filter = SetFilter { instance: Some(name.to_owned()), ..SetFilter::default() };
+        let newest = self.0.context.database.sets(filter).await?.into_iter().next();
+        Ok(InstanceView {
+            name: name.to_owned(),
+            module: instance.module.as_ref().map(ToString::to_string).unwrap_or_default(),
+            last_success: newest.as_ref().map(|set| set.time),
+            last_snapshot: newest.map(|set| set.snapshot).unwrap_or_default(),
+            last_proven: None,
+        })
+    }
+
+    /// The committed sets of an instance in all repositories, newest first, as the repositories list them now.
+    ///
+    /// # Errors
+    /// It is not defined, or none of its repositories can be read.
+    pub async fn list_snapshots(&self, name: &str) -> Result<Vec<SetView>> {
+        let instance = self.known_instance(name)?;
+        let uuid = self.identity_of(&instance).await?;
+        let definitions = self.definitions();
+        let mut failures = Vec::new();
+        for repository in definitions.repositories.values() {
+            let location = Location::of(repository, &instance, uuid);
+            if let Err(failure) = self.refresh(repository, location).await {
+                failures.push(failure);
+            }
+        }
+        let filter = SetFilter { uuid: Some(uuid.to_string()), ..SetFilter::default() };
+        let sets = self.0.context.database.sets(filter).await?;
+        match failures.into_iter().next() {
+            Some(failure) if sets.is_empty() => Err(failure),
+            _ => Ok(with_standing(sets)),
+        }
+    }
+
+    /// Reads a repository's own list of sets; one that was never made holds none.
+    async fn refresh(&self, repository: &Arc<Repository>, location: Location) -> Result<()> {
+        let context = &self.0.context;
+        let terms = Terms::new(&CancellationToken::new());
+        let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
+        let unavailable = |failure: anyhow::Error| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure));
+        let opened = match job::open_existing(context, &restic, repository, location, &terms).await {
+            Ok(opened) => opened,
+            Err(failure) if job::does_not_exist(&failure) => return Ok(()),
+            Err(failure) => return Err(unavailable(failure)),
+        };
+        let caller = Caller { label: "listing snapshots".into(), cancel: terms.cancel.clone() };
+        let shared = context.queue.share(&opened.key, &repository.name, &caller, |_| {}).await;
+        let _shared = shared.map_err(anyhow::Error::new)?;
+        job::sync(context, &restic, &opened, &terms).await.map_err(unavailable)
+    }
+
+    /// What a repository holds of which instances, as far as it is known here.
+    ///
+    /// # Errors
+    /// It is not defined, or cannot be read.
+    pub async fn list_contents(&self, name: &str) -> Result<Vec<ContentView>> {
+        let repository = self.known_repository(name)?;
+        for location in self.locations(&repository).await? {
+            self.refresh(&repository, location).await?;
+        }
+        let filter = SetFilter { repository: Some(name.to_owned()), ..SetFilter::default() };
+        let mut newest: BTreeMap<String, SetRecord> = BTreeMap::new();
+        for set in self.0.context.database.sets(filter).await? {
+            newest.entry(set.uuid.clone()).or_insert(set);
+        }
+        let mut contents = Vec::new();
+        for set in newest.into_values() {
+            contents.push(self.content(set).await);
+        }
+        Ok(contents)
+    }
+
+    async fn content(&self, set: SetRecord) -> ContentView {
+        let defined = match self.known_instance(&set.instance) {
+            Ok(instance) => self.identity_of(&instance).await.is_ok_and(|uuid| uuid.to_string() == set.uuid),
+            Err(_) => false,
+        };
+        let module = set.location.split_once('/').map(|(module, _)| module.to_owned());
+        let module = module.or_else(|| Some(self.known_instance(&set.instance).ok()?.module.as_ref()?.to_string()));
+        let module = module.unwrap_or_default();
+        ContentView {
+            module,
+            name: set.instance,
+            uuid: set.uuid,
+            host: set.host,
+            last_set: Some(set.time),
+            size: set.size,
+            defined_here: defined,
+        }
+    }
+
+    /// The restic repositories of a definition: the shared one, or those where sets or defined instances lie.
+    async fn locations(&self, repository: &Repository) -> Result<Vec<Location>> {
+        if repository.layout == Layout::Shared {
+            return Ok(vec![Location { path: String::new() }]);
+        }
+        let filter = SetFilter { repository: Some(repository.name.to_string()), ..SetFilter::default() };
+        let sets = self.0.context.database.sets(filter).await?;
+        let mut locations: Vec<_> = sets.into_iter().map(|set| Location { path: set.location }).collect();
+        locations.sort();
+        locations.dedup();
+        Ok(locations)
+    }
+
+    /// Opens a repository with its password, without creating it.
+    ///
+    /// # Errors
+    /// It is not defined, or cannot be opened: of kind `RepositoryUnavailable`.
+    pub async fn test_repository(&self, name: &str) -> Result<()> {
+        let repository = self.known_repository(name)?;
+        let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
+        let terms = Terms::new(&CancellationToken::new());
+        for location in self.locations(&repository).await? {
+            job::test(&self.0.context, &restic, &repository, location, &terms)
+                .await
+                .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+        }
+        Ok(())
+    }
+
+    /// Removes stale locks: those whose process is dead.
+    ///
+    /// # Errors
+    /// It is not defined, or cannot be opened.
+    pub async fn unlock(&self, name: &str) -> Result<()> {
+        let repository = self.known_repository(name)?;
+        let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
+        let terms = Terms::new(&CancellationToken::new());
+        for location in self.locations(&repository).await? {
+            let access = job::access(&self.0.context, &repository, &location, &terms).await?;
+            let unlocked = restic.unlock(&access, &terms, false).await.map_err(anyhow::Error::new);
+            unlocked.map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses new jobs, ends all that are at work and waits for them, at most so long. Returns those that did not end.
+    pub async fn drain(&self, deadline: std::time::Duration) -> Vec<String> {
+        self.0.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(trigger) = self.0.trigger.get() {
+            trigger.clone().stop().await;
+        }
+        self.0.jobs.drain(deadline).await
+    }
+}
+
+fn view(live: &Arc<Live>) -> JobView {
+    JobView { record: live.record(), waiting: live.waiting(), progress: live.progress() }
+}
+
+/// `per-instance` or `shared`.
+fn layout(repository: &Repository) -> &'static str {
+    match repository.layout {
+        Layout::PerInstance => "per-instance",
+        Layout::Shared => "shared",
+    }
+}
+
+/// Sets come newest first: the first of each repository is its latest.
+fn with_standing(sets: Vec<SetRecord>) -> Vec<SetView> {
+    let mut seen = std::collections::BTreeSet::new();
+    let standing = |set: &SetRecord, new: bool| match (new, set.outcome) {
+        (true, _) => "latest".to_owned(),
+        (false, _) => String::new(),
+    };
+    let view = |record: SetRecord, new| SetView { standing: standing(&record, new), record };
+    sets.into_iter().map(|set| { let new = seen.insert(set.repository.clone()); view(set, new) }).collect()
+}
+
+fn word<T>(text: Option<&str>, read: fn(&str) -> Option<T>, what: &str) -> Result<Option<T>> {
+    let Some(text) = text else { return Ok(None) };
+    let _ = checked(text)?;
+    let bad = || Error::new(ErrorKind::InvalidArgument, format!("{text:?} is no {what} of a job"));
+    read(text).map(Some).ok_or_else(bad)
+}

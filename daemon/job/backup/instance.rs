@@ -1,0 +1,271 @@
+//! One instance of a backup job: preflight, quiesce, dump, snapshot, resume, cleanup.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tracing::{Instrument, error, info, warn};
+use uuid::Uuid;
+
+use super::{Shared, snapshot};
+use crate::definition::{Instance, Version};
+use crate::job::hook;
+use crate::job::live::append;
+use crate::job::remove_tree;
+use crate::queue::Guard;
+use crate::restic;
+use crate::state::undo::Step;
+use crate::state::{Outcome, Phase, UnitRecord, identity};
+use crate::target::{FORMAT, Manifest, Place, Purpose, Staging, Tree};
+
+/// An instance that passed its preflight.
+pub(super) struct Ready {
+    pub(super) instance: Arc<Instance>,
+    pub(super) place: Place,
+    pub(super) uuid: Uuid,
+    pub(super) version: String,
+    pub(super) staging: PathBuf,
+}
+
+/// A tree that restic can read.
+pub(super) struct Laid {
+    pub(super) dir: PathBuf,
+    pub(super) list: PathBuf,
+    pub(super) exclude_file: Option<PathBuf>,
+}
+
+/// Backs one instance up into all repositories of the job. How it went stands in the job's units.
+pub(super) async fn back_up(shared: Arc<Shared>, instance: Arc<Instance>) {
+    let part = Part { shared, instance };
+    let _lock = match part.lock().await {
+        Ok(guard) => guard,
+        Err(failure) => return part.fail(&failure),
+    };
+    part.phase(Phase::Preflight);
+    let ready = match part.preflight().await {
+        Ok(ready) => Arc::new(ready),
+        Err(failure) => return part.fail(&failure.context("preflight, nothing was touched")),
+    };
+    let steps = match part.write_undo(&ready).await {
+        Ok(steps) => steps,
+        Err(failure) => return part.fail(&failure.context("writing undo steps, nothing was touched")),
+    };
+    // In a task of its own: cleanup runs whatever happens in it, a panic included.
+    let body = dump_and_snapshot(Arc::clone(&part.shared), Arc::clone(&ready)).in_current_span();
+    match tokio::spawn(body).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => part.fail(&failure),
+        Err(death) => part.fail(&anyhow::anyhow!("a defect in the daemon ended this unit: {death}")),
+    }
+    part.clean_up(&ready, &steps).await;
+}
+
+struct Part {
+    shared: Arc<Shared>,
+    instance: Arc<Instance>,
+}
+
+impl Part {
+    /// Changes all units of this instance.
+    fn units(&self, mut change: impl FnMut(&mut UnitRecord)) {
+        self.shared.live.update(|record| {
+            record.units.iter_mut().filter(|u| u.instance == *self.instance.name).for_each(&mut change);
+        });
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.units(|unit| unit.phase = phase);
+    }
+
+    /// Fails the units that have no verdict yet.
+    fn fail(&self, failure: &anyhow::Error) {
+        let (outcome, text) = self.shared.live.verdict(failure);
+        error!(holdfast_outcome = %outcome, "{} was not backed up: {text}", self.instance.name);
+        self.units(|unit| {
+            if unit.outcome.is_none() {
+                unit.outcome = Some(outcome);
+                append(&mut unit.error, &text);
+            }
+        });
+    }
+
+    async fn lock(&self) -> anyhow::Result<Guard> {
+        let (live, name) = (&self.shared.live, &self.instance.name);
+        let wait = |reason| live.waits(name, reason);
+        Ok(self.shared.context.queue.instance(name, &live.caller(), wait).await?)
+    }
+
+    async fn preflight(&self) -> anyhow::Result<Ready> {
+        let (context, instance) = (&self.shared.context, &self.instance);
+        let (tools, cancel) = (context.dirs.tools(), self.shared.live.cancelled());
+        let place = Place::resolve(instance, Purpose::Backup, &tools, &[], cancel).await?;
+        let uuid = identity_of(context, instance, &place).await?;
+        let staging = self.shared.request.definitions.daemon.staging_dir.join(&*instance.name);
+        let version = self.version(&place).await?;
+        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging })
+    }
+
+    async fn version(&self, place: &Place) -> anyhow::Result<String> {
+        let argv = match &self.instance.version {
+            None => return Ok(String::new()),
+            Some(Version::Command(argv)) => argv.clone(),
+            Some(Version::Dpkg(name)) => ["dpkg-query", "-W", "-f=${Version}", "--", name].map(String::from).to_vec(),
+            Some(Version::Rpm(name)) => ["rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "--", name].map(String::from).to_vec(),
+        };
+        let program = place.command("version", &argv)?;
+        hook::answer(program, "version", self.shared.live.cancelled()).await
+    }
+
+    /// What must happen even if we do not live to do it, on disk before anything is touched.
+    async fn write_undo(&self, ready: &Ready) -> anyhow::Result<Vec<usize>> {
+        let undo = &self.shared.undo;
+        let mut steps = vec![undo.push(Step::RemoveDir { path: ready.staging.clone() }).await?];
+        if ready.place.cleanup_hook("").is_some() {
+            let hook = Step::RunHook {
+                instance: self.instance.name.to_string(),
+                backup: self.shared.request.backup.name.to_string(),
+                hook: "cleanup".into(),
+            };
+            steps.push(undo.push(hook).await?);
+        }
+        Ok(steps)
+    }
+
+    /// Runs whatever happened before, also when the job was cancelled; its own failures are warnings.
+    async fn clean_up(&self, ready: &Ready, steps: &[usize]) {
+        self.phase(Phase::Cleanup);
+        let backup = &self.shared.request.backup.name;
+        if let Err(failure) = hook::clean_up(&ready.place, backup).await {
+            self.warn(&format!("cleanup_state failed: {failure:#}"));
+        }
+        if let Err(failure) = remove_tree(&ready.staging).await {
+            self.warn(&format!("the staging directory could not be removed: {failure:#}"));
+        }
+        for step in steps.iter().rev() {
+            if let Err(failure) = self.shared.undo.done(*step).await {
+                self.warn(&format!("undo steps could not be closed and will run again: {failure:#}"));
+            }
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        warn!("{text}");
+        self.units(|unit| {
+            unit.outcome = unit.outcome.max(Some(Outcome::Warning));
+            append(&mut unit.error, text);
+        });
+    }
+}
+
+async fn identity_of(context: &crate::job::Context, instance: &Instance, place: &Place) -> anyhow::Result<Uuid> {
+    let (dir, name, suggested) = (context.dirs.state.clone(), instance.name.clone(), place.identity());
+    tokio::task::spawn_blocking(move || identity(&dir, &name, suggested)).await?
+}
+
+/// Dump once, then one snapshot in each repository, side by side.
+async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>) -> anyhow::Result<()> {
+    let part = Part { shared: Arc::clone(&shared), instance: Arc::clone(&ready.instance) };
+    part.phase(Phase::Quiesce);
+    part.phase(Phase::Dump);
+    dump(&part, &ready).await?;
+    ensure_running(&shared)?;
+    let tree = Arc::new(lay_tree(&part, &ready).await?);
+    let mut stores = JoinSet::new();
+    for name in &shared.request.backup.repositories {
+        let repository = Arc::clone(crate::job::repository::defined(&shared.request.definitions, name)?);
+        let store = snapshot::store(Arc::clone(&shared), Arc::clone(&ready), Arc::clone(&tree), repository);
+        stores.spawn(store.in_current_span());
+    }
+    while let Some(ended) = stores.join_next().await {
+        ended.context("a defect in the daemon ended a snapshot")?;
+    }
+    part.phase(Phase::Resume);
+    Ok(())
+}
+
+fn ensure_running(shared: &Shared) -> anyhow::Result<()> {
+    anyhow::ensure!(!shared.live.cancelled().is_cancelled(), restic::Error::Cancelled);
+    Ok(())
+}
+
+/// Runs the dump hook under the global cap; without one there is nothing to do.
+async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<()> {
+    let shared = &part.shared;
+    let Some(program) = ready.place.dump_hook(&shared.request.backup.name) else { return Ok(()) };
+    let live = &shared.live;
+    let wait = |reason| live.waits(&ready.instance.name, reason);
+    let _permit = shared.context.queue.permit(&live.caller(), wait).await?;
+    hook::run(program, "dump_state", Phase::Dump, live.cancelled())
+        .await
+        .context("dump_state failed, so no snapshot was taken")
+}
+
+/// The tree of links that restic reads, with the manifest that makes it a set.
+async fn lay_tree(part: &Part, ready: &Ready) -> anyhow::Result<Laid> {
+    let shared = &part.shared;
+    let own = own_dirs(shared);
+    let (dir, name) = (shared.request.definitions.daemon.staging_dir.clone(), ready.instance.name.clone());
+    let place = ready.place.clone();
+    let laid = tokio::task::spawn_blocking(move || {
+        let staging = Staging::prepare(&dir, &name)?;
+        let tree = Tree::build(&place, &staging.tree(), &own)?;
+        anyhow::Ok((staging, tree))
+    });
+    let (staging, mut tree) = laid.await?.context("laying the tree of includes, so no snapshot was taken")?;
+    if staging.cleared {
+        warn!("removed what a dead job had left in {}", ready.staging.display());
+    }
+    let missing = tree.missing.iter().map(|include| format!("include {include} is not there"));
+    for warning in missing.chain(tree.warnings.iter().cloned()) {
+        part.warn(&warning);
+    }
+    for pattern in &tree.unmatched {
+        info!("include {pattern} matches nothing");
+    }
+    let manifest = manifest(part, ready, &tree);
+    let laid = tokio::task::spawn_blocking(move || {
+        tree.commit(&manifest)?;
+        let exclude_file = staging.beside("exclude");
+        let some = !tree.exclude_text.is_empty();
+        if some {
+            std::fs::write(&exclude_file, &tree.exclude_text).context("writing the list of excludes")?;
+        }
+        let list = staging.beside("targets");
+        std::fs::write(&list, tree.files_from_raw()).context("writing the list of targets")?;
+        anyhow::Ok(Laid { dir: tree.dir, list, exclude_file: some.then_some(exclude_file) })
+    });
+    laid.await?
+}
+
+/// Our own directories and local repositories: a backup of them would hold itself.
+fn own_dirs(shared: &Shared) -> Vec<PathBuf> {
+    let definitions = &shared.request.definitions;
+    let dirs = &shared.context.dirs;
+    let mut own = vec![definitions.daemon.staging_dir.clone(), dirs.cache.clone(), dirs.runtime.clone()];
+    own.extend(definitions.repositories.values().map(|r| PathBuf::from(&r.url)).filter(|p| p.is_absolute()));
+    own
+}
+
+fn manifest(part: &Part, ready: &Ready, tree: &Tree) -> Manifest {
+    let shared = &part.shared;
+    Manifest {
+        format: FORMAT,
+        holdfast: env!("CARGO_PKG_VERSION").to_owned(),
+        set: shared.live.id().to_owned(),
+        time: Timestamp::now(),
+        host: shared.request.definitions.daemon.host.clone(),
+        backup: shared.request.backup.name.to_string(),
+        instance: ready.instance.name.to_string(),
+        module: ready.instance.module.as_ref().map(ToString::to_string),
+        uuid: ready.uuid.to_string(),
+        user: ready.place.account.name.clone(),
+        version: Some(ready.version.clone()).filter(|version| !version.is_empty()),
+        includes: tree.includes.clone(),
+        excludes: tree.excludes.clone(),
+        roots: tree.roots.clone(),
+        missing: tree.missing.clone(),
+        dumps: Vec::new(),
+    }
+}

@@ -1,0 +1,219 @@
+//! One repository of one instance: `restic backup`, tried again where the cause may pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::Shared;
+use super::instance::{Laid, Ready};
+use crate::definition::Repository;
+use crate::job::live::append;
+use crate::job::repository::{self, Opened};
+use crate::restic::{self, BackupRequest, BackupSummary};
+use crate::state::{Outcome, Phase, SetRecord};
+
+/// Makes the snapshot that commits the set in one repository; how it went stands in the unit.
+pub(super) async fn store(shared: Arc<Shared>, ready: Arc<Ready>, tree: Arc<Laid>, repository: Arc<Repository>) {
+    let part = Part { shared, ready, tree, repository };
+    part.phase(Phase::Snapshot);
+    match part.with_retries().await {
+        Ok(summary) => part.succeeded(summary).await,
+        Err(failure) => part.failed(&failure),
+    }
+}
+
+struct Part {
+    shared: Arc<Shared>,
+    ready: Arc<Ready>,
+    tree: Arc<Laid>,
+    repository: Arc<Repository>,
+}
+
+impl Part {
+    fn cancel(&self) -> &CancellationToken {
+        self.shared.live.cancelled()
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.unit(|unit| unit.phase = phase);
+    }
+
+    fn unit(&self, change: impl FnOnce(&mut crate::state::UnitRecord)) {
+        self.shared.live.unit(&self.ready.instance.name, &self.repository.name, change);
+    }
+
+    fn waits(&self, reason: Option<String>) {
+        self.shared.live.waits(&format!("{}/{}", self.ready.instance.name, self.repository.name), reason);
+    }
+
+    /// Wrong passwords are never tried again, passing causes are: with a pause that doubles, until the next slot.
+    async fn with_retries(&self) -> anyhow::Result<BackupSummary> {
+        let retry = self.shared.request.backup.retry;
+        let mut pause = retry.delay;
+        for left in (0..=retry.attempts).rev() {
+            let failure = match self.once().await {
+                Ok(summary) => return Ok(summary),
+                Err(failure) => failure,
+            };
+            let passing = failure.downcast_ref::<restic::Error>().is_some_and(restic::Error::retryable);
+            if !passing || left == 0 || !self.time_for(pause) || self.cancel().is_cancelled() {
+                return Err(failure);
+            }
+            self.pause(pause, &failure).await;
+            pause = pause.saturating_mul(2);
+        }
+        anyhow::bail!("no attempt was made")
+    }
+
+    fn time_for(&self, pause: Duration) -> bool {
+        let Some(until) = self.shared.request.retry_until else { return true };
+        Timestamp::now().checked_add(pause).is_ok_and(|then| then < until)
+    }
+
+    async fn pause(&self, pause: Duration, failure: &anyhow::Error) {
+        warn!(holdfast_repository = %self.repository.name, "will be tried again in {pause:?}: {failure:#}");
+        self.waits(Some(format!("tries again in {pause:?}: {failure}")));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.cancel().cancelled() => {}
+        }
+        self.waits(None);
+    }
+
+    async fn once(&self) -> anyhow::Result<BackupSummary> {
+        let context = &self.shared.context;
+        let place = repository::Location::of(&self.repository, &self.ready.instance, self.ready.uuid);
+        let opened =
+            repository::open(context, &self.shared.restic, &self.repository, place, &self.terms()).await?;
+        let wait = |reason| self.waits(reason);
+        let caller = self.shared.live.caller();
+        let _shared = context.queue.share(&opened.key, &self.repository.name, &caller, wait).await?;
+        let _permit = context.queue.permit(&caller, wait).await?;
+        let parent = context.database.parent(&self.repository.name, &opened.location, &self.uuid()).await?;
+        self.backup(&opened, parent).await
+    }
+
+    async fn backup(&self, opened: &Opened, parent: Option<String>) -> anyhow::Result<BackupSummary> {
+        let request = BackupRequest {
+            dir: self.tree.dir.clone(),
+            files_from_raw: vec![self.tree.list.clone()],
+            exclude_file: self.tree.exclude_file.clone(),
+            tags: self.tags(),
+            host: self.shared.request.definitions.daemon.host.clone(),
+            parent,
+            time: None,
+        };
+        let restic = &self.shared.restic;
+        let terms = self.terms();
+        let first = restic.backup(&opened.access, &request, &terms, |p| self.progress(&p)).await;
+        // The parent was forgotten behind our back: restic finds another, or reads everything.
+        let summary = match first {
+            Err(restic::Error::NoSnapshot(_)) if request.parent.is_some() => {
+                let request = BackupRequest { parent: None, ..request };
+                restic.backup(&opened.access, &request, &terms, |p| self.progress(&p)).await
+            }
+            other => other,
+        };
+        match summary {
+            Err(restic::Error::NoRepository) => anyhow::bail!("{}", repository::gone(&self.repository)),
+            other => other.context("restic backup"),
+        }
+    }
+
+    fn terms(&self) -> restic::Terms {
+        self.shared.live.terms(self.ready.instance.stall_timeout)
+    }
+
+    fn uuid(&self) -> String {
+        self.ready.uuid.to_string()
+    }
+
+    fn tags(&self) -> Vec<String> {
+        let ready = &self.ready;
+        let mut tags = vec![
+            "holdfast".to_owned(),
+            format!("instance={}", ready.instance.name),
+            format!("uuid={}", ready.uuid),
+            format!("backup={}", self.shared.request.backup.name),
+            format!("set={}", self.shared.live.id()),
+            "kind=tree".to_owned(),
+        ];
+        tags.extend(ready.instance.module.as_ref().map(|module| format!("module={module}")));
+        tags
+    }
+
+    fn progress(&self, progress: &restic::Progress) {
+        self.shared.live.advance(&self.ready.instance.name, &self.repository.name, progress);
+    }
+
+    async fn succeeded(&self, summary: BackupSummary) {
+        let outcome = if summary.partial { Outcome::Warning } else { Outcome::Succeeded };
+        let unread = unreadable(&summary);
+        self.unit(|unit| {
+            unit.snapshot.clone_from(&summary.snapshot_id);
+            unit.bytes = summary.total_bytes_processed;
+            unit.bytes_added = summary.data_added;
+            unit.files = summary.total_files_processed;
+            unit.outcome = Some(unit.outcome.unwrap_or(outcome).max(outcome));
+            append(&mut unit.error, &unread);
+        });
+        if !unread.is_empty() {
+            warn!(holdfast_repository = %self.repository.name, "{unread}");
+        }
+        info!(
+            holdfast_repository = %self.repository.name,
+            holdfast_phase = "snapshot",
+            "stored as {} ({} files, {} bytes, {} added)",
+            summary.snapshot_id, summary.total_files_processed, summary.total_bytes_processed, summary.data_added
+        );
+        if let Err(failure) = self.shared.context.database.save_set(&self.set(&summary, outcome)).await {
+            error!("the set is stored, but could not be remembered; it is found again later: {failure:#}");
+        }
+    }
+
+    fn set(&self, summary: &BackupSummary, outcome: Outcome) -> SetRecord {
+        let request = &self.shared.request;
+        let location = repository::Location::of(&self.repository, &self.ready.instance, self.ready.uuid);
+        SetRecord {
+            repository: self.repository.name.to_string(),
+            location: location.path,
+            set: self.shared.live.id().to_owned(),
+            snapshot: summary.snapshot_id.clone(),
+            instance: self.ready.instance.name.to_string(),
+            uuid: self.uuid(),
+            backup: request.backup.name.to_string(),
+            host: request.definitions.daemon.host.clone(),
+            time: Timestamp::now(),
+            size: summary.total_bytes_processed,
+            files: summary.total_files_processed,
+            version: self.ready.version.clone(),
+            outcome: Some(outcome),
+        }
+    }
+
+    fn failed(&self, failure: &anyhow::Error) {
+        let (outcome, text) = self.shared.live.verdict(failure);
+        error!(
+            holdfast_repository = %self.repository.name,
+            holdfast_phase = "snapshot",
+            holdfast_outcome = %outcome,
+            "no snapshot of {} in {}: {text}", self.ready.instance.name, self.repository.name
+        );
+        self.unit(|unit| {
+            unit.outcome = Some(outcome);
+            append(&mut unit.error, &text);
+        });
+    }
+}
+
+fn unreadable(summary: &BackupSummary) -> String {
+    if !summary.partial {
+        return String::new();
+    }
+    let files: Vec<_> = summary.unreadable.iter().take(5).map(String::as_str).collect();
+    format!("the set is stored, but some files could not be read: {}", files.join(", "))
+}

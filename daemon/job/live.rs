@@ -1,0 +1,444 @@
+//! Jobs that are alive: who asked, where they stand, how to end them. "Running" is derived from these handles, never
+//! from the database.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, info, warn};
+
+use super::message;
+
+use crate::queue::Caller;
+use crate::restic::{self, Terms};
+use crate::state::{Database, JobRecord, Kind, Outcome, Phase, UnitRecord};
+
+/// How long a finished job stays readable.
+pub const READABLE: Duration = Duration::from_secs(600);
+
+/// How long somebody else's lock in a repository is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// What happens to jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A job was started.
+    New(String),
+    /// Its state changed.
+    Changed(String),
+    /// It ended.
+    Removed(String, Outcome),
+    /// It is no longer readable here, only in the history.
+    Gone(String),
+}
+
+/// The jobs of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs(Arc<Registry>);
+
+struct Registry {
+    database: Database,
+    live: Mutex<BTreeMap<String, Arc<Live>>>,
+    events: broadcast::Sender<Event>,
+    tasks: TaskTracker,
+    cancel_all: CancellationToken,
+}
+
+/// One job as it stands now.
+pub struct Live {
+    id: String,
+    state: Mutex<Standing>,
+    cancel: CancellationToken,
+    registry: Arc<Registry>,
+}
+
+#[derive(Clone)]
+struct Standing {
+    record: JobRecord,
+    waiting: BTreeMap<String, String>,
+    stopped: Option<(Outcome, String)>,
+    reported: Option<Outcome>,
+    parts: BTreeMap<String, (u64, u64, u64)>,
+}
+
+/// What a job is and who asked for it.
+pub struct Ticket {
+    /// What it does.
+    pub kind: Kind,
+    /// The backup, instance or repository it is about.
+    pub subject: String,
+    /// Who asked.
+    pub cause: String,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Jobs {
+    /// An empty registry that stores what happens in `database`.
+    pub fn new(database: Database) -> Self {
+        let (events, _) = broadcast::channel(4096);
+        Self(Arc::new(Registry {
+            database,
+            live: Mutex::default(),
+            events,
+            tasks: TaskTracker::new(),
+            cancel_all: CancellationToken::new(),
+        }))
+    }
+
+    /// Starts a job: it is stored as queued before this returns, then `work` runs in a task of its own.
+    ///
+    /// A panic in `work` fails the job and nothing else.
+    ///
+    /// # Errors
+    /// When draining has begun.
+    pub async fn start<W, F>(&self, ticket: Ticket, work: W) -> anyhow::Result<String>
+    where
+        W: FnOnce(Arc<Live>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        anyhow::ensure!(!self.0.cancel_all.is_cancelled(), "the daemon is stopping and starts no new job");
+        let live = Live::new(ticket, &self.0);
+        live.store().await;
+        held(&self.0.live).insert(live.id.clone(), Arc::clone(&live));
+        let id = live.id.clone();
+        let _ = self.0.events.send(Event::New(id.clone()));
+        self.0.tasks.spawn(Self::oversee(live, work));
+        Ok(id)
+    }
+
+    async fn oversee<W, F>(live: Arc<Live>, work: W)
+    where
+        W: FnOnce(Arc<Live>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let span = live.span();
+        span.in_scope(|| live.say_begin());
+        let run = tokio::spawn(work(Arc::clone(&live)).instrument(span.clone()));
+        if let Err(death) = run.await {
+            span.in_scope(|| error!("the job's task died: {death}"));
+            live.fail_open_units("a defect in the daemon ended this job; see the journal for the panic");
+        }
+        live.finish().instrument(span.clone()).await;
+        span.in_scope(|| live.say_end());
+        let (registry, id) = (Arc::clone(&live.registry), live.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(READABLE).await;
+            held(&registry.live).remove(&id);
+            let _ = registry.events.send(Event::Gone(id));
+        });
+    }
+
+    /// Notes a job that was right not to run, or could not be begun: it stands in the history, and nothing was done.
+    ///
+    /// # Errors
+    /// The history cannot be written.
+    pub async fn note(&self, kind: Kind, subject: &str, cause: &str, outcome: Outcome, why: &str) -> anyhow::Result<()> {
+        let ticket = Ticket { kind, subject: subject.to_owned(), cause: cause.to_owned() };
+        let mut record = Live::new(ticket, &self.0).record();
+        record.finished = Some(record.queued);
+        record.phase = Phase::Done;
+        record.outcome = Some(outcome);
+        record.error = why.to_owned();
+        self.0.database.save_job(&record).await
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    /// A job that runs or ended within [`READABLE`].
+    pub fn get(&self, id: &str) -> Option<Arc<Live>> {
+        held(&self.0.live).get(id).cloned()
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        held(&self.0.live).values().cloned().collect()
+    }
+
+    /// Those that have not ended.
+    pub fn active(&self) -> Vec<Arc<Live>> {
+        self.all().into_iter().filter(|live| live.record().outcome.is_none()).collect()
+    }
+
+    /// Whether a job of this kind about this subject has not ended.
+    pub fn is_active(&self, kind: Kind, subject: &str) -> Option<String> {
+        let wanted = |r: &JobRecord| r.kind == kind && r.subject == subject;
+        self.active().into_iter().find(|live| wanted(&live.record())).map(|live| live.id.clone())
+    }
+
+    /// Refuses new jobs, cancels all and waits for their ends, at most `deadline`. Returns those that did not end.
+    pub async fn drain(&self, deadline: Duration) -> Vec<String> {
+        self.0.cancel_all.cancel();
+        for live in self.active() {
+            live.cancel("the daemon was stopped");
+        }
+        self.0.tasks.close();
+        let _ = tokio::time::timeout(deadline, self.0.tasks.wait()).await;
+        self.active().into_iter().map(|live| live.id.clone()).collect()
+    }
+}
+
+impl Live {
+    fn new(ticket: Ticket, registry: &Arc<Registry>) -> Arc<Self> {
+        let now = Timestamp::now();
+        let record = JobRecord {
+            id: new_id(now),
+            kind: ticket.kind,
+            subject: ticket.subject,
+            cause: ticket.cause,
+            queued: now,
+            started: None,
+            finished: None,
+            phase: Phase::Queued,
+            outcome: None,
+            error: String::new(),
+            bytes_done: 0,
+            bytes_total: 0,
+            files_done: 0,
+            units: Vec::new(),
+        };
+        let state = Standing { record, waiting: BTreeMap::new(), stopped: None, reported: None, parts: BTreeMap::new() };
+        Arc::new(Self {
+            id: state.record.id.clone(),
+            state: Mutex::new(state),
+            cancel: registry.cancel_all.child_token(),
+            registry: Arc::clone(registry),
+        })
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is known of it now.
+    pub fn record(&self) -> JobRecord {
+        held(&self.state).record.clone()
+    }
+
+    /// What its units wait for, joined; empty: nothing.
+    pub fn waiting(&self) -> String {
+        let state = held(&self.state);
+        let mut reasons: Vec<_> = state.waiting.values().cloned().collect();
+        reasons.dedup();
+        reasons.join("; ")
+    }
+
+    /// 0 to 1, weighted by bytes; 1 when it has ended.
+    pub fn progress(&self) -> f64 {
+        let state = held(&self.state);
+        match (state.record.outcome, state.record.bytes_total) {
+            (Some(_), _) => 1.0,
+            (None, 0) => 0.0,
+            #[expect(clippy::cast_precision_loss, reason = "a fraction for eyes")]
+            (None, total) => (state.record.bytes_done as f64 / total as f64).clamp(0.0, 1.0),
+        }
+    }
+
+    /// The token that ends it.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// How it calls restic: ended with the job, or after this long without progress.
+    pub fn terms(&self, stall: Duration) -> Terms {
+        Terms { stall: Some(stall), wait_for_lock: LOCK_PATIENCE, ..Terms::new(&self.cancel) }
+    }
+
+    /// How it asks for locks and permits.
+    pub fn caller(&self) -> Caller {
+        let record = held(&self.state).record.clone();
+        Caller { label: format!("{} of {} ({})", record.kind, record.subject, record.id), cancel: self.cancel.clone() }
+    }
+
+    /// Ends it; the first reason is kept.
+    pub fn cancel(&self, because: &str) {
+        self.stop_as(Outcome::Cancelled, because);
+    }
+
+    /// Ends it with another outcome than `cancelled`.
+    pub fn stop_as(&self, outcome: Outcome, because: &str) {
+        held(&self.state).stopped.get_or_insert_with(|| (outcome, because.to_owned()));
+        self.cancel.cancel();
+    }
+
+    /// How a failure counts: what was ended on purpose is not a failure of restic or a hook.
+    pub fn verdict(&self, failure: &anyhow::Error) -> (Outcome, String) {
+        let stopped = held(&self.state).stopped.clone();
+        if let (true, Some((outcome, because))) = (self.cancel.is_cancelled(), stopped) {
+            return (outcome, format!("ended: {because}"));
+        }
+        let advice = failure.downcast_ref::<restic::Error>().map_or("", |e| e.advice());
+        let text = format!("{failure:#}");
+        let text = if advice.is_empty() { text } else { format!("{text}. {advice}") };
+        (Outcome::Failed, text)
+    }
+
+    /// Changes what is known, and tells those who look.
+    pub fn update<T>(&self, change: impl FnOnce(&mut JobRecord) -> T) -> T {
+        let result = {
+            let mut state = held(&self.state);
+            let result = change(&mut state.record);
+            state.record.phase = least_phase(&state.record);
+            result
+        };
+        let _ = self.registry.events.send(Event::Changed(self.id.clone()));
+        result
+    }
+
+    /// As [`Live::update`], and stored before it returns.
+    pub async fn update_stored(&self, change: impl FnOnce(&mut JobRecord) + Send) {
+        self.update(change);
+        self.store().await;
+    }
+
+    /// Says what a part of it waits for; none: no longer.
+    pub fn waits(&self, part: &str, reason: Option<String>) {
+        {
+            let mut state = held(&self.state);
+            match reason {
+                Some(reason) => state.waiting.insert(part.to_owned(), reason),
+                None => state.waiting.remove(part),
+            };
+        }
+        let _ = self.registry.events.send(Event::Changed(self.id.clone()));
+    }
+
+    /// Changes one unit.
+    pub fn unit(&self, instance: &str, repository: &str, change: impl FnOnce(&mut UnitRecord)) {
+        self.update(|record| {
+            let found = record.units.iter_mut().find(|u| u.instance == instance && u.repository == repository);
+            if let Some(unit) = found {
+                change(unit);
+            }
+        });
+    }
+
+    /// Says that the job as a whole ends no better than this, whatever its units say.
+    pub fn report(&self, outcome: Outcome, error: &str) {
+        {
+            let mut state = held(&self.state);
+            state.reported = state.reported.max(Some(outcome));
+        }
+        self.update(|record| append(&mut record.error, error));
+    }
+
+    /// Takes in restic's progress in one unit; the job's numbers are the sums of its units.
+    pub fn advance(&self, instance: &str, repository: &str, done: &restic::Progress) {
+        let key = format!("{instance}/{repository}");
+        let parts = {
+            let mut state = held(&self.state);
+            state.parts.insert(key, (done.bytes_done, done.bytes_total, done.files_done));
+            state.parts.values().copied().fold((0, 0, 0), |sum, p| (sum.0 + p.0, sum.1 + p.1, sum.2 + p.2))
+        };
+        self.update(|record| (record.bytes_done, record.bytes_total, record.files_done) = parts);
+    }
+
+    fn say_begin(&self) {
+        let record = self.record();
+        info!(
+            MESSAGE_ID = message::STARTED,
+            "{} of {} begins as job {}, asked for by {}", record.kind, record.subject, record.id, record.cause
+        );
+    }
+
+    fn say_end(&self) {
+        let record = self.record();
+        let outcome = record.outcome.unwrap_or(Outcome::Failed);
+        let text = format!("{} of {} ended: {outcome}", record.kind, record.subject);
+        let text = if record.error.is_empty() { text } else { format!("{text}: {}", record.error) };
+        match outcome {
+            Outcome::Succeeded | Outcome::Skipped | Outcome::Cancelled => {
+                info!(MESSAGE_ID = message::FINISHED, holdfast_outcome = %outcome, "{text}");
+            }
+            Outcome::Warning => warn!(MESSAGE_ID = message::FINISHED, holdfast_outcome = %outcome, "{text}"),
+            Outcome::Failed | Outcome::Interrupted => {
+                error!(MESSAGE_ID = message::FAILED, holdfast_outcome = %outcome, "{text}");
+            }
+        }
+    }
+
+    /// The span that every line of this job is written in: one field per name, in one span only, because
+    /// tracing-journald sends a field again for each nested span that has it.
+    fn span(&self) -> tracing::Span {
+        let record = self.record();
+        let span = tracing::info_span!(
+            "job",
+            holdfast_job = %self.id,
+            holdfast_backup = tracing::field::Empty,
+            holdfast_kind = %record.kind,
+        );
+        if record.kind == Kind::Backup {
+            span.record("holdfast_backup", record.subject.as_str());
+        }
+        span
+    }
+
+    fn fail_open_units(&self, why: &str) {
+        self.update(|record| {
+            for unit in record.units.iter_mut().filter(|u| u.outcome.is_none()) {
+                unit.outcome = Some(Outcome::Failed);
+                append(&mut unit.error, why);
+            }
+        });
+        self.report(Outcome::Failed, why);
+    }
+
+    async fn store(&self) {
+        let record = self.record();
+        if let Err(failure) = self.registry.database.save_job(&record).await {
+            error!("could not store the state of job {}: {failure:#}; it goes on", self.id);
+        }
+    }
+
+    async fn finish(&self) {
+        let reported = held(&self.state).reported;
+        let outcome = self.update(|record| {
+            record.finished = Some(Timestamp::now());
+            for unit in &mut record.units {
+                unit.phase = Phase::Done;
+                unit.outcome.get_or_insert(Outcome::Failed);
+            }
+            let worst = record.units.iter().filter_map(|u| u.outcome).chain(reported).max();
+            let outcome = worst.unwrap_or(Outcome::Failed);
+            record.outcome = Some(outcome);
+            outcome
+        });
+        held(&self.state).waiting.clear();
+        self.store().await;
+        let _ = self.registry.events.send(Event::Removed(self.id.clone(), outcome));
+    }
+}
+
+/// The least advanced phase of the units that are still at work.
+fn least_phase(record: &JobRecord) -> Phase {
+    if record.outcome.is_some() {
+        return Phase::Done;
+    }
+    let open = record.units.iter().filter(|u| u.outcome.is_none()).map(|u| u.phase).min();
+    open.unwrap_or(if record.units.is_empty() { record.phase } else { Phase::Retention })
+}
+
+/// Adds a line to an error text.
+pub fn append(text: &mut String, line: &str) {
+    if !text.is_empty() && !line.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(line);
+}
+
+/// `j<UTC time>_<6 random hex digits>`: sorts by time, fits a D-Bus object path and a restic tag.
+fn new_id(now: Timestamp) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("j{}_{}", now.strftime("%Y%m%dT%H%M%SZ"), &random[..6])
+}

@@ -1,0 +1,158 @@
+//! Which set is meant: the latest, the last before a time, or the one whose snapshot begins with a prefix.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::definition::{Definitions, Instance, Name, Repository};
+use crate::job::Context;
+use crate::job::repository::{self, Location, Opened};
+use crate::restic::{Restic, Terms};
+use crate::state::{SetFilter, SetRecord};
+
+/// What was asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// Only from this repository.
+    pub repository: Option<Name>,
+    /// A prefix of a snapshot's id, or a set's id; empty: the latest.
+    pub snapshot: String,
+    /// Made at or before this time.
+    pub before: Option<Timestamp>,
+    /// Also sets of this identity that another host made.
+    pub foreign: bool,
+}
+
+/// Why no set was chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSet {
+    /// None matches.
+    #[error("{0}")]
+    NotFound(String),
+    /// Several do.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// A repository could not be read.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+}
+
+/// Finds the set, looking into the repositories of the instance's backups one after another.
+///
+/// # Errors
+/// See [`NoSet`]; nothing was started then.
+pub async fn choose(
+    context: &Context,
+    definitions: &Definitions,
+    instance: &Arc<Instance>,
+    uuid: Uuid,
+    wanted: &Wanted,
+) -> Result<(Opened, SetRecord), NoSet> {
+    let restic = Restic::probe(&definitions.daemon.restic).await.map_err(|e| NoSet::Unavailable(e.into()))?;
+    let repositories = candidates(definitions, instance, wanted);
+    let mut unavailable = None;
+    for repository in &repositories {
+        match look(context, &restic, definitions, repository, instance, uuid, wanted).await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(NoSet::Unavailable(failure)) => unavailable = Some(failure),
+            Err(other) => return Err(other),
+        }
+    }
+    match unavailable {
+        Some(failure) => Err(NoSet::Unavailable(failure)),
+        None => Err(NoSet::NotFound(nothing(instance, wanted, &repositories))),
+    }
+}
+
+fn nothing(instance: &Instance, wanted: &Wanted, repositories: &[Arc<Repository>]) -> String {
+    let places: Vec<_> = repositories.iter().map(|r| r.name.as_str()).collect();
+    let what = match (wanted.snapshot.is_empty(), wanted.before) {
+        (false, _) => format!("snapshot {:?}", wanted.snapshot),
+        (true, Some(time)) => format!("a set made before {time}"),
+        (true, None) => "a set".to_owned(),
+    };
+    format!(
+        "there is no {what} of {} in {}; `holdfast snapshots {}` lists what there is",
+        instance.name,
+        if places.is_empty() { "any repository".into() } else { places.join(", ") },
+        instance.name
+    )
+    .replace("no a set", "no set")
+}
+
+/// The repositories that may hold sets of it: the wanted one, else those of the backups that cover it, else all.
+fn candidates(definitions: &Definitions, instance: &Instance, wanted: &Wanted) -> Vec<Arc<Repository>> {
+    if let Some(name) = &wanted.repository {
+        return definitions.repositories.get(name).cloned().into_iter().collect();
+    }
+    let covering = definitions.backups.values().filter(|b| b.instances.iter().any(|s| s.matches(instance)));
+    let mut found: Vec<Arc<Repository>> = Vec::new();
+    for name in covering.flat_map(|backup| &backup.repositories) {
+        if let Some(repository) = definitions.repositories.get(name).filter(|r| !found.iter().any(|f| f.name == r.name)) {
+            found.push(Arc::clone(repository));
+        }
+    }
+    let rest = definitions.repositories.values().filter(|r| !found.iter().any(|f| f.name == r.name)).cloned();
+    let rest: Vec<_> = rest.collect();
+    found.extend(rest);
+    found
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one question")]
+async fn look(
+    context: &Context,
+    restic: &Restic,
+    definitions: &Definitions,
+    repository: &Arc<Repository>,
+    instance: &Arc<Instance>,
+    uuid: Uuid,
+    wanted: &Wanted,
+) -> Result<Option<(Opened, SetRecord)>, NoSet> {
+    let location = Location::of(repository, instance, uuid);
+    let terms = Terms::new(&CancellationToken::new());
+    let opened = match repository::open_existing(context, restic, repository, location, &terms).await {
+        Ok(opened) => opened,
+        Err(failure) if repository::does_not_exist(&failure) => return Ok(None),
+        Err(failure) => return Err(NoSet::Unavailable(failure)),
+    };
+    let host = &definitions.daemon.host;
+    if let Some(set) = pick(sets(context, repository, uuid).await?, wanted, host)? {
+        return Ok(Some((opened, set)));
+    }
+    // Not known here: another host or an older state may have made it. Ask the repository itself.
+    repository::sync(context, restic, &opened, &terms).await.map_err(NoSet::Unavailable)?;
+    Ok(pick(sets(context, repository, uuid).await?, wanted, host)?.map(|set| (opened, set)))
+}
+
+async fn sets(context: &Context, repository: &Repository, uuid: Uuid) -> Result<Vec<SetRecord>, NoSet> {
+    let filter = SetFilter {
+        repository: Some(repository.name.to_string()),
+        uuid: Some(uuid.to_string()),
+        ..SetFilter::default()
+    };
+    context.database.sets(filter).await.map_err(NoSet::Unavailable)
+}
+
+/// Sets come newest first.
+fn pick(sets: Vec<SetRecord>, wanted: &Wanted, host: &str) -> Result<Option<SetRecord>, NoSet> {
+    let mut sets: Vec<_> = sets.into_iter().filter(|s| wanted.before.is_none_or(|before| s.time <= before)).collect();
+    if wanted.snapshot.is_empty() {
+        return Ok(sets.into_iter().find(|s| wanted.foreign || s.host == host));
+    }
+    sets.retain(|s| s.snapshot.starts_with(&wanted.snapshot) || s.set == wanted.snapshot);
+    match sets.len() {
+        0 => Ok(None),
+        1 => {
+            let set = sets.remove(0);
+            if set.host != host && !wanted.foreign {
+                let text = format!("snapshot {} was made by host {}; restore it with force_foreign", set.snapshot, set.host);
+                return Err(NoSet::NotFound(text));
+            }
+            Ok(Some(set))
+        }
+        n => Err(NoSet::Ambiguous(format!("{n} snapshots begin with {:?}; give more of the id", wanted.snapshot))),
+    }
+}

@@ -1,0 +1,164 @@
+//! The restore job: choose a set, fetch and verify it beside the live data, then steps and swap, all undone on failure.
+
+mod apply;
+mod choose;
+mod fetch;
+pub(super) mod swap;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use super::live::append;
+use super::repository::Opened;
+use super::{Context, Live, remove_tree};
+use crate::definition::{Definitions, Instance};
+use crate::restic::Restic;
+use crate::state::undo::{Step, Undo};
+use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
+use crate::target::{Manifest, Place, Purpose};
+
+pub use choose::{NoSet, Wanted, choose};
+
+/// What one restore job does; frozen when it is asked for.
+pub struct Request {
+    /// The definitions as they were.
+    pub definitions: Arc<Definitions>,
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// The set to be restored.
+    pub set: SetRecord,
+    /// Where that lies.
+    pub opened: Opened,
+    /// Only these paths of the tree; empty: all.
+    pub include: Vec<String>,
+    /// Into this directory; none: in place.
+    pub target: Option<PathBuf>,
+}
+
+/// What the phases of one restore share.
+struct Work {
+    context: Context,
+    live: Arc<Live>,
+    request: Request,
+    restic: Restic,
+    undo: Undo,
+}
+
+/// Runs the job to its end; how it ended stands in `live`.
+pub async fn run(context: Context, live: Arc<Live>, request: Request) {
+    let (instance, repository) = (request.instance.name.clone(), request.set.repository.clone());
+    begin(&live, &request).await;
+    let result = work(context, &live, request).await;
+    let (outcome, text) = match result {
+        Ok(warnings) if warnings.is_empty() => (Outcome::Succeeded, String::new()),
+        Ok(warnings) => (Outcome::Warning, warnings.join("\n")),
+        Err(failure) => live.verdict(&failure),
+    };
+    match outcome {
+        Outcome::Succeeded => info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}"),
+        Outcome::Warning => warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}: {text}"),
+        _ => error!(holdfast_instance = %instance, holdfast_outcome = %outcome, "{instance} was not restored: {text}"),
+    }
+    live.unit(&instance, &repository, |unit| {
+        unit.outcome = Some(outcome);
+        append(&mut unit.error, &text);
+    });
+}
+
+async fn begin(live: &Live, request: &Request) {
+    let set = &request.set;
+    info!(holdfast_instance = %request.instance.name, holdfast_repository = %set.repository,
+        "restore of {} from snapshot {} of {} begins", request.instance.name, set.snapshot, set.time);
+    let unit = UnitRecord {
+        instance: request.instance.name.to_string(),
+        repository: set.repository.clone(),
+        phase: Phase::Plan,
+        snapshot: set.snapshot.clone(),
+        bytes: set.size,
+        files: set.files,
+        ..UnitRecord::default()
+    };
+    live.update_stored(|record| {
+        record.started = Some(Timestamp::now());
+        record.units = vec![unit];
+    })
+    .await;
+}
+
+impl Work {
+    fn phase(&self, phase: Phase) {
+        let set = &self.request.set;
+        self.live.unit(&self.request.instance.name, &set.repository, |unit| unit.phase = phase);
+    }
+}
+
+/// Returns warnings. On error the live data is as it was.
+async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::Result<Vec<String>> {
+    let restic = Restic::probe(&request.definitions.daemon.restic).await?;
+    let undo = Undo::begin(&context.dirs.undo(), live.id())?;
+    let (queue, name) = (context.queue.clone(), request.instance.name.clone());
+    let wait = |reason| live.waits(&name, reason);
+    let _instance = queue.instance(&name, &live.caller(), wait).await?;
+    let work = Work { context, live: Arc::clone(live), request, restic, undo };
+    let result = match work.request.target.clone() {
+        Some(target) => into_directory(&work, target).await,
+        None => in_place(&work).await,
+    };
+    let closed = work.undo.finish().await.context("closing the undo steps");
+    result.and_then(|warnings| closed.map(|()| warnings))
+}
+
+/// Fetches into a directory that did not exist or was empty; it appears whole or not at all.
+async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Vec<String>> {
+    let staged = fetch::beside(work, &target).await?;
+    work.phase(Phase::Apply);
+    fetch::move_to(work, &staged, &target).await?;
+    Ok(Vec::new())
+}
+
+async fn in_place(work: &Work) -> anyhow::Result<Vec<String>> {
+    let place = place(work).await?;
+    let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
+    work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
+    let manifest = fetch::staged(work, &staging).await?;
+    let result = apply_or_put_back(work, &place, &staging, &manifest).await;
+    if let Err(failure) = remove_tree(&staging).await {
+        warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
+    }
+    result
+}
+
+/// The instance as it is now; it may be missing in parts, that is why it is restored.
+async fn place(work: &Work) -> anyhow::Result<Place> {
+    let (instance, tools) = (&work.request.instance, work.context.dirs.tools());
+    Place::resolve(instance, Purpose::Restore, &tools, &[], work.live.cancelled()).await
+}
+
+/// Steps and swap; what was swapped is swapped back when anything fails.
+async fn apply_or_put_back(
+    work: &Work,
+    place: &Place,
+    staging: &std::path::Path,
+    manifest: &Manifest,
+) -> anyhow::Result<Vec<String>> {
+    work.phase(Phase::Quiesce);
+    work.phase(Phase::Apply);
+    let mut applied = apply::Applied::default();
+    match apply::run(work, place, staging, manifest, &mut applied).await {
+        Ok(warnings) => {
+            apply::keep(work, &applied).await?;
+            Ok(warnings)
+        }
+        Err(failure) => {
+            work.phase(Phase::Rollback);
+            match apply::put_back(&applied).await {
+                Ok(()) => Err(failure.context("the old data is back in place")),
+                Err(second) => Err(failure.context(format!("and putting the old data back failed: {second:#}"))),
+            }
+        }
+    }
+}

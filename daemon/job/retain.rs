@@ -1,0 +1,116 @@
+//! Retention: which sets go is computed by us over committed sets, once per restic repository and job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tracing::{error, info};
+
+use super::backup::Request;
+use super::repository::{self, Location, Opened};
+use super::retention::{self, SetTime};
+use super::{Context, Live};
+use crate::definition::{Repository, Retention};
+use crate::restic::{self, Restic};
+use crate::state::{Outcome, Phase, SetFilter, SetRecord};
+
+/// How long forget may go without a sign of life.
+const STALL: std::time::Duration = std::time::Duration::from_secs(1800);
+
+/// Applies a backup's retention where its job made sets. A failure is a failure of the job.
+pub(super) async fn after_backup(context: &Context, live: &Arc<Live>, request: &Request, restic: &Restic) {
+    let Some(rules) = &request.backup.retention else { return };
+    if live.cancelled().is_cancelled() {
+        return;
+    }
+    for name in &request.backup.repositories {
+        let Some(repository) = request.definitions.repositories.get(name) else { continue };
+        if repository.append_only || !stored_in(live, name) {
+            continue;
+        }
+        if let Err(failure) = in_repository(context, live, request, restic, repository, rules).await {
+            let text = format!("retention in repository {name} failed, old sets were kept: {failure:#}");
+            error!(holdfast_repository = %name, holdfast_phase = "retention", "{text}");
+            live.report(Outcome::Failed, &text);
+        }
+    }
+}
+
+fn stored_in(live: &Live, repository: &str) -> bool {
+    live.record().units.iter().any(|u| u.repository == repository && !u.snapshot.is_empty())
+}
+
+async fn in_repository(
+    context: &Context,
+    live: &Arc<Live>,
+    request: &Request,
+    restic: &Restic,
+    repository: &Arc<Repository>,
+    rules: &Retention,
+) -> anyhow::Result<()> {
+    live.update(|record| record.phase = Phase::Retention);
+    let mut by_location: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (location, sets) in sets_by_location(context, request, repository).await? {
+        let doomed = doomed(&sets, rules, request);
+        by_location.entry(location).or_default().extend(doomed);
+    }
+    for (path, doomed) in by_location.into_iter().filter(|(_, doomed)| !doomed.is_empty()) {
+        let location = Location { path };
+        let opened = repository::open(context, restic, repository, location, &live.terms(STALL)).await?;
+        forget(context, live, restic, &opened, &doomed).await?;
+    }
+    Ok(())
+}
+
+/// The sets of this backup and host, those of one instance together.
+async fn sets_by_location(
+    context: &Context,
+    request: &Request,
+    repository: &Repository,
+) -> anyhow::Result<Vec<(String, Vec<SetRecord>)>> {
+    let filter = SetFilter {
+        repository: Some(repository.name.to_string()),
+        backup: Some(request.backup.name.to_string()),
+        ..SetFilter::default()
+    };
+    let host = &request.definitions.daemon.host;
+    let mut groups: BTreeMap<(String, String), Vec<SetRecord>> = BTreeMap::new();
+    for set in context.database.sets(filter).await?.into_iter().filter(|set| set.host == *host) {
+        groups.entry((set.location.clone(), set.uuid.clone())).or_default().push(set);
+    }
+    Ok(groups.into_iter().map(|((location, _), sets)| (location, sets)).collect())
+}
+
+fn doomed(sets: &[SetRecord], rules: &Retention, request: &Request) -> Vec<String> {
+    let times: Vec<_> = sets.iter().map(|s| SetTime { id: s.snapshot.clone(), time: s.time }).collect();
+    let zone = &request.definitions.daemon.timezone;
+    let decisions = retention::keep(&times, rules, zone, Timestamp::now());
+    decisions.into_iter().filter(|d| !d.keep).map(|d| d.id).collect()
+}
+
+/// Forgets these snapshots with the repository to ourselves, and forgets them here too.
+async fn forget(
+    context: &Context,
+    live: &Arc<Live>,
+    restic: &Restic,
+    opened: &Opened,
+    doomed: &[String],
+) -> anyhow::Result<()> {
+    let name = &opened.repository.name;
+    let wait = |reason| live.waits(name, reason);
+    let _alone = context.queue.alone(&opened.key, name, &live.caller(), wait).await?;
+    let _permit = context.queue.permit(&live.caller(), wait).await?;
+    let terms = live.terms(STALL);
+    let ids: Vec<&str> = doomed.iter().map(String::as_str).collect();
+    match restic.forget(&opened.access, &ids, &terms).await {
+        Ok(()) => {}
+        // Somebody forgot some of them already: read what is there, so that the next run knows.
+        Err(restic::Error::NoSnapshot(_)) => return repository::sync(context, restic, opened, &terms).await,
+        Err(other) => return Err(other).context("restic forget"),
+    }
+    context.database.remove_sets(name, doomed).await?;
+    context.database.set_meta(&format!("forgotten/{name}"), "1").await?;
+    info!(holdfast_repository = %name, holdfast_phase = "retention", "forgot {} old sets", doomed.len());
+    Ok(())
+}

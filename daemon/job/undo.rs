@@ -1,0 +1,98 @@
+//! What dead jobs left: executed at start, before anything else.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tracing::{error, info, warn};
+
+use super::{Context, hook, remove_tree};
+use crate::definition::{Definitions, Name};
+use crate::state::undo::{self, Recorded, Step, Undo};
+use crate::target::{Place, Purpose};
+
+/// Executes the undo steps of all dead jobs. A step that fails stays written and is tried again at the next start;
+/// returns a sentence for each.
+pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> Vec<String> {
+    let dir = context.dirs.undo();
+    let pending = match tokio::task::spawn_blocking(move || undo::pending(&dir)).await {
+        Ok(Ok(pending)) => pending,
+        Ok(Err(failure)) => return vec![format!("{failure:#}")],
+        Err(death) => return vec![format!("reading undo steps: {death}")],
+    };
+    let mut problems = Vec::new();
+    for job in pending {
+        info!(holdfast_job = %job.job, "undoing what job {} left: {} steps", job.job, job.steps.len());
+        problems.extend(job.problems);
+        if let Err(failure) = finish(context, definitions, &job.job, job.steps).await {
+            problems.push(format!("job {}: {failure:#}", job.job));
+        }
+    }
+    for problem in &problems {
+        error!("{problem}");
+    }
+    problems
+}
+
+async fn finish(
+    context: &Context,
+    definitions: &Arc<Definitions>,
+    job: &str,
+    steps: Vec<(usize, Recorded)>,
+) -> anyhow::Result<()> {
+    let undo = Undo::resume(&context.dirs.undo(), job)?;
+    let mut left = 0;
+    for (index, step) in steps {
+        match execute(context, definitions, &step).await {
+            Ok(()) => undo.done(index).await?,
+            Err(failure) => {
+                left += 1;
+                error!(holdfast_job = %job, "an undo step failed and is kept for the next start: {failure:#}");
+            }
+        }
+    }
+    if left > 0 {
+        bail!("{left} undo steps are left; they are tried again at the next start");
+    }
+    undo.finish().await
+}
+
+async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recorded) -> anyhow::Result<()> {
+    let Recorded::Known(step) = step else { bail!("a step of another version: {step:?}") };
+    match step {
+        Step::RemoveDir { path } => remove_tree(path).await,
+        Step::RunHook { instance, backup, hook } => run_hook(context, definitions, instance, backup, hook).await,
+        Step::SwapBack { instance, live, aside, inode } => {
+            warn!(holdfast_instance = %instance, "putting back {}", live.display());
+            swap_back(live, aside, *inode).await
+        }
+        Step::Unlock { repository, location } => {
+            context.database.forget_sync(repository, location).await.context("marking the repository unread")
+        }
+    }
+}
+
+async fn run_hook(
+    context: &Context,
+    definitions: &Arc<Definitions>,
+    instance: &str,
+    backup: &str,
+    hook: &str,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(hook == "cleanup", "hook {hook} is not known");
+    let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
+    let backup = Name::parse(backup).map_err(anyhow::Error::msg)?;
+    let Some(defined) = definitions.instances.get(&name) else {
+        warn!(holdfast_instance = %instance, "cleanup_state of {instance} is due, but it is no longer defined");
+        return Ok(());
+    };
+    let never = tokio_util::sync::CancellationToken::new();
+    let place = Place::resolve(defined, Purpose::Backup, &context.dirs.tools(), &[], &never).await?;
+    hook::clean_up(&place, &backup).await
+}
+
+/// Puts the old data back to where it lived, if it is still set aside.
+async fn swap_back(live: &Path, aside: &Path, inode: Option<u64>) -> anyhow::Result<()> {
+    let (live, aside) = (live.to_owned(), aside.to_owned());
+    tokio::task::spawn_blocking(move || super::restore::swap::put_back(&live, &aside, inode)).await?
+}
