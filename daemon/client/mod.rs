@@ -1,1 +1,123 @@
-//! To be furnished.
+//! `holdfast`, the command line: a thin client of the bus. One file per command.
+//!
+//! `args` is the definition of the command line (help, completions and man pages come from it), `daemon` holds the
+//! proxies, `wire` turns what comes over the bus into rows, `follow` and `progress` watch a job, `format` and `output`
+//! show things, `failure` names what went wrong and the exit code.
+
+mod args;
+mod backup;
+mod cancel;
+mod check;
+mod config;
+mod daemon;
+mod failure;
+mod follow;
+mod format;
+mod generate;
+mod history;
+mod key;
+mod keys;
+mod local;
+mod logs;
+mod output;
+mod pause;
+mod progress;
+mod prune;
+mod redis_key;
+mod reload;
+mod repository;
+mod restore;
+mod run;
+mod schedule;
+mod snapshots;
+mod status;
+mod unlock;
+mod wire;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use daemon::Daemon;
+use failure::{Done, Failure};
+use format::Here;
+use output::{Out, When};
+
+/// What every command gets: where the daemon and its files are, and where to write.
+struct Context {
+    bus: String,
+    config: PathBuf,
+    state: PathBuf,
+    cache: PathBuf,
+    out: Out,
+    here: Here,
+}
+
+impl Context {
+    async fn daemon(&self) -> Result<Daemon, Failure> {
+        Daemon::connect(&self.bus).await
+    }
+
+    #[cfg(test)]
+    fn for_test(out: Out) -> Self {
+        let nowhere = PathBuf::from("/nowhere");
+        let bus = "unix:path=/nowhere".to_owned();
+        Self { bus, config: nowhere.clone(), state: nowhere.clone(), cache: nowhere, out, here: Here::now() }
+    }
+}
+
+/// Runs the program with its arguments, the first being its own name.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    if let Some(done) = redis_key::called_as(&args) {
+        return done;
+    }
+    match Cli::try_parse_from(args) {
+        Ok(cli) => start(cli),
+        Err(error) => args::explain(&error),
+    }
+}
+
+fn start(cli: Cli) -> ExitCode {
+    let args::Global { bus, json, color, config, state, cache } = cli.global;
+    let context = Context { bus, config, state, cache, out: Out::new(json, color), here: Here::now() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),
+        Err(error) => Err(Failure::failed(format!("starting the runtime: {error}"))),
+    };
+    let done = done.and_then(|exit| context.out.finish().map(|()| exit));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            context.out.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> Done {
+    match command {
+        Command::Status => status::status(context).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Cancel(args) => cancel::cancel(context, args).await,
+        Command::Restore(args) => restore::restore(context, args).await,
+        Command::Snapshots(args) => snapshots::snapshots(context, args).await,
+        Command::History(args) => history::history(context, args).await,
+        Command::Backup { verb } => backup::backup(context, verb).await,
+        Command::Repository { verb } => repository::repository(context, verb).await,
+        Command::Logs(args) => logs::logs(context, args).await,
+        Command::Config { verb } => config::config(context, &verb),
+        Command::Schedule(args) => schedule::schedule(context, args),
+        Command::Prune(args) => prune::prune(context, args).await,
+        Command::Check(args) => check::check(context, args).await,
+        Command::Unlock(args) => unlock::unlock(context, args).await,
+        Command::Pause(args) => pause::pause(context, args).await,
+        Command::Resume => pause::resume(context).await,
+        Command::Reload => reload::reload(context).await,
+        Command::Completions(args) => generate::completions(context, args),
+        Command::Man(args) => generate::man(context, args),
+    }
+}

@@ -1,1 +1,3 @@
-//! To be furnished.
+//! The procedures: to be furnished. Retention is here.
+
+pub mod retention;

@@ -1,1 +1,42 @@
-//! To be furnished.
+//! The only room that spawns: clean environment, own process group, limits, bounded output, a certain end.
+//!
+//! Every child runs as `setpriv --pdeathsig KILL [--reuid … --regid … --init-groups] -- argv…`, so that it dies with the
+//! daemon and may run as another user. No shell is involved anywhere. [`run`] hears a child line by line, [`capture`]
+//! takes its whole output, [`run_raw`] is beneath both.
+//!
+//! A child is over when it has ended *and* its group is gone: leftovers that hold the pipes open get a short grace and
+//! are then killed. Only what called `setsid` escapes; under systemd the unit's control group ends that too.
+
+mod capture;
+mod error;
+mod fate;
+mod limits;
+mod lines;
+mod program;
+mod run;
+mod spawner;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+pub use capture::{Captured, capture};
+pub use error::Error;
+pub use limits::Limits;
+pub use lines::{Lines, printable};
+pub use program::{Account, Program, Stdin, Stdout, find};
+pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
+
+/// The longest line that is delivered whole, in bytes; the rest of a longer one is dropped.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// How much of standard error is kept in [`Ended::stderr_tail`], in bytes.
+pub const MAX_TAIL: usize = 4 << 10;
+
+/// Makes sure that children can be started at all: `setpriv` must be there. To be called once at start.
+///
+/// # Errors
+/// [`Error::NoSetpriv`] when the program is not on PATH.
+pub fn ready() -> Result<(), Error> {
+    program::setpriv().map(|_| ())
+}

@@ -1,5 +1,20 @@
-//! What is remembered: SQLite for jobs, outcomes, slots and sets; beside it plain files.
+//! What is remembered: SQLite for jobs, outcomes, slots and sets; beside it plain files that can be read without it.
+//!
+//! | below the state directory | what |
+//! |---|---|
+//! | `holdfast.db` | [`Database`] |
+//! | `holdfast.db.damaged-TIME` | a database that could not be used, set aside |
+//! | `undo/JOB.undo` | [`undo`]: what to put back when the job does not live to do it |
+//! | `instances/NAME` | [`identity`]: the uuid of an instance |
+//! | `locks/` | [`lock`]: `flock` files |
 
+mod database;
+pub mod durable;
+mod identity;
+pub mod lock;
 mod record;
+pub mod undo;
 
+pub use database::{Database, JobFilter, Opened, SetFilter};
+pub use identity::identity;
 pub use record::{JobRecord, Kind, Outcome, Phase, SetRecord, UnitRecord};

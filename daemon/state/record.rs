@@ -172,6 +172,8 @@ pub struct UnitRecord {
 pub struct SetRecord {
     /// The repository's name.
     pub repository: String,
+    /// What follows the repository's url: empty where instances share it, else `module/uuid`.
+    pub location: String,
     /// The job that made it: the value of the tag `set=`.
     pub set: String,
     /// The tree snapshot that commits it: restic's full id.

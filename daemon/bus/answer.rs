@@ -1,0 +1,90 @@
+//! What every interface needs to answer a call, and the way each call takes.
+
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use zbus::message::Header;
+use zbus::object_server::Interface;
+use zbus::wire::OwnedObjectPath;
+
+use super::argument;
+use super::authorise::{Action, Authority, Caller};
+use super::error::{Error, Result};
+use super::objects::Objects;
+use super::path;
+use crate::control::{self, Control};
+
+/// What an interface needs to answer calls. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) control: Control,
+    pub(super) authority: Authority,
+    pub(super) objects: Objects,
+}
+
+impl Desk {
+    /// Lets a call in: what it is about is not too long, and its caller may do this.
+    pub(super) async fn admit(&self, header: &Header<'_>, action: Action, object: &str) -> Result<Caller> {
+        argument::limit("name", object)?;
+        self.authority.authorise(header, action, object).await
+    }
+
+    /// Runs a request in a task of its own: a panic there becomes an error reply instead of silence.
+    pub(super) async fn run<T, F>(&self, request: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
+    {
+        match tokio::spawn(request).await {
+            Ok(answer) => Ok(answer?),
+            Err(died) => {
+                tracing::error!(error = %died, "a request died");
+                Err(Error::Failed("the request died inside holdfastd: a bug; its log says where".into()))
+            }
+        }
+    }
+
+    /// Starts a job: its object stands before the caller learns of it.
+    pub(super) async fn start<F>(&self, request: F) -> Result<OwnedObjectPath>
+    where
+        F: Future<Output = std::result::Result<String, control::Error>> + Send + 'static,
+    {
+        let id = self.run(request).await?;
+        self.objects.job_stands(&id).await;
+        Ok(path::job(&id))
+    }
+
+    /// Changes definitions: the objects are as they should be before the caller gets its answer.
+    pub(super) async fn define<T, F>(&self, request: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
+    {
+        let answer = self.run(request).await?;
+        self.objects.definitions_stand().await;
+        Ok(answer)
+    }
+}
+
+/// What an object shows: replaced as a whole, read by its property getters.
+pub(super) struct Shown<V>(Mutex<V>);
+
+impl<V> Shown<V> {
+    pub(super) const fn new(view: V) -> Self {
+        Self(Mutex::new(view))
+    }
+
+    /// The view; never held across an await.
+    pub(super) fn get(&self) -> MutexGuard<'_, V> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An interface that shows a view.
+pub(super) trait Shows: Interface {
+    /// What is shown.
+    type View: PartialEq + Send + 'static;
+
+    /// Where it is kept.
+    fn shown(&self) -> &Shown<Self::View>;
+}

@@ -1,0 +1,339 @@
+//! `org.holdfast.Backup1.Manager`: the daemon as a whole.
+
+use zbus::interface;
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::wire::{ObjectPath, OwnedObjectPath};
+use zbus::{Connection, ObjectServer};
+
+use super::answer::{Desk, Shown, Shows};
+use super::argument;
+use super::authorise::Action;
+use super::error::{Error, Result};
+use super::options::{Given, Options};
+use super::request;
+use super::rows::{self, Row};
+use super::{job, keys, objects};
+
+/// What the Manager shows of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ManagerView {
+    pub(super) restic_version: String,
+    pub(super) paused: bool,
+    pub(super) paused_until: u64,
+    pub(super) active_jobs: u32,
+}
+
+pub(super) struct Manager {
+    desk: Desk,
+    shown: Shown<ManagerView>,
+}
+
+impl Manager {
+    pub(super) const fn new(desk: Desk, view: ManagerView) -> Self {
+        Self { desk, shown: Shown::new(view) }
+    }
+}
+
+impl Shows for Manager {
+    type View = ManagerView;
+    fn shown(&self) -> &Shown<ManagerView> {
+        &self.shown
+    }
+}
+
+#[interface(name = "org.holdfast.Backup1.Manager")]
+impl Manager {
+    /// Starts a backup. Options: instances (as) narrows it.
+    #[zbus(out_args("job"))]
+    async fn run_backup(
+        &self,
+        backup: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        let caller = self.desk.admit(&header, Action::Run, &backup).await?;
+        let backup = argument::name("backup", &backup)?;
+        let instances = request::run(options)?;
+        let control = self.desk.control.clone();
+        self.desk.start(async move { control.run_backup(&backup, instances, &caller.cause()).await }).await
+    }
+
+    /// Restores a set of an instance; snapshot "" is the latest. Options: repository (s), before (t), include (as),
+    /// target (s), force_foreign (b).
+    #[zbus(out_args("job"))]
+    async fn restore(
+        &self,
+        instance: String,
+        snapshot: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        argument::limit("snapshot", &snapshot)?;
+        let caller = self.desk.admit(&header, Action::Restore, &instance).await?;
+        let instance = argument::name("instance", &instance)?;
+        let snapshot = argument::snapshot(&snapshot)?.to_owned();
+        let options = request::restore(options)?;
+        let control = self.desk.control.clone();
+        self.desk
+            .start(async move { control.restore(&instance, &snapshot, options, &caller.cause()).await })
+            .await
+    }
+
+    /// Restores a failed service: not supported yet.
+    #[zbus(out_args("job"))]
+    async fn recover(
+        &self,
+        instance: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        self.desk.admit(&header, Action::Restore, &instance).await?;
+        argument::name("instance", &instance)?;
+        Options::of(options, &["save_failed", "start"], &[])?;
+        Err(Error::not_yet("Recover"))
+    }
+
+    /// Swaps the last restore back: not supported yet.
+    #[zbus(out_args("job"))]
+    async fn rollback(
+        &self,
+        instance: String,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        self.desk.admit(&header, Action::Restore, &instance).await?;
+        argument::name("instance", &instance)?;
+        Err(Error::not_yet("Rollback"))
+    }
+
+    /// Removes data of a repository that no set needs.
+    #[zbus(out_args("job"))]
+    async fn prune(&self, repository: String, #[zbus(header)] header: Header<'_>) -> Result<OwnedObjectPath> {
+        let caller = self.desk.admit(&header, Action::Run, &repository).await?;
+        let repository = argument::name("repository", &repository)?;
+        let control = self.desk.control.clone();
+        self.desk.start(async move { control.prune(&repository, &caller.cause()).await }).await
+    }
+
+    /// Checks a repository. Options: read_data (s) is 1/12, 10% or all; none: as defined.
+    #[zbus(out_args("job"))]
+    async fn check(
+        &self,
+        repository: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        let caller = self.desk.admit(&header, Action::Run, &repository).await?;
+        let repository = argument::name("repository", &repository)?;
+        let read_data = Options::of(options, &["read_data"], &[])?.text("read_data")?;
+        let control = self.desk.control.clone();
+        self.desk.start(async move { control.check(&repository, read_data, &caller.cause()).await }).await
+    }
+
+    /// Proves that a set restores: not supported yet.
+    #[zbus(out_args("job"))]
+    async fn drill(
+        &self,
+        instance: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        self.desk.admit(&header, Action::Run, &instance).await?;
+        argument::name("instance", &instance)?;
+        Options::of(options, &[], &[])?;
+        Err(Error::not_yet("Drill"))
+    }
+
+    /// Says what a restore would do, as JSON: not supported yet.
+    #[zbus(out_args("plan"))]
+    async fn plan(
+        &self,
+        instance: String,
+        snapshot: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String> {
+        argument::limit("snapshot", &snapshot)?;
+        self.desk.admit(&header, Action::View, &instance).await?;
+        argument::name("instance", &instance)?;
+        argument::snapshot(&snapshot)?;
+        request::restore(options)?;
+        Err(Error::not_yet("Plan"))
+    }
+
+    /// The committed sets of an instance, newest first.
+    #[zbus(out_args("sets"))]
+    async fn list_snapshots(&self, instance: String, #[zbus(header)] header: Header<'_>) -> Result<Vec<Row>> {
+        self.desk.admit(&header, Action::View, &instance).await?;
+        let instance = argument::name("instance", &instance)?;
+        let control = self.desk.control.clone();
+        let sets = self.desk.run(async move { control.list_snapshots(&instance).await }).await?;
+        Ok(sets.into_iter().map(rows::set).collect())
+    }
+
+    /// The instances that a repository holds sets of.
+    #[zbus(out_args("instances"))]
+    async fn list_contents(
+        &self,
+        repository: String,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<Row>> {
+        self.desk.admit(&header, Action::View, &repository).await?;
+        let repository = argument::name("repository", &repository)?;
+        let control = self.desk.control.clone();
+        let contents = self.desk.run(async move { control.list_contents(&repository).await }).await?;
+        Ok(contents.into_iter().map(rows::content).collect())
+    }
+
+    /// Jobs, newest first: rows are the properties of Job. Filter: kind (s), subject (s), instance (s), outcome (s),
+    /// since (t), limit (u).
+    #[zbus(out_args("jobs"))]
+    async fn list_jobs(
+        &self,
+        filter: Given,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(object_server)] server: &ObjectServer,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<objects::Properties>> {
+        self.desk.admit(&header, Action::View, "").await?;
+        let query = request::jobs(filter)?;
+        let control = self.desk.control.clone();
+        let jobs = self.desk.run(async move { control.list_jobs(query).await }).await?;
+        let mut rows = Vec::with_capacity(jobs.len());
+        for view in jobs {
+            let job = job::Job::new(self.desk.clone(), view);
+            rows.push(objects::properties(&job, connection, server).await.map_err(failed)?);
+        }
+        Ok(rows)
+    }
+
+    /// Defines a repository. Options: url (s), password (s), environment (a{ss}), layout (s), append_only (b).
+    async fn add_repository(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, &name).await?;
+        let name = argument::name("repository", &name)?;
+        let keys = keys::take(options, keys::REPOSITORY)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.add_repository(&name, keys).await }).await
+    }
+
+    /// Defines a backup. Options are its TOML keys.
+    async fn add_backup(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, &name).await?;
+        let name = argument::name("backup", &name)?;
+        let keys = keys::take(options, keys::BACKUP)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.add_backup(&name, keys).await }).await
+    }
+
+    /// Changes keys of a backup where it is defined; others stay.
+    async fn alter_backup(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, &name).await?;
+        let name = argument::name("backup", &name)?;
+        let keys = keys::take(options, keys::BACKUP)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.alter_backup(&name, keys).await }).await
+    }
+
+    /// Removes a definition; its sets are kept.
+    async fn remove_backup(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, &name).await?;
+        let name = argument::name("backup", &name)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.remove_backup(&name).await }).await
+    }
+
+    /// Removes a definition; its data is kept.
+    async fn remove_repository(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, &name).await?;
+        let name = argument::name("repository", &name)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.remove_repository(&name).await }).await
+    }
+
+    /// Reads the definitions anew and says what is wrong with them.
+    #[zbus(out_args("diagnostics"))]
+    async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<String>> {
+        self.desk.admit(&header, Action::Manage, "").await?;
+        let control = self.desk.control.clone();
+        let diagnostics = self.desk.define(async move { Ok(control.reload().await) }).await?;
+        Ok(diagnostics.iter().map(|line| rows::text(line)).collect())
+    }
+
+    /// Runs nothing by schedule for so many seconds; 0: until Resume.
+    async fn pause(&self, seconds: u64, #[zbus(header)] header: Header<'_>) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, "").await?;
+        let seconds = argument::pause(seconds)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.pause(seconds).await }).await
+    }
+
+    /// Runs by schedule again.
+    async fn resume(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, "").await?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.resume().await }).await
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// Empty where no restic answers.
+    #[zbus(property)]
+    fn restic_version(&self) -> String {
+        self.shown.get().restic_version.clone()
+    }
+
+    #[zbus(property)]
+    fn paused(&self) -> bool {
+        self.shown.get().paused
+    }
+
+    /// Microseconds since the epoch; 0: not paused, or until Resume.
+    #[zbus(property)]
+    fn paused_until(&self) -> u64 {
+        self.shown.get().paused_until
+    }
+
+    /// Jobs that have not ended.
+    #[zbus(property)]
+    fn active_jobs(&self) -> u32 {
+        self.shown.get().active_jobs
+    }
+
+    /// A job was started.
+    #[zbus(signal)]
+    pub(super) async fn job_new(emitter: &SignalEmitter<'_>, job: ObjectPath<'_>) -> zbus::Result<()>;
+
+    /// A job ended; its object stays for ten minutes.
+    #[zbus(signal)]
+    pub(super) async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        job: ObjectPath<'_>,
+        outcome: &str,
+    ) -> zbus::Result<()>;
+
+    /// Definitions were read anew.
+    #[zbus(signal)]
+    pub(super) async fn definitions_changed(emitter: &SignalEmitter<'_>) -> zbus::Result<()>;
+}
+
+fn failed(error: zbus::fdo::Error) -> Error {
+    Error::Failed(format!("writing the reply: {error}"))
+}

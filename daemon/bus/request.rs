@@ -1,0 +1,127 @@
+//! Options of single calls, as `control` takes them.
+
+use std::path::{Component, PathBuf};
+
+use super::argument::{self, shown};
+use super::error::{Error, Result};
+use super::options::{Given, Options};
+use crate::control::{JobQuery, RestoreOptions};
+use crate::state::{Kind, Outcome};
+
+/// What is said where a time is expected.
+const TIME: &str = "a time (t, microseconds since the epoch)";
+
+/// Options of `RunBackup`: the instances that it is narrowed to.
+pub(super) fn run(given: Given) -> Result<Option<Vec<String>>> {
+    let instances = Options::of(given, &["instances"], &[])?.texts("instances")?;
+    for instance in instances.iter().flatten() {
+        argument::name("instance", instance)?;
+    }
+    Ok(instances)
+}
+
+/// Options of `Restore` and `Plan`.
+pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
+    let known = ["repository", "before", "include", "target", "force_foreign"];
+    let mut options = Options::of(given, &known, &["as", "stop", "start", "force_version"])?;
+    let repository = options.text("repository")?;
+    if let Some(repository) = &repository {
+        argument::name("repository", repository)?;
+    }
+    let before = options.number("before", TIME)?;
+    Ok(RestoreOptions {
+        repository,
+        before: before.map(|at| argument::time("before", at)).transpose()?,
+        include: options.texts("include")?.unwrap_or_default(),
+        target: options.text("target")?.map(target).transpose()?,
+        force_foreign: options.flag("force_foreign")?,
+    })
+}
+
+/// A directory to restore into: absolute, without `..`.
+fn target(text: String) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() && !path.components().any(|c| c == Component::ParentDir) {
+        return Ok(path);
+    }
+    let text = path.to_string_lossy();
+    Err(Error::argument(format!("the target {} is not an absolute path without '..'", shown(&text))))
+}
+
+/// The filter of `ListJobs`.
+pub(super) fn jobs(given: Given) -> Result<JobQuery> {
+    let known = ["kind", "subject", "instance", "outcome", "since", "limit"];
+    let mut options = Options::of(given, &known, &[])?;
+    let since = options.number("since", TIME)?;
+    let limit = options.number("limit", "a number (u)")?.unwrap_or(0);
+    Ok(JobQuery {
+        kind: word(&mut options, "kind", Kind::ALL.iter().map(|k| k.word()))?,
+        subject: options.text("subject")?,
+        instance: options.text("instance")?,
+        outcome: word(&mut options, "outcome", Outcome::ALL.iter().map(|o| o.word()))?,
+        since: since.map(|at| argument::time("since", at)).transpose()?,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+    })
+}
+
+/// A string that is one of some words.
+fn word<'a>(
+    options: &mut Options,
+    key: &str,
+    words: impl Iterator<Item = &'a str> + Clone,
+) -> Result<Option<String>> {
+    let Some(word) = options.text(key)? else { return Ok(None) };
+    if words.clone().any(|known| known == word) {
+        return Ok(Some(word));
+    }
+    let words: Vec<&str> = words.collect();
+    Err(Error::argument(format!("there is no {key} {}; known are: {}", shown(&word), words.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use zbus::wire::{OwnedVariant, Variant};
+
+    use super::*;
+
+    fn given<const N: usize>(pairs: [(&str, Variant<'static>); N]) -> Given {
+        pairs.into_iter().map(|(k, v)| (k.to_owned(), OwnedVariant::try_from(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn options_of_a_later_version_are_refused_and_never_ignored() {
+        for key in ["as", "stop", "start", "force_version"] {
+            let Err(Error::InvalidArgument(message)) = restore(given([(key, true.into())])) else {
+                panic!("{key} was taken")
+            };
+            assert!(message.contains(key) && message.contains("not supported yet"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_absolute_and_does_not_climb() {
+        for bad in ["relative", "", "/srv/../etc", "./x"] {
+            assert!(restore(given([("target", bad.into())])).is_err(), "{bad:?} was taken");
+        }
+        let taken = restore(given([("target", "/srv/out".into()), ("before", 5_u64.into())])).unwrap();
+        assert_eq!(taken.target.unwrap().to_str(), Some("/srv/out"));
+        assert_eq!(taken.before.unwrap().as_microsecond(), 5);
+    }
+
+    #[test]
+    fn a_filter_names_kinds_and_outcomes_that_exist() {
+        let Err(Error::InvalidArgument(message)) = jobs(given([("outcome", "ok".into())])) else {
+            panic!("taken")
+        };
+        assert!(message.contains("succeeded"), "{message}");
+        let query = jobs(given([("kind", "backup".into()), ("limit", 5_u32.into())])).unwrap();
+        assert_eq!((query.kind.as_deref(), query.limit), (Some("backup"), 5));
+    }
+
+    #[test]
+    fn instances_of_a_run_are_names() {
+        let list = |name: &str| given([("instances", vec![name.to_owned()].into())]);
+        assert!(run(list("../x")).is_err());
+        assert_eq!(run(list("a1")).unwrap().unwrap(), ["a1"]);
+    }
+}

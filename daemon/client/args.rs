@@ -1,0 +1,182 @@
+//! The command line as data: help, completions and man pages come from here.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand};
+
+use super::failure::{Exit, Failure};
+use super::output::{Out, When};
+use super::{
+    backup, cancel, check, config, generate, history, logs, pause, prune, repository, restore, run, schedule,
+    snapshots, unlock,
+};
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
+    130 cancelled.";
+
+/// Commands that the design names and that this version does not have.
+const NOT_YET: [&str; 13] = [
+    "rollback",
+    "recover",
+    "ls",
+    "find",
+    "cat",
+    "export",
+    "drill",
+    "plan",
+    "discover",
+    "setup",
+    "bootstrap",
+    "import",
+    "init",
+];
+
+/// Backups of this machine: what is, what was, what to do
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// The bus that the daemon is on: system, session or an address
+    #[arg(long, global = true, env = "HOLDFAST_BUS", default_value = "system", hide_env_values = true)]
+    pub(super) bus: String,
+    /// Where the definitions are, for what is done without a daemon
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_CONFIG", default_value = "/etc/holdfast")]
+    #[arg(hide_env_values = true)]
+    pub(super) config: PathBuf,
+    /// Where the daemon keeps its state, for what is done without a daemon
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOLDFAST_STATE",
+        default_value = "/var/lib/holdfast"
+    )]
+    #[arg(hide_env_values = true)]
+    pub(super) state: PathBuf,
+    /// Where restic's caches are, for what is done without a daemon
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOLDFAST_CACHE",
+        default_value = "/var/cache/holdfast"
+    )]
+    #[arg(hide_env_values = true)]
+    pub(super) cache: PathBuf,
+    /// Print JSON, with the keys and numbers of the bus
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Colour the output: auto, always or never
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    #[arg(hide_possible_values = true)]
+    pub(super) color: When,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what is defined, what runs, what comes next and what is not well
+    Status,
+    /// Run a backup now and follow it
+    Run(run::RunArgs),
+    /// Cancel a running job
+    Cancel(cancel::CancelArgs),
+    /// Restore an instance, in place or into a directory
+    Restore(restore::RestoreArgs),
+    /// List the snapshots of an instance
+    Snapshots(snapshots::SnapshotsArgs),
+    /// List the jobs of the past, newest first
+    History(history::HistoryArgs),
+    /// Show the journal of a job
+    Logs(logs::LogsArgs),
+    /// List, show and define backups
+    Backup {
+        #[command(subcommand)]
+        verb: backup::Verb,
+    },
+    /// List, show and define repositories
+    Repository {
+        #[command(subcommand)]
+        verb: repository::Verb,
+    },
+    /// Check the definition files, without a daemon
+    Config {
+        #[command(subcommand)]
+        verb: config::Verb,
+    },
+    /// Explain a schedule expression, without a daemon
+    Schedule(schedule::ScheduleArgs),
+    /// Remove unused data from a repository
+    Prune(prune::PruneArgs),
+    /// Check a repository for damage
+    Check(check::CheckArgs),
+    /// Remove stale locks of this machine from a repository
+    Unlock(unlock::UnlockArgs),
+    /// Let no schedule run anything, for a time or until resumed
+    Pause(pause::PauseArgs),
+    /// End a pause
+    Resume,
+    /// Read the definitions anew
+    Reload,
+    /// Print the completions for a shell
+    #[command(hide = true)]
+    Completions(generate::CompletionsArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man(generate::ManArgs),
+}
+
+/// Says what was wrong with the command line, or prints the help that was asked for.
+pub(super) fn explain(error: &clap::Error) -> ExitCode {
+    if let Some(name) = not_yet(error) {
+        let failure = Failure::usage(format!("`holdfast {name}` is not supported yet in this version"))
+            .hint("`holdfast --help` lists what is");
+        Out::new(false, When::Auto).failure(&failure);
+        return failure.exit.into();
+    }
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}
+
+fn not_yet(error: &clap::Error) -> Option<&str> {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(name)) if NOT_YET.contains(&name.as_str()) => Some(name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_a_later_version_is_named_as_such_and_not_listed() {
+        let help = Cli::command().render_help().to_string();
+        for name in NOT_YET {
+            let error = Cli::try_parse_from(["holdfast", name, "x"]).unwrap_err();
+            assert_eq!(not_yet(&error), Some(name));
+            assert!(!help.contains(&format!("\n  {name} ")), "{name} is listed");
+        }
+        assert_eq!(not_yet(&Cli::try_parse_from(["holdfast", "staus"]).unwrap_err()), None);
+    }
+}

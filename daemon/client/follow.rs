@@ -1,0 +1,177 @@
+//! Watches a job until it ends.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use zbus::OwnedObjectPath;
+use zbus::export::futures_core::Stream;
+use zbus::fdo::{PropertiesChanged, PropertiesChangedStream};
+use zbus::proxy::OwnerChangedStream;
+
+use super::Context;
+use super::daemon::{Daemon, JobProxy, JobRemovedStream, is_unknown_object};
+use super::failure::{Done, Exit, Failure};
+use super::progress::{self, Progress};
+use super::wire::{Row, SERVICE, to_json};
+
+/// Follows the job to its end and says what came of it; `wait` false: only names it.
+pub(super) async fn conclude(context: &Context, daemon: &Daemon, job: &OwnedObjectPath, wait: bool) -> Done {
+    if !wait {
+        return started(context, daemon, job).await;
+    }
+    let row = follow(context, daemon, job).await?;
+    let exit = Exit::of_outcome(row.text("Outcome"));
+    if context.out.json {
+        context.out.value(&row.json());
+    } else {
+        progress::summary(&row).iter().for_each(|line| context.out.line(line));
+    }
+    match exit {
+        Exit::Failed => Err(progress::explained(&row)),
+        exit => Ok(exit),
+    }
+}
+
+async fn started(context: &Context, daemon: &Daemon, job: &OwnedObjectPath) -> Done {
+    let row = daemon.properties(job.as_str(), "Job").await.map_err(|error| daemon.failure(error))?;
+    if context.out.json {
+        context.out.value(&row.json());
+    } else {
+        context.out.line(row.text("Id"));
+    }
+    Ok(Exit::Done)
+}
+
+/// What the watch saw.
+enum News {
+    Changed,
+    Ended,
+    DaemonGone,
+}
+
+/// The signals that belong to one job. Subscribed before the first look, so that nothing falls between.
+struct Watch<'a> {
+    daemon: &'a Daemon,
+    path: &'a OwnedObjectPath,
+    row: Row,
+    changes: PropertiesChangedStream,
+    removed: JobRemovedStream,
+    owner: OwnerChangedStream<'static>,
+}
+
+async fn follow(context: &Context, daemon: &Daemon, path: &OwnedObjectPath) -> Result<Row, Failure> {
+    let mut watch = Watch::start(daemon, path).await.map_err(|error| daemon.failure(error))?;
+    let mut progress = Progress::new(&context.out);
+    let mut asked_to_cancel = false;
+    while watch.row.text("Outcome").is_empty() {
+        progress.show(&watch.row);
+        let news = tokio::select! {
+            news = watch.news() => news.map_err(|error| daemon.failure(error))?,
+            _ = tokio::signal::ctrl_c() => {
+                interrupted(context, daemon, path, &watch.row, asked_to_cancel).await?;
+                asked_to_cancel = true;
+                continue;
+            }
+        };
+        match news {
+            News::Changed => {}
+            News::Ended => break,
+            News::DaemonGone => return Err(daemon.gone(watch.row.text("Id"))),
+        }
+    }
+    progress.end(&watch.row);
+    Ok(watch.row)
+}
+
+/// The first Ctrl-C cancels the job, the second leaves it alone.
+async fn interrupted(
+    context: &Context,
+    daemon: &Daemon,
+    path: &OwnedObjectPath,
+    row: &Row,
+    again: bool,
+) -> Result<(), Failure> {
+    let id = row.text("Id");
+    if again {
+        let left = Failure::new(
+            Exit::Cancelled,
+            format!("no longer following the job {id}, which is being cancelled"),
+        );
+        return Err(left.hint(format!("`holdfast history` says what became of the job {id}")));
+    }
+    context.out.note(format!("cancelling the job {id}; Ctrl-C again leaves without waiting for its end"));
+    let job = JobProxy::new(&daemon.connection, path.clone()).await;
+    let job = job.map_err(|error| daemon.failure(error))?;
+    match job.cancel().await {
+        Err(error) if is_unknown_object(&error) => Ok(()),
+        Err(error) => Err(daemon.failure(error).hint(format!("the job {id} goes on"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+impl<'a> Watch<'a> {
+    async fn start(daemon: &'a Daemon, path: &'a OwnedObjectPath) -> zbus::Result<Self> {
+        let properties = daemon.properties_proxy(path.as_str()).await?;
+        let changes = properties.receive_properties_changed().await?;
+        let removed = daemon.manager.receive_job_removed().await?;
+        let owner = daemon.manager.inner().receive_owner_changed().await?;
+        let row = daemon.properties(path.as_str(), "Job").await?;
+        Ok(Self { daemon, path, row, changes, removed, owner })
+    }
+
+    /// Waits for the next signal that says something about the job.
+    async fn news(&mut self) -> zbus::Result<News> {
+        loop {
+            tokio::select! {
+                change = next(&mut self.changes) => match change {
+                    Some(change) => self.take(&change).await?,
+                    None => return Ok(News::DaemonGone),
+                },
+                removed = next(&mut self.removed) => {
+                    let Some(removed) = removed else { return Ok(News::DaemonGone) };
+                    let args = removed.args()?;
+                    if *args.job() == **self.path {
+                        let outcome = args.outcome();
+                        return self.ended(outcome).await;
+                    }
+                    continue;
+                }
+                owner = next(&mut self.owner) => match owner {
+                    Some(Some(_)) => continue,
+                    _ => return Ok(News::DaemonGone),
+                },
+            }
+            return Ok(News::Changed);
+        }
+    }
+
+    async fn take(&mut self, change: &PropertiesChanged) -> zbus::Result<()> {
+        let args = change.args()?;
+        if args.interface_name().as_str() != format!("{SERVICE}.Job") {
+            return Ok(());
+        }
+        if !args.invalidated_properties().is_empty() {
+            self.row = self.daemon.properties(self.path.as_str(), "Job").await?;
+            return Ok(());
+        }
+        for (key, value) in args.changed_properties() {
+            self.row.set(key, to_json(value));
+        }
+        Ok(())
+    }
+
+    /// Reads the job a last time; should it be gone already, the signal's outcome stands.
+    async fn ended(&mut self, outcome: &str) -> zbus::Result<News> {
+        match self.daemon.properties(self.path.as_str(), "Job").await {
+            Ok(row) => self.row = row,
+            Err(error) if is_unknown_object(&error) => {}
+            Err(error) => return Err(error),
+        }
+        self.row.set("Outcome", outcome);
+        Ok(News::Ended)
+    }
+}
+
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+}

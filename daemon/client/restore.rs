@@ -1,0 +1,138 @@
+//! `holdfast restore`: puts a snapshot back, in place or into a directory.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use super::daemon::{Daemon, Options};
+use super::failure::{Done, Exit, Failure};
+use super::follow::conclude;
+use super::format::{short, size};
+use super::wire::Row;
+
+/// `holdfast restore`
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The instance's name
+    instance: String,
+    /// The snapshot's id; default: the latest
+    #[arg(long, value_name = "ID")]
+    snapshot: Option<String>,
+    /// Only from this repository
+    #[arg(long)]
+    repository: Option<String>,
+    /// The newest snapshot at or before this time: 3d, 2026-11-20, "2026-11-20 12:00"
+    #[arg(long, value_name = "TIME", conflicts_with = "snapshot")]
+    before: Option<String>,
+    /// Only this path of the snapshot (state/…, volumes/NAME/…, files/…); may be given several times
+    #[arg(long, value_name = "PATH")]
+    include: Vec<String>,
+    /// Into this directory, instead of over the live data
+    #[arg(long, value_name = "DIR")]
+    target: Option<PathBuf>,
+    /// Do not ask before live data is replaced
+    #[arg(long)]
+    yes: bool,
+    /// Print the job's id and do not wait for its end
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
+    let options = options(&args, context)?;
+    let asks = args.target.is_none() && !args.yes;
+    if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        let refusal = Failure::usage(format!(
+            "this would replace live data of {}, and nobody can be asked",
+            args.instance
+        ));
+        return Err(refusal.hint("say --yes to do it, or --target DIR to restore beside the live data"));
+    }
+    let daemon = context.daemon().await?;
+    let snapshot = args.snapshot.as_deref().unwrap_or_default();
+    if asks && !confirmed(context, &daemon, &args).await? {
+        return Err(Failure::new(Exit::Cancelled, "nothing was done"));
+    }
+    let job =
+        daemon.manager.restore(&args.instance, snapshot, options).await.map_err(|e| daemon.failure(e))?;
+    conclude(context, &daemon, &job, !args.no_wait).await
+}
+
+fn options(args: &RestoreArgs, context: &Context) -> Result<Options<'static>, Failure> {
+    let mut options = Options::new();
+    if let Some(repository) = &args.repository {
+        options.insert("repository", repository.clone().into());
+    }
+    if let Some(before) = &args.before {
+        let before = context.here.parse(before).map_err(Failure::usage)?;
+        options.insert("before", u64::try_from(before.as_microsecond()).unwrap_or(0).into());
+    }
+    if !args.include.is_empty() {
+        options.insert("include", args.include.clone().into());
+    }
+    if let Some(target) = &args.target {
+        options.insert("target", absolute(target)?.into());
+    }
+    Ok(options)
+}
+
+/// The daemon has another working directory than we.
+fn absolute(target: &PathBuf) -> Result<String, Failure> {
+    let shown = target.display();
+    let path = std::path::absolute(target).map_err(|e| Failure::usage(format!("the target {shown}: {e}")))?;
+    path.into_os_string().into_string().map_err(|_| {
+        Failure::usage(format!(
+            "the target {shown} is not UTF-8, and D-Bus carries nothing else; use another directory"
+        ))
+    })
+}
+
+async fn confirmed(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> Result<bool, Failure> {
+    let rows = daemon.manager.list_snapshots(&args.instance).await.map_err(|e| daemon.failure(e))?;
+    let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    let from = match chosen(&rows, args.snapshot.as_deref()) {
+        Some(row) if args.before.is_none() && args.repository.is_none() => described(row, context),
+        _ => "the chosen snapshot".to_owned(),
+    };
+    let what = if args.include.is_empty() { "all its data".to_owned() } else { args.include.join(", ") };
+    context.out.note(format!("{}: {what} will be replaced by {from}.", args.instance));
+    context.out.note("Type yes to go on:");
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await.map_err(|e| Failure::failed(format!("waiting for the answer: {e}")))?;
+    let answer = answer.map_err(|e| Failure::failed(format!("reading the answer: {e}")))?;
+    Ok(answer.trim().eq_ignore_ascii_case("yes"))
+}
+
+/// The row of the snapshot that will be restored, as far as it can be told from here.
+fn chosen<'a>(rows: &'a [Row], id: Option<&str>) -> Option<&'a Row> {
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) => rows.iter().find(|row| row.text("id").starts_with(id)),
+        None => rows.iter().max_by_key(|row| row.number("time")),
+    }
+}
+
+fn described(row: &Row, context: &Context) -> String {
+    let (id, when) = (short(row.text("id")), context.here.moment(row.time("time")));
+    format!("the snapshot {id} of {when}, {} files, {}", row.number("files"), size(row.number("size")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn without_an_id_the_newest_snapshot_is_meant() {
+        let row =
+            |id: &str, time: u64| Row::from(json!({"id": id, "time": time}).as_object().unwrap().clone());
+        let rows = [row("aa11", 1), row("bb22", 9), row("cc33", 5)];
+        assert_eq!(chosen(&rows, None).unwrap().text("id"), "bb22");
+        assert_eq!(chosen(&rows, Some("cc")).unwrap().text("id"), "cc33");
+        assert_eq!(chosen(&rows, Some("dd")), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! `holdfast snapshots`: lists the snapshots of an instance.
+
+use clap::Args;
+
+use super::Context;
+use super::failure::{Done, Exit};
+use super::format::{Here, short, size};
+use super::output::{Grid, Text, Tone};
+use super::wire::{Row, json_rows};
+
+/// `holdfast snapshots`
+#[derive(Debug, Args)]
+pub(super) struct SnapshotsArgs {
+    /// The instance's name
+    instance: String,
+}
+
+pub(super) async fn snapshots(context: &Context, args: SnapshotsArgs) -> Done {
+    let daemon = context.daemon().await?;
+    let rows = daemon.manager.list_snapshots(&args.instance).await.map_err(|e| daemon.failure(e))?;
+    let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    if context.out.json {
+        context.out.value(&json_rows(&rows));
+    } else if rows.is_empty() {
+        context.out.note(format!("{} has no snapshot yet; `holdfast run BACKUP` makes one", args.instance));
+    } else {
+        context.out.grid(&table(&rows, &context.here));
+    }
+    Ok(Exit::Done)
+}
+
+fn table(rows: &[Row], here: &Here) -> Grid {
+    let mut grid =
+        Grid::new(&["SNAPSHOT", "TIME", "BACKUP", "REPOSITORY", "HOST", "FILES", "SIZE", "STANDING"]);
+    for row in rows {
+        let standing = row.text("standing");
+        let tone = if standing == "latest" { Tone::Good } else { Tone::Plain };
+        grid.row([
+            short(row.text("id")).into(),
+            here.moment(row.time("time")).into(),
+            row.text("backup").into(),
+            row.text("repository").into(),
+            row.text("host").into(),
+            row.number("files").to_string().into(),
+            size(row.number("size")).into(),
+            Text(standing.to_owned(), tone),
+        ]);
+    }
+    grid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::tz::TimeZone;
+    use serde_json::json;
+
+    #[test]
+    fn a_snapshot_is_one_line_with_its_short_id_and_age() {
+        let row = json!({
+            "id": "0123456789abcdef", "time": 1_700_000_000_000_000_u64, "backup": "nightly", "repository": "local",
+            "host": "srv1", "files": 101, "size": 2048, "standing": "latest",
+        });
+        let here = Here { now: "2023-11-15T22:13:20Z".parse().unwrap(), zone: TimeZone::UTC };
+        let text = table(&[Row::from(row.as_object().unwrap().clone())], &here).draw(false, None);
+        let line = "01234567  2023-11-14 22:13 (24 h ago)  nightly  local       srv1  101    2.0 KiB  latest";
+        assert_eq!(text.lines().nth(1), Some(line));
+    }
+}

@@ -1,0 +1,89 @@
+//! The steps that can be undone, as they are written.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Something to be done when a job ends, and at the next start if it did not get to it. Safe to repeat.
+///
+/// Written as `{"kind":"remove_dir","path":"…"}`. A kind that is added later is [`Recorded::Unknown`] to this version, and
+/// so is a known kind with a field that this version does not know: it might mean something else then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// Remove a directory that was made for the job, with all that is in it.
+    RemoveDir {
+        /// The directory.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// Run a hook of an instance.
+    RunHook {
+        /// The instance.
+        instance: String,
+        /// The backup: the hook's first argument.
+        backup: String,
+        /// Which hook: `cleanup`.
+        hook: String,
+    },
+    /// Put old data back that a restore set aside, if it did.
+    SwapBack {
+        /// The instance.
+        instance: String,
+        /// Where the data lives.
+        #[serde(with = "path")]
+        live: PathBuf,
+        /// Where the old data is kept, once set aside.
+        #[serde(with = "path")]
+        aside: PathBuf,
+        /// The inode number of the old data, which tells where it is now; none: nothing lived there before.
+        inode: Option<u64>,
+    },
+    /// Remove our own stale lock from a restic repository.
+    Unlock {
+        /// The repository's name.
+        repository: String,
+        /// What follows the repository's url: empty, or `module/uuid`.
+        location: String,
+    },
+}
+
+/// A step as found in a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Recorded {
+    /// One that this version can run.
+    Known(Step),
+    /// One of a newer version, or a damaged line: kept, and to be reported.
+    Unknown(serde_json::Value),
+}
+
+/// A path as text, or as an array of bytes where it is not UTF-8, for users' trees hold such names.
+mod path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => path.as_os_str().as_bytes().serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Text(text) => text.into(),
+            Written::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}

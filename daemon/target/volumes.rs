@@ -1,0 +1,244 @@
+//! Where the volume `NAME` lies: asked from podman or docker, or read from a table.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::walk;
+use crate::definition::{Instance, Volumes};
+use crate::process::{self, Account, Limits, Program};
+
+/// How long one question to an engine may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The most that an engine may answer, in bytes.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// Which volumes are wanted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// These.
+    pub(super) names: Vec<String>,
+    /// All that the instance has.
+    pub(super) all: bool,
+}
+
+/// What an engine knows of one volume: the part of `volume inspect` that we need.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    mountpoint: PathBuf,
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+}
+
+/// Asks for the wanted volumes of an instance. Names that do not exist are simply not in the answer.
+pub(super) struct Resolver<'a> {
+    pub(super) instance: &'a Instance,
+    pub(super) account: &'a Account,
+    pub(super) tools: &'a Path,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl Resolver<'_> {
+    /// Names and real places of the volumes, and warnings.
+    ///
+    /// # Errors
+    /// Nobody knows volumes, the engine fails, or a volume lies where it may not.
+    pub(super) async fn resolve(&self, wanted: &Wanted) -> Result<(BTreeMap<String, PathBuf>, Vec<String>)> {
+        let mut warnings = Vec::new();
+        let engine = match &self.instance.volumes {
+            Volumes::Table(table) => return Ok((table.clone(), warnings)),
+            Volumes::None if wanted.names.is_empty() && !wanted.all => {
+                return Ok((BTreeMap::new(), warnings));
+            }
+            Volumes::None => bail!(
+                "volumes/… is included, but nobody knows where volumes lie; set `volumes` to \"podman\", \"docker\" or a table"
+            ),
+            Volumes::Podman => "podman",
+            Volumes::Docker => "docker",
+        };
+        let mut names = wanted.names.clone();
+        if wanted.all {
+            names.extend(self.list(engine).await?);
+        }
+        names.sort();
+        names.dedup();
+        let mut found = BTreeMap::new();
+        for name in names {
+            if let Some(volume) = self.inspect(engine, &name).await? {
+                warnings.extend(mounted_on_demand(&name, &volume));
+                let real = self.real(&name, &volume.mountpoint)?;
+                found.insert(name, real);
+            }
+        }
+        Ok((found, warnings))
+    }
+
+    /// Makes a volume, as NS8 does before it restores into it. That it exists already is no error.
+    ///
+    /// # Errors
+    /// The engine's words; a table cannot make volumes.
+    pub(super) async fn create(&self, name: &str) -> Result<PathBuf> {
+        let engine = match &self.instance.volumes {
+            Volumes::Podman => "podman",
+            Volumes::Docker => "docker",
+            Volumes::Table(_) | Volumes::None => {
+                bail!("volume {name:?} is not in the table `volumes`; add it there")
+            }
+        };
+        if let Some(volume) = self.inspect(engine, name).await? {
+            return self.real(name, &volume.mountpoint);
+        }
+        let full = self.full_name(name);
+        let answer = self.ask(engine, &["volume", "create", &full]).await?;
+        answer.with_context(|| format!("creating volume {full}"))?;
+        let volume = self.inspect(engine, name).await?;
+        let volume = volume.ok_or_else(|| anyhow!("{engine} made volume {full}, but does not know it"))?;
+        self.real(name, &volume.mountpoint)
+    }
+
+    /// `NAME` for an instance with its own user, `<instance>-NAME` for one that runs as root.
+    fn full_name(&self, name: &str) -> String {
+        if self.account.uid == 0 { format!("{}-{name}", self.instance.name) } else { name.to_owned() }
+    }
+
+    async fn list(&self, engine: &str) -> Result<Vec<String>> {
+        let answer = self.ask(engine, &["volume", "ls", "--format", "{{.Name}}"]).await?;
+        let answer = answer.with_context(|| format!("listing the volumes of {engine}"))?;
+        let names = String::from_utf8_lossy(&answer).lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
+        let prefix = self.full_name("");
+        let own = names.iter().filter_map(|name| name.strip_prefix(&prefix));
+        Ok(own.filter(|name| valid(name) && !name.starts_with("restic-")).map(str::to_owned).collect())
+    }
+
+    async fn inspect(&self, engine: &str, name: &str) -> Result<Option<Inspected>> {
+        if !valid(name) {
+            return Ok(None);
+        }
+        let full = self.full_name(name);
+        let answer = match self.ask(engine, &["volume", "inspect", &full]).await? {
+            Ok(answer) => answer,
+            Err(error) if error.to_string().to_lowercase().contains("no such volume") => return Ok(None),
+            Err(error) => return Err(error.context(format!("asking {engine} for volume {full}"))),
+        };
+        let mut list: Vec<Inspected> = serde_json::from_slice(&answer)
+            .with_context(|| format!("reading what `{engine} volume inspect {full}` printed"))?;
+        if list.len() != 1 {
+            bail!("`{engine} volume inspect {full}` described {} volumes instead of one", list.len());
+        }
+        Ok(list.pop())
+    }
+
+    /// Runs an engine. The outer error: it could not be run; the inner one: it failed, with its own words.
+    async fn ask(&self, engine: &str, arguments: &[&str]) -> Result<Result<Vec<u8>>> {
+        let mut program = Program::new(std::iter::once(engine).chain(arguments.iter().copied()));
+        program.limits = Limits::within(PATIENCE);
+        program.env.push(("PATH".into(), self.path()));
+        if engine == "podman" {
+            program.dir = Some(self.account.home.clone()).filter(|home| home.is_dir());
+            program.env.extend(super::hooks::session(self.account));
+            program.user = Some(self.account.clone());
+        }
+        let shown = arguments.join(" ");
+        let captured = process::capture(program, self.cancel, MAX_ANSWER).await;
+        let captured = captured.with_context(|| format!("running `{engine} {shown}`"))?;
+        if captured.ended.ok() {
+            return Ok(Ok(captured.stdout));
+        }
+        let said = captured.ended.stderr_tail.trim();
+        let how = captured
+            .ended
+            .stopped
+            .map_or_else(|| format!("{:?}", captured.ended.how), |why| format!("{why:?}"));
+        Ok(Err(anyhow!("`{engine} {shown}` failed ({how}): {said}")))
+    }
+
+    /// Our own tools, then our own search path; never a directory of the instance.
+    fn path(&self) -> OsString {
+        let mut path = self.tools.as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_else(|| super::hooks::SYSTEM_PATH.into()));
+        path
+    }
+
+    /// A mountpoint without links. What an instance's own user tells us about its volumes may only be what is its own:
+    /// otherwise it could have us read, and later overwrite, any directory of the machine.
+    fn real(&self, name: &str, mountpoint: &Path) -> Result<PathBuf> {
+        let dir = walk::open(mountpoint).with_context(|| format!("volume {name:?}"))?;
+        let shown = mountpoint.display();
+        let dir =
+            dir.ok_or_else(|| anyhow!("volume {name:?} should lie at {shown}, but there is no directory"))?;
+        let told_by_user = matches!(self.instance.volumes, Volumes::Podman) && self.account.uid != 0;
+        if told_by_user {
+            let parent = dir.real.parent().map(walk::open).transpose()?.flatten();
+            let owner = parent.map(|p| p.stat()).transpose()?.map(|s| s.st_uid);
+            if owner != Some(self.account.uid) {
+                bail!(
+                    "volume {name:?} should lie at {shown}, which is not in a directory of user {}",
+                    self.account.name
+                );
+            }
+        }
+        Ok(dir.real)
+    }
+}
+
+/// Names that both engines accept; nothing else is ever passed to them.
+fn valid(name: &str) -> bool {
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"_.-".contains(b);
+    name.as_bytes().iter().all(fits) && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+}
+
+fn mounted_on_demand(name: &str, volume: &Inspected) -> Option<String> {
+    let device = volume.options.as_ref()?.get("device").filter(|device| !device.is_empty())?;
+    Some(format!(
+        "volume {name:?} is made of {device:?} and mounted only while a container uses it; \
+         include {device:?} itself if no container runs during the backup"
+    ))
+}
+
+/// The volumes that an include names, from the first component below `volumes/`.
+pub(super) fn wanted_by(step: Option<&super::include::Step>, wanted: &mut Wanted) {
+    match step {
+        Some(super::include::Step::Name(name)) => {
+            if let Some(name) = std::ffi::OsStr::from_bytes(name).to_str() {
+                wanted.names.push(name.to_owned());
+            }
+        }
+        Some(super::include::Step::Glob(_)) | None => wanted.all = true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_volumes_name_is_passed_to_an_engine() {
+        for bad in ["", "-f", "--all", "a/b", "a b", "..", ".x", "a\n", "ä"] {
+            assert!(!valid(bad), "{bad:?} was taken");
+        }
+        assert!(valid("dokuwiki-data") && valid("a.b_c-1"));
+    }
+
+    #[test]
+    fn both_engines_answers_are_understood() {
+        let podman = r#"[{"Name":"d","Driver":"local","Mountpoint":"/m/_data","Labels":{},"Options":{},"Scope":"local"}]"#;
+        let docker = r#"[{"CreatedAt":"x","Driver":"local","Mountpoint":"/m","Name":"d","Options":null,"Scope":"local"}]"#;
+        for (text, place) in [(podman, "/m/_data"), (docker, "/m")] {
+            let list: Vec<Inspected> = serde_json::from_str(text).unwrap();
+            assert_eq!(list[0].mountpoint, Path::new(place));
+            assert_eq!(mounted_on_demand("d", &list[0]), None);
+        }
+        let bound: Inspected =
+            serde_json::from_str(r#"{"Mountpoint":"/m","Options":{"device":"/srv/x","o":"bind"}}"#).unwrap();
+        assert!(mounted_on_demand("d", &bound).unwrap().contains("/srv/x"));
+    }
+}

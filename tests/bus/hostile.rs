@@ -1,0 +1,289 @@
+//! Hostile calls: each gets an error, no child is started, and the daemon goes on. Numbers: the list of hostile calls in the
+//! project's research.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use zbus::wire::{OwnedVariant, Variant};
+
+use crate::support::{Bus, Daemon, NAME, ROOT, Row, stderr};
+
+type Options<'a> = HashMap<&'a str, Variant<'a>>;
+
+async fn error_of<B: serde::Serialize + zbus::wire::DynamicType>(
+    daemon: &Daemon,
+    method: &str,
+    body: &B,
+) -> (String, String) {
+    let answer = daemon.proxy(ROOT, "Manager").await.call_method(method, body).await;
+    crate::support::error_of(answer).unwrap_or_else(|other| panic!("{method} was not refused: {other:?}"))
+}
+
+async fn alive(daemon: &Daemon) {
+    let version: String = daemon.property(ROOT, "Manager", "Version").await;
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+}
+
+/// B04–B12: names and snapshots that are paths, flags, control characters, too long, or empty.
+#[tokio::test]
+async fn what_is_no_name_is_an_invalid_argument_everywhere() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let long = "a".repeat(255);
+    let none = Options::new();
+    for bad in [
+        "../../etc/x",
+        "/etc/x",
+        "",
+        &long,
+        "a\nb",
+        "a\u{1b}[2J",
+        "-a",
+        "--password-command=id",
+        "-o sftp.command=id",
+        "latest:/etc",
+    ] {
+        let answers = [
+            error_of(&daemon, "RunBackup", &(bad, &none)).await,
+            error_of(&daemon, "Restore", &(bad, "", &none)).await,
+            error_of(&daemon, "ListSnapshots", &(bad,)).await,
+            error_of(&daemon, "ListContents", &(bad,)).await,
+            error_of(&daemon, "Prune", &(bad,)).await,
+            error_of(&daemon, "Check", &(bad, &none)).await,
+            error_of(&daemon, "AddBackup", &(bad, &none)).await,
+            error_of(&daemon, "AlterBackup", &(bad, &none)).await,
+            error_of(&daemon, "RemoveBackup", &(bad,)).await,
+            error_of(&daemon, "AddRepository", &(bad, &none)).await,
+            error_of(&daemon, "RemoveRepository", &(bad,)).await,
+            error_of(&daemon, "Recover", &(bad, &none)).await,
+            error_of(&daemon, "Rollback", &(bad,)).await,
+            error_of(&daemon, "Drill", &(bad, &none)).await,
+            error_of(&daemon, "Plan", &(bad, "", &none)).await,
+        ];
+        for (name, text) in answers {
+            assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{bad:?}: {text}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+    for bad in ["latest:/etc", "--tag", "xyz", "abc", "../aa", "ABCD"] {
+        let (name, text) = error_of(&daemon, "Restore", &("app-1", bad, &none)).await;
+        assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{bad:?}: {text}");
+    }
+    let log = daemon.log();
+    assert!(!log.contains("\u{1b}[2J") && !log.contains("a\nb"), "{log}");
+    assert!(daemon.call::<_, Vec<Row>>("ListJobs", &(Row::new(),)).await.unwrap().is_empty());
+}
+
+/// B29: many calls at once, none answered yet (the bus lets 128 of one connection wait); another caller is served meanwhile.
+#[tokio::test]
+async fn a_flood_of_one_caller_leaves_the_others_served() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let flood = bus.connect().await;
+    for _ in 0..20_000 {
+        let call = zbus::Message::method_call(ROOT, "ListJobs")
+            .destination(NAME)
+            .interface("org.holdfast.Backup1.Manager")
+            .build(&(Row::new(),))
+            .unwrap();
+        if flood.send(&call).await.is_err() {
+            break;
+        }
+    }
+    let start = Instant::now();
+    alive(&daemon).await;
+    // A second on an idle machine; tests share theirs.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+/// B30: many subscribers.
+#[tokio::test]
+async fn many_connections_are_no_burden() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let before = resident(daemon.pid());
+    let mut subscribers = Vec::new();
+    for _ in 0..200 {
+        let connection = bus.connect().await;
+        let proxy = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let rule = zbus::MatchRule::builder().sender(NAME).build().unwrap();
+        proxy.add_match_rule(rule).await.unwrap();
+        subscribers.push(connection);
+    }
+    let job = daemon.run_backup("mybackup").await;
+    assert_eq!(daemon.wait_for_job(&job).await, "succeeded");
+    assert!(
+        resident(daemon.pid()) < before + 30_000,
+        "{before} kB before, {} kB after",
+        resident(daemon.pid())
+    );
+}
+
+/// B31: arguments of megabytes.
+#[tokio::test]
+async fn huge_arguments_are_refused() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let huge = "a".repeat(30 << 20);
+    let (name, text) = error_of(&daemon, "ListSnapshots", &(huge.as_str(),)).await;
+    assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument");
+    assert!(text.len() < 300, "{} bytes of text", text.len());
+    let options: Options<'_> = [("schedule", huge.as_str().into())].into();
+    let (name, _) = error_of(&daemon, "AddBackup", &("new", options)).await;
+    assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument");
+    let options: Options<'_> = [("instances", vec!["a"; 100_000].into())].into();
+    let (name, _) = error_of(&daemon, "AddBackup", &("new", options)).await;
+    assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument");
+    let options: Options<'_> = [("instances", vec!["a"; 100_000].into())].into();
+    let (name, _) = error_of(&daemon, "RunBackup", &("mybackup", options)).await;
+    assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument");
+    alive(&daemon).await;
+}
+
+/// B32: variants nested as deep as the bus lets through.
+#[tokio::test]
+async fn deep_variants_are_refused_without_harm() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    for depth in [10, 30, 60, 100] {
+        let mut value = Variant::from("no retention");
+        for _ in 0..depth {
+            value = Variant::Variant(Box::new(value));
+        }
+        let options: Options<'_> = [("retention", value)].into();
+        let answer = daemon.call::<_, ()>("AddBackup", &("deep", options)).await;
+        println!("{depth}: {answer:?}");
+        assert!(answer.is_err(), "{depth}");
+    }
+    alive(&daemon).await;
+}
+
+/// B33: arguments of the wrong signature.
+#[tokio::test]
+async fn a_wrong_signature_is_an_error() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    for (name, text) in [
+        error_of(&daemon, "RunBackup", &("mybackup",)).await,
+        error_of(&daemon, "RunBackup", &(5_u32,)).await,
+        error_of(&daemon, "RunBackup", &()).await,
+        error_of(&daemon, "Pause", &("1",)).await,
+        error_of(&daemon, "ListJobs", &("all",)).await,
+    ] {
+        assert!(name.starts_with("org.freedesktop.DBus.Error."), "{name}: {text}");
+    }
+    alive(&daemon).await;
+}
+
+/// B34: no property can be set.
+#[tokio::test]
+async fn properties_cannot_be_set() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let objects = [
+        (ROOT.to_owned(), "Manager"),
+        (format!("{ROOT}/backup/mybackup"), "Backup"),
+        (format!("{ROOT}/repository/local"), "Repository"),
+        (format!("{ROOT}/instance/app_2d1"), "Instance"),
+    ];
+    for (path, interface) in objects {
+        let interface = format!("{NAME}.{interface}");
+        let properties = zbus::fdo::PropertiesProxy::builder(&daemon.bus)
+            .destination(NAME)
+            .path(path)
+            .build()
+            .await
+            .unwrap();
+        let all = properties.get_all(interface.as_str().try_into().unwrap()).await.unwrap();
+        for (name, value) in all {
+            let value: Variant<'_> = OwnedVariant::into(value);
+            let set = properties.set(interface.as_str().try_into().unwrap(), &name, &value).await;
+            assert!(set.is_err(), "{interface}.{name} was set");
+        }
+    }
+}
+
+/// B45: reloads in a burst, as many as the bus lets one connection have open.
+#[tokio::test]
+async fn a_burst_of_reloads_is_answered_and_coalesced() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let manager = daemon.proxy(ROOT, "Manager").await;
+    let calls: Vec<_> = (0..100).map(|_| manager.call::<_, _, Vec<String>>("Reload", &())).collect();
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.unwrap(), [""; 0]);
+    }
+    alive(&daemon).await;
+}
+
+/// B47–B49: paths, interfaces and methods that are not.
+#[tokio::test]
+async fn unknown_objects_interfaces_and_methods_are_standard_errors() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let call = async |path: &str, interface: Option<&str>, method: &str| {
+        let answer = daemon.bus.call_method(Some(NAME), path, interface, method, &()).await;
+        crate::support::error_of(answer).unwrap_or_else(|other| panic!("{path} {method}: {other:?}")).0
+    };
+    let manager = Some("org.holdfast.Backup1.Manager");
+    let unknown = "org.freedesktop.DBus.Error.Unknown";
+    assert_eq!(call("/etc/passwd", manager, "Resume").await, format!("{unknown}Object"));
+    assert_eq!(call(&format!("{ROOT}/backup/nosuch"), manager, "Resume").await, format!("{unknown}Object"));
+    assert_eq!(call(ROOT, Some("org.holdfast.Backup1.Root"), "Resume").await, format!("{unknown}Interface"));
+    assert_eq!(call(ROOT, manager, "Shell").await, format!("{unknown}Method"));
+    assert!(call(ROOT, None, "Resume").await.starts_with("org.freedesktop.DBus.Error."));
+    let invalid = bus.busctl(&["call", NAME, "/org//holdfast", "org.holdfast.Backup1.Manager", "Resume"]);
+    assert!(!invalid.status.success());
+    alive(&daemon).await;
+}
+
+/// The rule as long as there is no polkit: root and the daemon's user all, the group looks and runs, others nothing.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn other_users_are_refused_by_name_and_group_members_may_look_and_run() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let group = stdout_of(std::process::id(), &bus, "getent", &["group", "holdfast"]);
+    let gid = group.split(':').nth(2).expect("the group holdfast (sysusers)").to_owned();
+    let call = |gid: &str, method: &str, arguments: &[&str]| {
+        let mut setpriv = bus.command("setpriv");
+        setpriv.args(["--reuid=65534", "--regid=65534", &format!("--groups={gid}"), "dbus-send", "--system"]);
+        setpriv.args(["--print-reply", "--dest=org.holdfast.Backup1", ROOT]);
+        let sent =
+            setpriv.arg(format!("org.holdfast.Backup1.Manager.{method}")).args(arguments).output().unwrap();
+        stderr(&sent)
+    };
+    let refused = "Error org.holdfast.Backup1.Error.NotAuthorized:";
+    for (method, arguments) in MANAGING.iter().chain(LOOKING) {
+        let answer = call("65534", method, arguments);
+        assert!(answer.starts_with(refused), "{method} as nobody: {answer}");
+    }
+    for (method, arguments) in MANAGING {
+        let answer = call(&gid, method, arguments);
+        assert!(answer.starts_with(refused), "{method} as a member: {answer}");
+    }
+    for (method, arguments) in LOOKING {
+        let answer = call(&gid, method, arguments);
+        assert!(!answer.contains("NotAuthorized"), "{method} as a member: {answer}");
+    }
+    alive(&daemon).await;
+}
+
+const MANAGING: &[(&str, &[&str])] =
+    &[("Reload", &[]), ("Resume", &[]), ("Pause", &["uint64:1"]), ("RemoveBackup", &["string:off"])];
+const LOOKING: &[(&str, &[&str])] = &[
+    ("ListSnapshots", &["string:app-1"]),
+    ("ListContents", &["string:local"]),
+    ("Prune", &["string:nosuch"]),
+];
+
+fn stdout_of(_: u32, bus: &Bus, program: &str, arguments: &[&str]) -> String {
+    crate::support::stdout(&bus.command(program).args(arguments).output().unwrap())
+}
+
+/// Resident memory of a process, in kB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,395 @@
+//! What integration tests share: a private bus, a daemon on it in a directory of its own, and ways to ask it.
+//!
+//! Everything is ended when its value is dropped. Nothing waits for a time to pass: every wait is for a condition, with a
+//! deadline that fails the test and shows the daemon's log.
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
+
+use std::collections::HashMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use tempfile::TempDir;
+use zbus::wire::{OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, DBusError, MatchRule, Message, MessageStream, Proxy};
+
+/// The name on the bus.
+pub const NAME: &str = "org.holdfast.Backup1";
+/// The Manager's object.
+pub const ROOT: &str = "/org/holdfast/Backup1";
+/// The deadline of every wait: far beyond what anything takes, even on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A policy for [`Bus::with_policies`] where everybody may do everything.
+pub const OPEN: &str =
+    "<policy context=\"default\"><allow own=\"*\"/><allow send_type=\"method_call\"/></policy>";
+
+/// Rows as the bus carries them.
+pub type Row = HashMap<String, OwnedVariant>;
+
+/// A private bus; ended on drop.
+pub struct Bus {
+    /// Its address.
+    pub address: String,
+    child: Child,
+    // Last: the socket goes after its daemon.
+    _dir: TempDir,
+}
+
+impl Bus {
+    /// A bus where everybody may do everything.
+    pub fn start() -> Self {
+        Self::with_policies(
+            "<policy context=\"default\"><allow own=\"*\"/><allow send_type=\"method_call\"/></policy>",
+        )
+    }
+
+    /// A bus of type system with further policies, as XML.
+    pub fn with_policies(policies: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Other users must reach the socket.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let socket = dir.path().join("bus");
+        let config = dir.path().join("bus.conf");
+        std::fs::write(&config, bus_config(&socket, policies)).unwrap();
+        let child = Command::new("dbus-daemon")
+            .args(["--nofork", "--nopidfile", "--nosyslog"])
+            .arg(format!("--config-file={}", config.display()))
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
+            .spawn()
+            .expect("dbus-daemon runs (package dbus-daemon)");
+        let bus = Self { address: format!("unix:path={}", socket.display()), child, _dir: dir };
+        until("the bus's socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+        bus
+    }
+
+    /// A connection of ours.
+    pub async fn connect(&self) -> Connection {
+        zbus::connection::Builder::address(self.address.as_str()).build().await.unwrap()
+    }
+
+    /// Runs `busctl` on this bus.
+    pub fn busctl(&self, arguments: &[&str]) -> Output {
+        let address = format!("--address={}", self.address);
+        let mut busctl = Command::new("busctl");
+        busctl.arg(address).args(arguments).stdin(Stdio::null());
+        busctl.output().expect("busctl runs (package systemd)")
+    }
+
+    /// Runs a program with `DBUS_SYSTEM_BUS_ADDRESS` of this bus.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).stdin(Stdio::null());
+        command
+    }
+
+    /// Ends the bus under everybody's feet.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn bus_config(socket: &Path, policies: &str) -> String {
+    format!(
+        "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
+         \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n\
+         <busconfig><type>system</type><listen>unix:path={}</listen>\
+         <policy context=\"default\"><allow user=\"*\"/><deny own=\"*\"/><deny send_type=\"method_call\"/>\
+         <allow send_type=\"signal\"/><allow send_requested_reply=\"true\" send_type=\"method_return\"/>\
+         <allow send_requested_reply=\"true\" send_type=\"error\"/><allow receive_type=\"method_call\"/>\
+         <allow receive_type=\"method_return\"/><allow receive_type=\"error\"/><allow receive_type=\"signal\"/>\
+         <allow send_destination=\"org.freedesktop.DBus\"/></policy>{policies}</busconfig>",
+        socket.display()
+    )
+}
+
+/// A running `holdfastd` with directories of its own; killed on drop.
+pub struct Daemon {
+    /// A connection of the test's own to its bus.
+    pub bus: Connection,
+    /// Where everything of it lies: `config/`, `state/`, `cache/`, `runtime/`, and whatever the test puts there.
+    pub dir: TempDir,
+    address: String,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts a daemon whose configuration directory holds these files (path, text); in the text `@DIR@` is [`Daemon::dir`].
+    /// Returns when it has its name.
+    pub async fn start(bus: &Bus, config: &[(&str, &str)]) -> Self {
+        let mut daemon = Self::spawn(bus, config).await;
+        daemon.wait_for_name().await;
+        daemon
+    }
+
+    /// Starts one and does not wait.
+    pub async fn spawn(bus: &Bus, config: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in config {
+            write(dir.path(), &format!("config/{path}"), text);
+        }
+        std::fs::create_dir_all(dir.path().join("config")).unwrap();
+        let child = launch(dir.path(), &bus.address);
+        Self { bus: bus.connect().await, dir, address: bus.address.clone(), child }
+    }
+
+    /// Writes a file below [`Daemon::dir`], `@DIR@` replaced.
+    pub fn write(&self, path: &str, text: &str) -> PathBuf {
+        write(self.dir.path(), path, text)
+    }
+
+    /// Reads a file below [`Daemon::dir`].
+    pub fn read(&self, path: &str) -> String {
+        let path = self.dir.path().join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.read("log")
+    }
+
+    /// Waits until it has its name.
+    pub async fn wait_for_name(&mut self) {
+        let proxy = zbus::fdo::DBusProxy::new(&self.bus).await.unwrap();
+        let start = Instant::now();
+        while !proxy.name_has_owner(NAME.try_into().unwrap()).await.unwrap() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("holdfastd ended with {status} before it was ready:\n{}", self.log());
+            }
+            assert!(start.elapsed() < DEADLINE, "holdfastd is not ready:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits; its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait_for_exit()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself; its exit code.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < DEADLINE, "holdfastd does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it without warning and starts it again on the same directories.
+    pub async fn restart_after_kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = launch(self.dir.path(), &self.address);
+        self.wait_for_name().await;
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A proxy of an object: `interface` is the last part of its name.
+    pub async fn proxy(&self, path: &str, interface: &str) -> Proxy<'static> {
+        zbus::proxy::Builder::<Proxy<'_>>::new(&self.bus)
+            .destination(NAME)
+            .path(path.to_owned())
+            .interface(format!("{NAME}.{interface}"))
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await
+            .unwrap()
+    }
+
+    /// Calls a method of the Manager.
+    pub async fn call<B, R>(&self, method: &str, body: &B) -> zbus::Result<R>
+    where
+        B: serde::Serialize + zbus::wire::DynamicType,
+        R: for<'d> zbus::wire::DynamicDeserialize<'d>,
+    {
+        self.proxy(ROOT, "Manager").await.call(method, body).await
+    }
+
+    /// Starts a backup without options; its job.
+    pub async fn run_backup(&self, backup: &str) -> OwnedObjectPath {
+        let called = self.call("RunBackup", &(backup, Row::new())).await;
+        called.unwrap_or_else(|e| panic!("RunBackup {backup}: {e}\n{}", self.log()))
+    }
+
+    /// A property of an object, `interface` as for [`Daemon::proxy`].
+    pub async fn property<T>(&self, path: &str, interface: &str, name: &str) -> T
+    where
+        T: serde::de::DeserializeOwned + zbus::wire::Type,
+    {
+        let proxy = self.proxy(path, interface).await;
+        proxy.get_property(name).await.unwrap_or_else(|e| panic!("{path} {name}: {e}\n{}", self.log()))
+    }
+
+    /// Waits until a job has ended; its outcome.
+    pub async fn wait_for_job(&self, path: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let outcome: String = self.property(path, "Job", "Outcome").await;
+            if !outcome.is_empty() {
+                return outcome;
+            }
+            assert!(start.elapsed() < DEADLINE, "{path} does not end:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Everything that it signals from now on.
+    pub async fn signals(&self) -> Signals {
+        let rule = MatchRule::builder().msg_type(zbus::message::Type::Signal).sender(NAME).build().unwrap();
+        let stream =
+            MessageStream::for_match_rule(rule, &self.bus, std::num::NonZero::new(10_000)).await.unwrap();
+        Signals { stream, seen: Vec::new() }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
+    let path = dir.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text.replace("@DIR@", &dir.display().to_string())).unwrap();
+    // Definitions that others can write are refused.
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+fn launch(dir: &Path, address: &str) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfastd"));
+    for name in ["config", "state", "cache", "runtime"] {
+        command.arg(format!("--{name}")).arg(dir.join(name));
+    }
+    command.args(["--bus", address]).env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+/// Signals of the daemon, in order.
+pub struct Signals {
+    stream: MessageStream,
+    /// Those that have been looked at.
+    pub seen: Vec<Signal>,
+}
+
+/// One signal.
+#[derive(Debug, Clone)]
+pub struct Signal {
+    /// The object that sent it.
+    pub path: String,
+    /// Its name.
+    pub member: String,
+    /// When it was looked at.
+    pub at: Instant,
+    message: Message,
+}
+
+impl Signal {
+    /// Its arguments.
+    pub fn body<T: for<'d> zbus::wire::DynamicDeserialize<'d>>(&self) -> T {
+        self.message.body().deserialize().unwrap_or_else(|e| panic!("{}: {e}", self.member))
+    }
+
+    /// Whether it is a change of this property.
+    pub fn changes(&self, property: &str) -> bool {
+        self.changed().is_some_and(|changed| changed.contains_key(property))
+    }
+
+    /// What it changes, if it is a change of properties.
+    pub fn changed(&self) -> Option<Row> {
+        let (_, changed, _): (String, Row, Vec<String>) =
+            (self.member == "PropertiesChanged").then(|| self.body())?;
+        Some(changed)
+    }
+}
+
+impl Signals {
+    /// The next one for which `wanted` holds; all before it are in `seen`, and it too.
+    pub async fn wait(&mut self, what: &str, wanted: impl Fn(&Signal) -> bool) -> Signal {
+        let found = tokio::time::timeout(DEADLINE, async {
+            loop {
+                let signal = self.next().await;
+                if wanted(&signal) {
+                    return signal;
+                }
+            }
+        });
+        match found.await {
+            Ok(signal) => signal,
+            Err(_) => panic!("no signal: {what}; seen: {:#?}", self.seen),
+        }
+    }
+
+    async fn next(&mut self) -> Signal {
+        let message = self.stream.next().await.expect("the bus lives").unwrap();
+        let header = message.header();
+        let signal = Signal {
+            path: header.path().unwrap().to_string(),
+            member: header.member().unwrap().to_string(),
+            at: Instant::now(),
+            message: message.clone(),
+        };
+        self.seen.push(signal.clone());
+        signal
+    }
+}
+
+/// The name and the text of an error reply; anything else is given back.
+pub fn error_of<T>(answer: zbus::Result<T>) -> Result<(String, String), zbus::Result<T>> {
+    match answer {
+        Err(zbus::Error::MethodError(name, text, _)) => Ok((name.to_string(), text.unwrap_or_default())),
+        // zbus knows the standard ones by type.
+        Err(zbus::Error::FDO(error)) => {
+            Ok((error.name().to_string(), error.description().unwrap_or_default().to_owned()))
+        }
+        other => Err(other),
+    }
+}
+
+/// Waits until a condition holds.
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a program printed, for comparisons.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a program complained of.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
