@@ -21,6 +21,8 @@ pub(super) struct Entry<T> {
     pub(super) span: std::ops::Range<usize>,
     pub(super) source: Arc<Source>,
     pub(super) raw: T,
+    /// Whether every key of it could be read; when not, the file is refused, and what seems to be missing may only be wrong.
+    pub(super) sound: bool,
 }
 
 table! {
