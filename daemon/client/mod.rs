@@ -67,7 +67,15 @@ impl Context {
     fn for_test(out: Out) -> Self {
         let nowhere = PathBuf::from("/nowhere");
         let bus = "unix:path=/nowhere".to_owned();
-        Self { bus, config: nowhere.clone(), state: nowhere.clone(), cache: nowhere.clone(), library: nowhere, out, here: Here::now() }
+        Self {
+            bus,
+            config: nowhere.clone(),
+            state: nowhere.clone(),
+            cache: nowhere.clone(),
+            library: nowhere,
+            out,
+            here: Here::now(),
+        }
     }
 }
 
@@ -84,7 +92,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn start(cli: Cli) -> ExitCode {
     let args::Global { bus, json, color, config, state, cache, library } = cli.global;
-    let context = Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
+    let context =
+        Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),

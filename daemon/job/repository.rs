@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{Context, secrets};
@@ -13,6 +13,9 @@ use crate::definition::{Instance, Layout, Name, Repository};
 use crate::queue::Caller;
 use crate::restic::{self, Access, Restic, Terms};
 use crate::state::SetRecord;
+
+/// How long removing our own lock may take.
+const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Where in a repository an instance's snapshots lie.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -287,6 +290,15 @@ pub fn described(failure: &anyhow::Error) -> String {
     match failure.downcast_ref::<restic::Error>() {
         Some(known) => format!("{failure:#}: {}", known.advice()),
         None => format!("{failure:#}"),
+    }
+}
+
+/// Removes the lock that a restic of ours left when it was ended; others' locks stay.
+pub(super) async fn clear_own_lock(restic: &Restic, opened: &Opened) {
+    let terms = Terms { timeout: Some(UNLOCK), ..Terms::new(&tokio_util::sync::CancellationToken::new()) };
+    let name = &opened.repository.name;
+    if let Err(failure) = restic.unlock(&opened.access, &terms, false).await {
+        warn!(holdfast_repository = %name, "our own lock could not be removed now ({failure}); the next use will");
     }
 }
 

@@ -64,6 +64,12 @@ pub enum RootKind {
 pub struct Hex(pub Vec<u8>);
 
 impl Root {
+    /// The volume that it is, by the name that the tree gives it.
+    pub fn volume(&self) -> Option<String> {
+        let name = self.path.as_path().strip_prefix("volumes").ok()?;
+        (self.kind == RootKind::Volume).then(|| name.to_string_lossy().into_owned())
+    }
+
     /// Puts owner, mode, attributes and time on a directory that was restored in the root's place; after its children,
     /// for they change the time. Owner and `security.*`, `trusted.*` attributes only as root.
     ///
