@@ -312,6 +312,7 @@ fn includes_that_cannot_be_found_are_refused() {
         ),
         ("[instance.x]\ninclude = ['/x[a']\n", "2:12", "without \"]\"", "close it"),
         ("[instance.x]\ninclude = ['/x']\nexclude = ['']\n", "3:12", "is empty", "leave the key out"),
+        ("[daemon]\nstaging_dir = '//'\n", "2:15", "the root directory", "of its own"),
         ("[instance.x]\ninstall_dir = 'home/x'\n", "2:15", "relative path", "from the root"),
         ("[module.v.version]\n", "1:1", "one of `command` and `builtin`", "dpkg:NAME"),
     ]);
@@ -373,4 +374,18 @@ fn a_name_that_may_stand_in_a_broken_file_is_said_but_does_not_stop_the_backup()
         "{}",
         said(&loaded)
     );
+}
+
+#[test]
+fn bad_schedules_are_underlined_where_they_are_wrong() {
+    assert_said(&[
+        ("[backup.x]\nschedule = \"dayly\"\n", "2:13", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"Mon..Fri 25:00\"\n", "2:22", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"*-02-30\"\n", "2:13", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"02:30 Nowhere/Town\"\n", "2:19", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"every 0h\"\n", "2:19", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"Mon\\u002E.Fri 25:00\"\n", "2:12", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"\"\n", "2:13", "`schedule`: ", ""),
+        ("[repository.x]\nurl = '/x'\nprune = { schedule = 'sundays' }\n", "3:23", "`schedule`: ", ""),
+    ]);
 }

@@ -26,6 +26,13 @@ impl Value for AbsolutePath {
         if climbs(text) {
             return reader.refuse(node, format!("`{}` holds \"..\"", reader.key()), "write the path itself");
         }
+        if text.trim_matches('/').is_empty() {
+            return reader.refuse(
+                node,
+                format!("`{}` is the root directory", reader.key()),
+                "name a directory of its own",
+            );
+        }
         Some(Self(text.components()))
     }
 
