@@ -2,6 +2,13 @@
 //!
 //! The programs come from `make deps`; a missing one fails the tests. Names that begin with `system_` need root.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests say by panic that they failed"
+)]
+
 mod fakes;
 mod faults;
 mod lab;
