@@ -25,6 +25,8 @@ pub(super) struct Call {
     pub(super) dir: Option<PathBuf>,
     /// Exit codes besides 0 that come with a result.
     pub(super) also_good: &'static [i32],
+    /// Whether the cache is left alone.
+    pub(super) no_cache: bool,
 }
 
 /// A call that gave a result.
@@ -56,7 +58,8 @@ impl Call {
 }
 
 impl Restic {
-    /// Makes a call, heals our own dead locks, waits for others as the terms say.
+    /// Makes a call, heals our own dead locks, waits for others as the terms say. When the cache's disk is full, the
+    /// call is made again without the cache.
     pub(super) async fn call(
         &self,
         access: &Access,
@@ -65,8 +68,13 @@ impl Restic {
         hear: Hear<'_>,
     ) -> Result<Done, Error> {
         let mut patience = Patience::new(terms.wait_for_lock);
+        let mut call = std::borrow::Cow::Borrowed(call);
         loop {
-            match self.attempt(access, terms, call, hear).await {
+            match self.attempt(access, terms, &call, hear).await {
+                Err(Error::NoSpace(detail)) if !call.no_cache && names(&detail, &access.cache_dir) => {
+                    tracing::warn!(%detail, "the cache's disk is full, restic goes on without the cache");
+                    call.to_mut().no_cache = true;
+                }
                 Err(Error::Locked { holder }) => patience.consider(self, access, terms, holder).await?,
                 other => return other,
             }
@@ -125,7 +133,8 @@ impl Restic {
 
     /// The program for a call; shared with `raw`.
     pub(super) fn program(&self, access: &Access, terms: &Terms, call: &Call) -> Program {
-        let argv = std::iter::once(self.path().into()).chain(call.args.iter().cloned());
+        let no_cache = call.no_cache.then(|| "--no-cache".into());
+        let argv = std::iter::once(self.path().into()).chain(no_cache).chain(call.args.iter().cloned());
         Program {
             dir: call.dir.clone(),
             env: access.environment(),
@@ -194,6 +203,10 @@ impl Restic {
     }
 }
 
+fn names(text: &str, dir: &Path) -> bool {
+    text.contains(&*dir.to_string_lossy())
+}
+
 fn is_config_question(call: &Call) -> bool {
     call.args.first().is_some_and(|a| a == "cat")
 }
@@ -201,7 +214,7 @@ fn is_config_question(call: &Call) -> bool {
 /// Why we stopped it; what it complained about while it was retrying says more than the time that went by.
 async fn stopped(access: &Access, terms: &Terms, why: Why, ended: &Ended, notes: &Notes) -> Error {
     let retry = match (&notes.retry, why) {
-        (Some(retry), Why::TimedOut | Why::Stalled) => storage(&access.mask(retry).await),
+        (Some(retry), Why::TimedOut | Why::Stalled | Why::Enough) => storage(&access.mask(retry).await),
         _ => None,
     };
     match (retry, why) {

@@ -2,8 +2,8 @@
 
 use super::call::Call;
 use super::classify::brief;
+use super::prune::progress_lines;
 use super::{Access, Error, Restic, Terms};
-use crate::process::Sign;
 
 impl Restic {
     /// Checks the structure, and reads back a part of the data: `n/t`, a percentage or size, or `all`.
@@ -18,7 +18,7 @@ impl Restic {
             Some("all") => call.args.push("--read-data".into()),
             Some(part) => call.args.extend(["--read-data-subset".into(), part.into()]),
         }
-        let result = self.call(access, terms, &call, &mut |_| Sign::Life).await;
+        let result = self.call_lines(access, terms, &call, &mut progress_lines()).await;
         match result {
             Ok(_) => Ok(()),
             // Any failure that is not about reaching or opening it is a finding.

@@ -53,6 +53,8 @@ impl Restic {
             }
             Sign::Life
         };
-        self.call_lines(access, terms, &call, &mut hear).await.map(|_| ())
+        let done = self.call_lines(access, terms, &call, &mut hear).await?;
+        // 0.14 ignores an unknown id with exit code 0.
+        done.notes.ignored.into_iter().next().map_or(Ok(()), |ignored| Err(Error::NoSnapshot(ignored)))
     }
 }

@@ -10,6 +10,9 @@ const SOME: usize = 20;
 /// How many bytes of messages are kept from the beginning, and as many from the end.
 const HALF: usize = 2 << 10;
 
+/// How many retries a full disk gets. restic would go on for 15 minutes, and a full disk does not empty itself.
+const PATIENCE: u32 = 4;
+
 /// What restic said on standard error.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -18,6 +21,8 @@ pub(super) struct Notes {
     trace: bool,
     /// The last complaint before a retry.
     pub(super) retry: Option<String>,
+    /// How often it tried again although a disk was full.
+    full: u32,
     /// Whether the storage refused to delete.
     pub(super) refused_delete: bool,
     /// Files and directories that could not be read, at most 20.
@@ -49,7 +54,8 @@ enum Message {
 }
 
 impl Notes {
-    /// Takes a line. A retry is no sign of life; a refused delete, which old restic repeats for 15 minutes, ends it.
+    /// Takes a line. A retry is no sign of life; a refused delete, which old restic repeats for 15 minutes, ends it,
+    /// and so does a full disk.
     pub(super) fn hear(&mut self, line: &[u8]) -> Sign {
         let line = printable(line);
         if line.starts_with("{\"message_type\"") && self.hear_message(&line) {
@@ -91,7 +97,8 @@ impl Notes {
         }
         if line.contains(" returned error, retrying after ") {
             self.retry = Some(line.to_owned());
-            return if refused { Sign::Stop } else { Sign::Nothing };
+            self.full += u32::from(line.contains("no space left on device"));
+            return if refused || self.full >= PATIENCE { Sign::Stop } else { Sign::Nothing };
         }
         self.note(line);
         Sign::Life
@@ -180,6 +187,15 @@ mod tests {
         assert!(
             text.len() < 3 * HALF && text.starts_with("{\"message_type\"") && text.ends_with("line 99999 é")
         );
+    }
+
+    #[test]
+    fn a_full_disk_ends_the_retries() {
+        let mut notes = Notes::default();
+        let retry =
+            b"Load(<index/1>) returned error, retrying after 1s: Copy: write /c/x: no space left on device";
+        let signs: Vec<_> = (0..PATIENCE).map(|_| notes.hear(retry)).collect();
+        assert_eq!(signs, [Sign::Nothing, Sign::Nothing, Sign::Nothing, Sign::Stop]);
     }
 
     #[test]
