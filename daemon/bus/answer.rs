@@ -54,14 +54,14 @@ impl Desk {
         Ok(path::job(&id))
     }
 
-    /// Changes definitions: the objects are as they should be before the caller gets its answer.
+    /// Changes definitions or the pause: the objects show it before the caller gets its answer.
     pub(super) async fn define<T, F>(&self, request: F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
     {
         let answer = self.run(request).await?;
-        self.objects.definitions_stand().await;
+        self.objects.are_told().await;
         Ok(answer)
     }
 }

@@ -108,7 +108,9 @@ mod tests {
         assert_eq!(snapshot(""), Ok(""));
         assert_eq!(snapshot("00ff"), Ok("00ff"));
         assert_eq!(snapshot("j20261121T074500Z_3f9a2c"), Ok("j20261121T074500Z_3f9a2c"));
-        for bad in ["latest:/etc", "0f", "00FF", "--tag", "../aaaa", &"a".repeat(65), "abcd\n", "j-x", "j/../x"] {
+        for bad in
+            ["latest:/etc", "0f", "00FF", "--tag", "../aaaa", &"a".repeat(65), "abcd\n", "j-x", "j/../x"]
+        {
             assert!(snapshot(bad).is_err(), "{bad:?} was taken");
         }
     }
