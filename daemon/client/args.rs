@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, generate, history, logs, pause, prune, repository, restore, run, schedule,
-    snapshots, unlock,
+    backup, cancel, check, config, generate, history, logs, pause, prune, repository, restic, restore, run,
+    schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
@@ -74,6 +74,10 @@ pub(super) struct Global {
     )]
     #[arg(hide_env_values = true)]
     pub(super) cache: PathBuf,
+    /// Where the shipped module library is, for what is done without a daemon
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_LIBRARY", hide = true)]
+    #[arg(default_value = "/usr/share/holdfast/modules")]
+    pub(super) library: PathBuf,
     /// Print JSON, with the keys and numbers of the bus
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -110,7 +114,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         verb: repository::Verb,
     },
-    /// Check the definition files, without a daemon
+    /// Check and explain the definition files, without a daemon
     Config {
         #[command(subcommand)]
         verb: config::Verb,
@@ -123,6 +127,8 @@ pub(super) enum Command {
     Check(check::CheckArgs),
     /// Remove stale locks of this machine from a repository
     Unlock(unlock::UnlockArgs),
+    /// Run restic on an instance's repository, without a daemon
+    Restic(restic::ResticArgs),
     /// Let no schedule run anything, for a time or until resumed
     Pause(pause::PauseArgs),
     /// End a pause

@@ -9,29 +9,49 @@ use super::wire::SERVICE;
 /// Exit codes: a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// Everything asked for was done.
-    Done = 0,
-    /// It was tried and failed, or was refused.
-    Failed = 1,
-    /// The command line was not understood.
-    Usage = 2,
-    /// Done, but something needs a look.
-    Warning = 3,
-    /// No daemon answers.
-    NoDaemon = 4,
-    /// The daemon or the bus refuses this caller.
-    NotAuthorized = 5,
-    /// The job was cancelled.
-    Cancelled = 130,
+    /// 0: everything asked for was done.
+    Done,
+    /// 1: it was tried and failed, or was refused.
+    Failed,
+    /// 2: the command line was not understood.
+    Usage,
+    /// 3: done, but something needs a look.
+    Warning,
+    /// 4: no daemon answers.
+    NoDaemon,
+    /// 5: the daemon or the bus refuses this caller.
+    NotAuthorized,
+    /// 130: the job was cancelled.
+    Cancelled,
+    /// Of a program that was run in our place.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
 impl Exit {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Warning => 3,
+            Self::NoDaemon => 4,
+            Self::NotAuthorized => 5,
+            Self::Cancelled => 130,
+            Self::Program(code) => code,
+        }
+    }
+
+    /// The exit code of a program that was run in our place.
+    pub(super) fn of_program(code: i32) -> Self {
+        u8::try_from(code).map_or(Self::Failed, Self::Program)
+    }
+
     /// The exit code for a job's outcome; an unknown word counts as failed.
     pub(super) fn of_outcome(outcome: &str) -> Self {
         match outcome {
@@ -155,7 +175,7 @@ mod tests {
 
     #[test]
     fn outcomes_become_the_documented_exit_codes() {
-        let code = |word| Exit::of_outcome(word) as u8;
+        let code = |word| Exit::of_outcome(word).code();
         assert_eq!(
             ["succeeded", "skipped", "warning", "failed", "interrupted", "cancelled", "?"].map(code),
             [0, 0, 3, 1, 1, 130, 1]

@@ -32,7 +32,7 @@ pub(super) fn key(context: &Context, name: &str) -> Done {
 }
 
 /// Where the password is, if it is in a file.
-fn file(password: &Password) -> Result<PathBuf, Failure> {
+pub(super) fn file(password: &Password) -> Result<PathBuf, Failure> {
     match password {
         Password::File(file) | Password::Generated(file) => Ok(file.clone()),
         Password::Credential(name) => Err(Failure::failed(format!(

@@ -6,12 +6,9 @@ use super::Context;
 use super::failure::Failure;
 use crate::config::{Dirs, Environment, Loaded, load};
 
-/// Where the module library lies.
-const MODULES: &str = "/usr/share/holdfast/modules";
-
 /// The directories and the machine as the daemon sees them.
 pub(super) fn places(context: &Context) -> Result<(Dirs, Environment), Failure> {
-    let dirs = Dirs { config: absolute(&context.config)?, modules: PathBuf::from(MODULES) };
+    let dirs = Dirs { config: absolute(&context.config)?, modules: absolute(&context.library)? };
     let environment = Environment {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         zone: context.here.zone.clone(),

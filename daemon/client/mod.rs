@@ -23,9 +23,10 @@ mod output;
 mod pause;
 mod progress;
 mod prune;
-mod redis_key;
+pub mod redis_key;
 mod reload;
 mod repository;
+mod restic;
 mod restore;
 mod run;
 mod schedule;
@@ -44,7 +45,7 @@ use args::{Cli, Command};
 use daemon::Daemon;
 use failure::{Done, Failure};
 use format::Here;
-use output::{Out, When};
+use output::Out;
 
 /// What every command gets: where the daemon and its files are, and where to write.
 struct Context {
@@ -52,6 +53,7 @@ struct Context {
     config: PathBuf,
     state: PathBuf,
     cache: PathBuf,
+    library: PathBuf,
     out: Out,
     here: Here,
 }
@@ -65,7 +67,15 @@ impl Context {
     fn for_test(out: Out) -> Self {
         let nowhere = PathBuf::from("/nowhere");
         let bus = "unix:path=/nowhere".to_owned();
-        Self { bus, config: nowhere.clone(), state: nowhere.clone(), cache: nowhere, out, here: Here::now() }
+        Self {
+            bus,
+            config: nowhere.clone(),
+            state: nowhere.clone(),
+            cache: nowhere.clone(),
+            library: nowhere,
+            out,
+            here: Here::now(),
+        }
     }
 }
 
@@ -81,8 +91,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> ExitCode {
-    let args::Global { bus, json, color, config, state, cache } = cli.global;
-    let context = Context { bus, config, state, cache, out: Out::new(json, color), here: Here::now() };
+    let args::Global { bus, json, color, config, state, cache, library } = cli.global;
+    let context =
+        Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),
@@ -114,6 +125,7 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Prune(args) => prune::prune(context, args).await,
         Command::Check(args) => check::check(context, args).await,
         Command::Unlock(args) => unlock::unlock(context, args).await,
+        Command::Restic(args) => restic::restic(context, args).await,
         Command::Pause(args) => pause::pause(context, args).await,
         Command::Resume => pause::resume(context).await,
         Command::Reload => reload::reload(context).await,

@@ -170,7 +170,7 @@ fn password(file: &Path) -> Result<String, Failure> {
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().lock().read_to_string(&mut text)
@@ -182,7 +182,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 }
 
 /// `NAME=value` lines; blank lines and comments are left out. Errors name the line, never its text.
-fn environment(text: &str, file: &Path) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn environment(text: &str, file: &Path) -> Result<BTreeMap<String, String>, Failure> {
     let mut variables = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

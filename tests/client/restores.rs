@@ -1,0 +1,49 @@
+//! Restores from the command line.
+
+use std::process::Command;
+
+use super::House;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_in_place_brings_back_what_was_lost() {
+    let house = House::build().await;
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    std::fs::remove_dir_all(house.path("data/sub")).unwrap();
+    house.daemon.write("data/file", "spoilt\n");
+    house.holdfast(&["restore", "app-1"]).ends_with(2).complains(&["--yes"]);
+    assert_eq!(house.daemon.read("data/file"), "spoilt\n");
+    house.holdfast(&["restore", "app-1", "--yes"]).ends_with(0).has(&["restore app-1: succeeded"]);
+    assert_eq!(
+        (house.daemon.read("data/file"), house.daemon.read("data/sub/other")),
+        ("one\n".into(), "two\n".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_beside_the_live_data_asks_nobody_and_leaves_that_as_it_is() {
+    let house = House::build().await;
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    house.daemon.write("data/file", "newer\n");
+    let snapshot = house.json(&["snapshots", "app-1"])[0]["id"].as_str().unwrap().to_owned();
+    // Relative to the caller, not to the daemon.
+    let mut command = house.command(&["restore", "app-1", "--snapshot", &snapshot[..8], "--target", "out"]);
+    let output = command.current_dir(house.daemon.dir.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}\n{}", house.daemon.log());
+    let found =
+        Command::new("find").arg(house.path("out")).args(["-name", "file", "-type", "f"]).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(std::fs::read_to_string(found.trim()).unwrap(), "one\n", "{found}");
+    assert_eq!(house.daemon.read("data/file"), "newer\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_not_there_restores_nothing() {
+    let house = House::build().await;
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    house
+        .holdfast(&["restore", "app-1", "--snapshot", "deadbeef", "--yes"])
+        .ends_with(1)
+        .complains(&["deadbeef"]);
+    house.holdfast(&["restore", "app-1", "--before", "2020-01-01", "--yes"]).ends_with(1);
+    assert_eq!(house.daemon.read("data/file"), "one\n");
+}
