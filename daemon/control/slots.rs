@@ -14,7 +14,12 @@ impl Control {
     /// Makes the planner work by the active definitions; called at start and after each reload.
     pub(super) async fn plan(&self) -> anyhow::Result<()> {
         let decided = self.0.context.database.all_decided().await?;
-        let mut entries = entries(&self.definitions());
+        let definitions = self.definitions();
+        // A backup that is enabled again counts from then: it does not make up for what it was to miss.
+        for backup in definitions.backups.values().filter(|backup| !backup.enabled) {
+            self.0.context.database.forget_decided(&format!("backup/{}", backup.name)).await?;
+        }
+        let mut entries = entries(&definitions);
         for entry in &mut entries {
             entry.decided = decided.get(&entry.key).copied();
         }
@@ -180,10 +185,9 @@ impl Control {
                 // Not all of it at once: the clock may be set meanwhile.
                 tokio::time::sleep(left.min(Duration::from_secs(60)) + Duration::from_millis(10)).await;
             }
-            if *held(&control.0.paused) == Some(until) {
-                if let Err(failure) = control.resume().await {
-                    error!("the pause has ended, but that could not be stored: {failure}");
-                }
+            let ended = *held(&control.0.paused) == Some(until);
+            if ended && let Err(failure) = control.resume().await {
+                error!("the pause has ended, but that could not be stored: {failure}");
             }
         });
     }

@@ -14,7 +14,7 @@ use super::{Active, Control, Inner, events};
 use crate::config;
 use crate::job::{Context, Dirs, Jobs, undo};
 use crate::queue::Queue;
-use crate::schedule::{Planner, Trigger};
+use crate::schedule::{Planner, Trigger, ZoneWatch};
 use crate::state::{Database, Opened, durable};
 
 /// What [`start`] needs to know.
@@ -160,10 +160,27 @@ async fn tidy_history(control: &Control) {
     }
 }
 
+/// Zone data or the machine's zone changed: the same definitions mean other instants now.
+async fn watch_zones(control: Control, mut zones: ZoneWatch) {
+    loop {
+        match zones.changed().await {
+            Ok(()) => {
+                info!("time zones have changed: slots are planned anew");
+                control.reload().await;
+            }
+            Err(failure) => return warn!("time zones are no longer watched: {failure:#}"),
+        }
+    }
+}
+
 async fn begin_schedule(control: &Control) -> anyhow::Result<()> {
     let due = control.clone();
     let trigger = Trigger::start(Arc::clone(&control.0.planner), move |slots| due.due(slots)).await?;
     let _ = control.0.trigger.set(trigger);
+    match ZoneWatch::new() {
+        Ok(zones) => drop(tokio::spawn(watch_zones(control.clone(), zones))),
+        Err(failure) => warn!("changes of time zones are only noticed at a reload: {failure:#}"),
+    }
     if let Some(until) = control.paused() {
         info!("paused until {until}");
         control.resume_at(until);

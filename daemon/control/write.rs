@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use jiff::tz::TimeZone;
 use tracing::{error, info};
 
 use super::{Active, Control, Error, ErrorKind, Event, Keys, Result, checked};
@@ -16,7 +17,8 @@ impl Control {
     }
 
     async fn read_anew(&self) -> Vec<String> {
-        let (dirs, environment) = (self.0.config_dirs.clone(), self.0.environment.clone());
+        let dirs = self.0.config_dirs.clone();
+        let environment = config::Environment { zone: TimeZone::system(), ..self.0.environment.clone() };
         let previous = self.loaded();
         let read = move || config::load(&dirs, &environment, Some(&previous));
         let loaded = match tokio::task::spawn_blocking(read).await {

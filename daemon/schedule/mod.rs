@@ -5,8 +5,11 @@
 //! but not stored before a crash is found again at the next start.
 
 mod delay;
+mod descriptor;
 mod planner;
 mod trigger;
+mod zones;
 
 pub use planner::{Due, Entry, GRACE, Kind, Planner};
 pub use trigger::Trigger;
+pub use zones::ZoneWatch;

@@ -33,6 +33,7 @@ use tokio_cron_scheduler::{
 };
 use uuid::Uuid;
 
+use super::descriptor::watch;
 use super::planner::{Due, Planner};
 
 /// The only job that the engine ever sees.
@@ -165,11 +166,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn timer() -> Result<OwnedFd> {
     timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
         .context("making the timer of the schedule")
-}
-
-#[expect(deprecated, reason = "its successor is unsafe for handles that may change; an OwnedFd never does")]
-fn watch(timer: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(timer, tokio::io::Interest::READABLE)
 }
 
 /// Arms the timer in wall-clock time; it also fires when the clock is set.

@@ -15,6 +15,7 @@ mod planner;
 mod random;
 mod systemd;
 mod trigger;
+mod zones;
 
 use holdfast::calendar::Schedule;
 use jiff::Timestamp;

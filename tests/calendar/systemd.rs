@@ -1,5 +1,9 @@
 //! Random calendar expressions against `systemd-analyze calendar`, in UTC, where no change of offset makes the two differ
 //! on purpose. `HOLDFAST_SOAK=1` runs 5,000 of them, otherwise 300.
+//!
+//! One difference is systemd's own: a step without an end that overshoots at midnight is carried over into the next day
+//! and hides what lies before (`0..5,23:05,47/10` goes from 23:57 to 00:47, not 00:05; measured on 252). Where the two
+//! differ the same expression with its steps ended (`47..59/10`) must make them agree, and that may be rare only.
 
 use std::process::Command;
 use std::str::FromStr;
@@ -17,16 +21,28 @@ const ITERATIONS: usize = 4;
 fn random_expressions_elapse_when_systemd_says() {
     let count = if std::env::var_os("HOLDFAST_SOAK").is_some() { 5000 } else { 300 };
     let mut dice = Dice::new(7);
-    let (mut compared, mut never) = (0, 0);
-    while compared + never < count {
-        let expr = expression(&mut dice);
+    let (mut never, mut carried_over) = (0, 0);
+    for _ in 0..count {
+        let marked = expression(&mut dice);
+        let (open, ended) = (open_steps(&marked), marked.replace('^', ".."));
         let base = 1_500_000_000 + i64::from(dice.below(1_000_000_000));
-        let Some(expected) = systemd(&expr, base) else { panic!("systemd-analyze refuses `{expr}`") };
-        let found = ours(&expr, base);
-        assert_eq!(found, expected, "`{expr}` after {}", Timestamp::from_second(base).unwrap());
-        if expected.is_empty() { never += 1 } else { compared += 1 }
+        let found = ours(&open, base);
+        never += usize::from(found.is_empty());
+        if found != systemd(&open, base) {
+            let at = Timestamp::from_second(base).unwrap();
+            assert_eq!(found, systemd(&ended, base), "`{open}` (`{ended}`) after {at}");
+            carried_over += 1;
+        }
     }
-    assert!(compared > count / 2, "{compared} of {count} ever elapse");
+    assert!(never < count / 2, "{never} of {count} never elapse");
+    assert!(carried_over <= count / 100, "{carried_over} of {count} differ until their steps are ended");
+}
+
+/// Steps are generated as `47^59/10`: with the end that calendar syntax may leave out.
+fn open_steps(marked: &str) -> String {
+    let mut pieces = marked.split('^');
+    let first = pieces.next().unwrap().to_owned();
+    pieces.fold(first, |text, piece| text + piece.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 /// Normal forms are calendar expressions that systemd reads too.
@@ -34,7 +50,7 @@ fn random_expressions_elapse_when_systemd_says() {
 fn systemd_reads_our_normal_forms() {
     let mut dice = Dice::new(11);
     for _ in 0..60 {
-        let expr = expression(&mut dice);
+        let expr = expression(&mut dice).replace('^', "..");
         let Ok(schedule) = Schedule::parse(&expr) else { continue };
         let base = 1_800_000_000;
         assert_eq!(
@@ -56,7 +72,7 @@ fn ours(expr: &str, base: i64) -> Vec<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the daemon's room for processes is not what is tested here")]
-fn systemd(expr: &str, base: i64) -> Option<Vec<String>> {
+fn systemd(expr: &str, base: i64) -> Vec<String> {
     let output = Command::new("systemd-analyze")
         .args([
             "calendar",
@@ -78,7 +94,8 @@ fn systemd(expr: &str, base: i64) -> Option<Vec<String>> {
         let value = value.strip_suffix(" UTC").unwrap().split_once(' ').unwrap().1;
         DateTime::from_str(&value.replace(' ', "T")).unwrap().to_string()
     });
-    output.status.success().then(|| slots.collect())
+    assert!(output.status.success(), "systemd-analyze refuses `{expr}`");
+    slots.collect()
 }
 
 fn expression(dice: &mut Dice) -> String {
@@ -114,7 +131,7 @@ fn field(dice: &mut Dice, min: u32, max: u32, width: usize) -> String {
         let width = if dice.one_in(2) { width } else { 1 };
         match dice.below(5) {
             0 => format!("{start:0width$}..{end:0width$}"),
-            1 => format!("{start:0width$}/{}", 1 + dice.below((max - start).max(1))),
+            1 => format!("{start:0width$}^{max}/{}", 1 + dice.below((max - start).max(1))),
             2 => format!("{start:0width$}..{end:0width$}/{}", 1 + dice.below((end - start).max(1))),
             _ => format!("{start:0width$}"),
         }

@@ -103,7 +103,6 @@ fn candidates(definitions: &Definitions, instance: &Instance, wanted: &Wanted) -
     found
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one question")]
 async fn look(
     context: &Context,
     restic: &Restic,

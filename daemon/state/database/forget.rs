@@ -19,6 +19,18 @@ impl Database {
         .await
     }
 
+    /// Forgets which slot of a schedule was decided last: it counts anew.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_decided(&self, key: &str) -> Result<()> {
+        let key = key.to_owned();
+        self.ask("forgetting a slot", move |connection| {
+            connection.prepare_cached("DELETE FROM slot WHERE key = ?1")?.execute(params![key]).map(drop)
+        })
+        .await
+    }
+
     /// Forgets that a repository's own list of sets was read, so that it is read again at its next use: a job that died
     /// may have stored a set that it could not remember.
     ///
