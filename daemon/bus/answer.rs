@@ -35,13 +35,7 @@ impl Desk {
         T: Send + 'static,
         F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
     {
-        match tokio::spawn(request).await {
-            Ok(answer) => Ok(answer?),
-            Err(died) => {
-                tracing::error!(error = %died, "a request died");
-                Err(Error::Failed("the request died inside holdfastd: a bug; its log says where".into()))
-            }
-        }
+        answered(request).await
     }
 
     /// Starts a job: its object stands before the caller learns of it.
@@ -54,15 +48,30 @@ impl Desk {
         Ok(path::job(&id))
     }
 
-    /// Changes definitions: the objects are as they should be before the caller gets its answer.
+    /// Changes definitions or the pause: the objects show it before the caller gets its answer.
     pub(super) async fn define<T, F>(&self, request: F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
     {
         let answer = self.run(request).await?;
-        self.objects.definitions_stand().await;
+        self.objects.are_told().await;
         Ok(answer)
+    }
+}
+
+/// The answer of a request that may die.
+async fn answered<T, F>(request: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
+{
+    match tokio::spawn(request).await {
+        Ok(answer) => Ok(answer?),
+        Err(died) => {
+            tracing::error!(error = %died, "a request died");
+            Err(Error::Failed("the request died inside holdfastd: a bug; its log says where".into()))
+        }
     }
 }
 
@@ -87,4 +96,25 @@ pub(super) trait Shows: Interface {
 
     /// Where it is kept.
     fn shown(&self) -> &Shown<Self::View>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_dies_is_answered() {
+        async fn dies() -> std::result::Result<(), control::Error> {
+            panic!("canary")
+        }
+        let Err(Error::Failed(text)) = answered(dies()).await else { panic!("no error") };
+        assert!(text.contains("a bug") && !text.contains("canary"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_keeps_its_kind() {
+        let refused = control::Error::new(control::ErrorKind::Busy, "at work");
+        let answer = answered(async { Err::<(), _>(refused) }).await;
+        assert_eq!(answer, Err(Error::Busy("at work".into())));
+    }
 }

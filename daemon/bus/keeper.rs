@@ -3,7 +3,8 @@
 //! It alone adds, changes and removes objects, so signals come in order and the table cannot disagree with the bus. Every
 //! step looks at what is now and compares it with what is shown: a lost or doubled event does no harm.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError, error::TryRecvError};
@@ -24,6 +25,7 @@ use super::repository::Repository;
 use super::work::Work;
 use super::{path, rows};
 use crate::control::{self, ErrorKind, Event, JobView};
+use crate::definition::{Definitions, Name};
 use crate::state::{Kind, Outcome};
 
 /// A job's numbers are told at most this often.
@@ -38,6 +40,8 @@ pub(super) struct Keeper {
     events: Receiver<Event>,
     wishes: UnboundedReceiver<Wish>,
     restic_version: String,
+    /// The definitions that the objects were last compared with.
+    was: Option<Arc<Definitions>>,
     backups: BTreeSet<String>,
     repositories: BTreeSet<String>,
     instances: BTreeSet<String>,
@@ -80,6 +84,7 @@ impl Keeper {
             events,
             wishes,
             restic_version: String::new(),
+            was: None,
             backups: BTreeSet::new(),
             repositories: BTreeSet::new(),
             instances: BTreeSet::new(),
@@ -134,13 +139,12 @@ impl Keeper {
     /// Looks at all that may have changed. What a job changed is shown before its end is told.
     async fn look(&mut self, mut work: Work) {
         if work.everything {
-            work.definitions = true;
             let live = self.desk.control.jobs().into_iter().map(|job| job.record.id);
             let ids: Vec<String> = live.chain(self.jobs.keys().cloned()).collect();
             ids.into_iter().for_each(|id| _ = work.jobs.entry(id).or_default());
         }
-        if work.definitions || work.paused {
-            self.all_defined(&mut work);
+        if work.reloaded || work.paused || work.everything {
+            self.definitions(&mut work);
         }
         if work.reloaded {
             self.ask_restic().await;
@@ -176,14 +180,21 @@ impl Keeper {
         }
     }
 
-    /// Everything that is or was defined is to be looked at.
-    fn all_defined(&self, work: &mut Work) {
+    /// Adds what differs between the definitions as they are and as they were. A thousand that stayed cost nothing.
+    fn definitions(&mut self, work: &mut Work) {
         let now = self.desk.control.definitions();
-        work.backups.extend(now.backups.keys().map(ToString::to_string).chain(self.backups.iter().cloned()));
-        let repositories = now.repositories.keys().map(ToString::to_string);
-        work.repositories.extend(repositories.chain(self.repositories.iter().cloned()));
-        let instances = now.instances.keys().map(ToString::to_string);
-        work.instances.extend(instances.chain(self.instances.iter().cloned()));
+        let was = self.was.replace(Arc::clone(&now));
+        let was = was.as_deref().filter(|_| !work.everything);
+        work.repositories.extend(differ(
+            was.map(|was| &was.repositories),
+            &now.repositories,
+            &self.repositories,
+        ));
+        let instances = differ(was.map(|was| &was.instances), &now.instances, &self.instances);
+        // Which instances a backup covers and when it runs next hangs on more than its own definition.
+        let same = was.filter(|was| was.daemon == now.daemon && instances.is_empty() && !work.paused);
+        work.backups.extend(differ(same.map(|was| &was.backups), &now.backups, &self.backups));
+        work.instances.extend(instances);
     }
 
     async fn defined(&mut self, work: &Work) {
@@ -307,6 +318,17 @@ impl Keeper {
             tracing::warn!(name, %error, "telling the bus about this {what}");
         }
     }
+}
+
+/// The names whose definitions differ or that have no object; with nothing to compare with, all that are defined or stand.
+fn differ<T: PartialEq>(
+    was: Option<&BTreeMap<Name, Arc<T>>>,
+    now: &BTreeMap<Name, Arc<T>>,
+    standing: &BTreeSet<String>,
+) -> Vec<String> {
+    let same = |name: &str| was.is_some_and(|was| was.get(name) == now.get(name));
+    let names = now.keys().map(ToString::to_string).chain(standing.iter().cloned());
+    names.filter(|name| !same(name) || !standing.contains(name)).collect()
 }
 
 fn root() -> OwnedObjectPath {

@@ -18,8 +18,8 @@ pub(super) type Properties = HashMap<String, OwnedVariant>;
 pub(super) enum Wish {
     /// The object of this job stands.
     Job(String, oneshot::Sender<()>),
-    /// The objects are those of the definitions as they are now.
-    Definitions(oneshot::Sender<()>),
+    /// All that `control` has told so far is on the bus.
+    Told(oneshot::Sender<()>),
 }
 
 /// A handle to the task that keeps the objects (`keeper`).
@@ -40,10 +40,10 @@ impl Objects {
         }
     }
 
-    /// Returns when the objects are those of the definitions, or when the bus is gone.
-    pub(super) async fn definitions_stand(&self) {
+    /// Returns when all that `control` has told so far is on the bus, or when the bus is gone.
+    pub(super) async fn are_told(&self) {
         let (done, heard) = oneshot::channel();
-        if self.0.send(Wish::Definitions(done)).is_ok() {
+        if self.0.send(Wish::Told(done)).is_ok() {
             let _ = heard.await;
         }
     }

@@ -13,9 +13,7 @@ use crate::state::Outcome;
 pub(super) struct Work {
     /// Everything may have: events were lost.
     pub(super) everything: bool,
-    /// The definitions.
-    pub(super) definitions: bool,
-    /// They were read anew, so the signal is due.
+    /// The definitions were read anew.
     pub(super) reloaded: bool,
     /// Jobs, with the outcome where the end was told.
     pub(super) jobs: BTreeMap<String, Option<Outcome>>,
@@ -50,10 +48,7 @@ impl Work {
             Event::InstanceChanged(name) => {
                 self.instances.insert(name);
             }
-            Event::DefinitionsChanged => {
-                self.definitions = true;
-                self.reloaded = true;
-            }
+            Event::DefinitionsChanged => self.reloaded = true,
             Event::PausedChanged => self.paused = true,
         }
     }
@@ -65,10 +60,8 @@ impl Work {
                 self.jobs.entry(id).or_default();
                 self.waiting.push(done);
             }
-            Wish::Definitions(done) => {
-                self.definitions = true;
-                self.waiting.push(done);
-            }
+            // Events that were told before are gathered with it.
+            Wish::Told(done) => self.waiting.push(done),
         }
     }
 }
@@ -95,6 +88,6 @@ mod tests {
     fn reloads_in_a_burst_are_one() {
         let mut work = Work::default();
         (0..1000).for_each(|_| work.note(Event::DefinitionsChanged));
-        assert!(work.definitions && work.reloaded && !work.everything && work.jobs.is_empty());
+        assert!(work.reloaded && !work.everything && work.jobs.is_empty());
     }
 }

@@ -74,6 +74,22 @@ async fn what_is_no_name_is_an_invalid_argument_everywhere() {
     assert!(daemon.call::<_, Vec<Row>>("ListJobs", &(Row::new(),)).await.unwrap().is_empty());
 }
 
+/// B21: file descriptors where none is expected.
+#[tokio::test]
+async fn file_descriptors_are_refused_and_closed() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let before = open();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    for _ in 0..500 {
+        let options: Options<'_> = [("schedule", zbus::wire::Fd::from(&file).into())].into();
+        let (name, text) = error_of(&daemon, "AddBackup", &("new", options)).await;
+        assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{text}");
+    }
+    crate::support::until("descriptors to be closed", || open() < before + 20);
+}
+
 /// B29: many calls at once, none answered yet (the bus lets 128 of one connection wait); another caller is served meanwhile.
 #[tokio::test]
 async fn a_flood_of_one_caller_leaves_the_others_served() {
