@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, generate, history, logs, pause, prune, repository, restic, restore, run, schedule,
-    snapshots, unlock,
+    backup, cancel, check, config, generate, history, logs, pause, prune, repository, restic, restore, run,
+    schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \

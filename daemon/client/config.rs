@@ -61,7 +61,8 @@ fn check(context: &Context) -> Done {
 fn explain(context: &Context, definition: Option<&str>) -> Done {
     let loaded = local::definitions(context)?;
     let rows = config::explain(&loaded, definition).map_err(|why| {
-        Failure::failed(why).hint("`holdfast config explain` alone shows all, `holdfast config check` what is wrong")
+        Failure::failed(why)
+            .hint("`holdfast config explain` alone shows all, `holdfast config check` what is wrong")
     })?;
     if context.out.json {
         context.out.value(&json!(rows));

@@ -23,7 +23,7 @@ mod output;
 mod pause;
 mod progress;
 mod prune;
-mod redis_key;
+pub mod redis_key;
 mod reload;
 mod repository;
 mod restic;
@@ -45,7 +45,7 @@ use args::{Cli, Command};
 use daemon::Daemon;
 use failure::{Done, Failure};
 use format::Here;
-use output::{Out, When};
+use output::Out;
 
 /// What every command gets: where the daemon and its files are, and where to write.
 struct Context {
@@ -67,7 +67,15 @@ impl Context {
     fn for_test(out: Out) -> Self {
         let nowhere = PathBuf::from("/nowhere");
         let bus = "unix:path=/nowhere".to_owned();
-        Self { bus, config: nowhere.clone(), state: nowhere.clone(), cache: nowhere.clone(), library: nowhere, out, here: Here::now() }
+        Self {
+            bus,
+            config: nowhere.clone(),
+            state: nowhere.clone(),
+            cache: nowhere.clone(),
+            library: nowhere,
+            out,
+            here: Here::now(),
+        }
     }
 }
 
@@ -84,7 +92,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn start(cli: Cli) -> ExitCode {
     let args::Global { bus, json, color, config, state, cache, library } = cli.global;
-    let context = Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
+    let context =
+        Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),

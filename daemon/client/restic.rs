@@ -37,9 +37,11 @@ pub(super) async fn restic(context: &Context, args: ResticArgs) -> Done {
     let place = place.map_err(|error| Failure::failed(format!("making a private directory: {error}")))?;
     let password = password(&repository.password, place.path()).await?;
     let cache = context.cache.join("restic").join(repository.name.as_str());
-    let access = Access::prepare(place.path(), &location.url(repository), &password, environment(repository)?, &cache);
+    let access =
+        Access::prepare(place.path(), &location.url(repository), &password, environment(repository)?, &cache);
     let access = access.map_err(|error| refused(&format!("making {} ready", repository.name), &error))?;
-    let program = Restic::probe(&loaded.definitions.daemon.restic).await.map_err(|e| Failure::failed(e.to_string()))?;
+    let program =
+        Restic::probe(&loaded.definitions.daemon.restic).await.map_err(|e| Failure::failed(e.to_string()))?;
     let terms = Terms::new(&CancellationToken::new());
     let code = program.raw(&access, args.args, &terms).await.map_err(|e| Failure::failed(e.to_string()))?;
     Ok(Exit::of_program(code))
@@ -50,17 +52,23 @@ fn known<'a>(loaded: &'a Loaded, name: &str) -> Result<&'a Instance, Failure> {
     let found = instances.get(name).map(AsRef::as_ref);
     found.ok_or_else(|| {
         let known: Vec<&str> = instances.keys().map(Name::as_str).collect();
-        Failure::failed(format!("no instance `{name}` is defined")).hint(format!("there are: {}", known.join(", ")))
+        Failure::failed(format!("no instance `{name}` is defined"))
+            .hint(format!("there are: {}", known.join(", ")))
     })
 }
 
 /// The repository that was named, or the first that a backup of the instance goes to.
-fn chosen<'a>(loaded: &'a Loaded, instance: &Instance, name: Option<&str>) -> Result<&'a Repository, Failure> {
+fn chosen<'a>(
+    loaded: &'a Loaded,
+    instance: &Instance,
+    name: Option<&str>,
+) -> Result<&'a Repository, Failure> {
     let definitions = &loaded.definitions;
     let covering = definitions.backups.values().filter(|b| b.instances.iter().any(|s| s.matches(instance)));
     let first = covering.flat_map(|backup| &backup.repositories).next().map(Name::as_str);
     let Some(name) = name.or(first) else {
-        return Err(Failure::failed(format!("no backup covers {}", instance.name)).hint("name a repository with --repository"));
+        return Err(Failure::failed(format!("no backup covers {}", instance.name))
+            .hint("name a repository with --repository"));
     };
     let found = definitions.repositories.get(name).map(AsRef::as_ref);
     found.ok_or_else(|| Failure::failed(format!("no repository `{name}` is defined")))
@@ -108,5 +116,9 @@ fn refused(doing: &str, error: &std::io::Error) -> Failure {
         _ => Exit::Failed,
     };
     let failure = Failure::new(exit, format!("{doing}: {error}"));
-    if exit == Exit::NotAuthorized { failure.hint("this needs the daemon's secrets: use sudo") } else { failure }
+    if exit == Exit::NotAuthorized {
+        failure.hint("this needs the daemon's secrets: use sudo")
+    } else {
+        failure
+    }
 }
