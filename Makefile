@@ -70,9 +70,6 @@ install: ## install what was built: DESTDIR, PREFIX=/usr, SYSCONFDIR=/etc, PROFI
 	install -d "$(DESTDIR)$(SYSCONFDIR)/holdfast/conf.d"
 	install -d -m 0700 "$(DESTDIR)$(SYSCONFDIR)/holdfast/secrets"
 	install -D -m 0755 -t "$(DESTDIR)$(PREFIX)/bin" "$(BUILT)/holdfastd" "$(BUILT)/holdfast"
-	install -d "$(DESTDIR)$(PREFIX)/libexec/holdfast"
-	ln -sfn ../../bin/holdfast "$(DESTDIR)$(PREFIX)/libexec/holdfast/redis-dump"
-	ln -sfn ../../bin/holdfast "$(DESTDIR)$(PREFIX)/libexec/holdfast/redis-restore"
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system" units/holdfastd.service
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/catalog" units/holdfast.catalog
 	install -D -m 0644 units/holdfast.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/holdfast.conf"
@@ -82,6 +79,11 @@ install: ## install what was built: DESTDIR, PREFIX=/usr, SYSCONFDIR=/etc, PROFI
 	$(if $(wildcard units/*.xml),install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" units/*.xml)
 	$(if $(wildcard config/modules/*.toml),install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/holdfast/modules" config/modules/*.toml)
 	$(if $(wildcard config/*.toml config/*.json),install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/holdfast" $(wildcard config/*.toml config/*.json))
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" $(foreach d,bash-completion/completions zsh/site-functions fish/vendor_completions.d,"$(DESTDIR)$(PREFIX)/share/$(d)")
+	"$(BUILT)/holdfast" man "$(DESTDIR)$(PREFIX)/share/man/man1" 2>/dev/null
+	"$(BUILT)/holdfast" completions bash >"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdfast"
+	"$(BUILT)/holdfast" completions zsh >"$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_holdfast"
+	"$(BUILT)/holdfast" completions fish >"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish"
 	if [[ -z "$(DESTDIR)" && -d /run/systemd/system ]]; then \
 	    systemd-sysusers holdfast.conf; systemd-tmpfiles --create holdfast.conf; \
 	    journalctl --update-catalog; systemctl daemon-reload; \

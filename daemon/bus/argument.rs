@@ -26,12 +26,14 @@ pub(super) fn name(what: &str, text: &str) -> Result<Name> {
         .map_err(|rule| Error::argument(format!("the {what} {} is no name: {rule}", shown(text))))
 }
 
-/// A snapshot: `""` or `latest`, or at least four hexadecimal digits of its id. The newest set is `""`.
+/// A snapshot: `""` or `latest`, at least four hexadecimal digits of its id, or the id of its set. The newest is `""`.
 pub(super) fn snapshot(text: &str) -> Result<&str> {
     limit("snapshot", text)?;
     let hexadecimal = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let set = text.starts_with('j') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match text {
         "" | "latest" => Ok(""),
+        _ if set && text.len() <= 64 => Ok(text),
         _ if hexadecimal && (4..=64).contains(&text.len()) => Ok(text),
         _ => Err(Error::argument(format!(
             "the snapshot {} is no snapshot id: give 4 to 64 hexadecimal digits as ListSnapshots shows them, \
@@ -101,11 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_hexadecimal_or_the_latest() {
+    fn a_snapshot_is_an_id_of_it_or_of_its_set_or_the_latest() {
         assert_eq!(snapshot("latest"), Ok(""));
         assert_eq!(snapshot(""), Ok(""));
         assert_eq!(snapshot("00ff"), Ok("00ff"));
-        for bad in ["latest:/etc", "0f", "00FF", "--tag", "../aaaa", &"a".repeat(65), "abcd\n"] {
+        assert_eq!(snapshot("j20261121T074500Z_3f9a2c"), Ok("j20261121T074500Z_3f9a2c"));
+        for bad in
+            ["latest:/etc", "0f", "00FF", "--tag", "../aaaa", &"a".repeat(65), "abcd\n", "j-x", "j/../x"]
+        {
             assert!(snapshot(bad).is_err(), "{bad:?} was taken");
         }
     }

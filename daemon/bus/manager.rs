@@ -294,7 +294,7 @@ impl Manager {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// Empty where no restic answers.
+    /// Or why there is none.
     #[zbus(property)]
     fn restic_version(&self) -> String {
         self.shown.get().restic_version.clone()

@@ -148,8 +148,12 @@ impl RawFile {
             if !matches!(node.get_ref(), DeValue::Table(_)) {
                 let help = format!("write [{}.NAME] with its keys below", kind.word());
                 reader.error(&key.span(), format!("`{}.{name}` is not a table", kind.word()), Some(help));
-            } else if let Some(raw) = T::read(node, reader) {
-                entries.push(Entry { name, span: key.span(), source: Arc::clone(&self.source), raw });
+                continue;
+            }
+            let before = reader.noted();
+            if let Some(raw) = T::read(node, reader) {
+                let sound = reader.noted() == before;
+                entries.push(Entry { name, span: key.span(), source: Arc::clone(&self.source), raw, sound });
             }
         }
         entries

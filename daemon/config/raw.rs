@@ -21,6 +21,8 @@ pub(super) struct Entry<T> {
     pub(super) span: std::ops::Range<usize>,
     pub(super) source: Arc<Source>,
     pub(super) raw: T,
+    /// Whether every key of it could be read; when not, the file is refused, and what seems to be missing may only be wrong.
+    pub(super) sound: bool,
 }
 
 table! {
@@ -132,7 +134,7 @@ table! {
         volumes: Volumes,
         /// What is backed up: state/…, volumes/NAME, ~/…, absolute paths; globs allowed.
         include: Vec<Spanned<Include>>,
-        /// What is left out: restic patterns over the tree state/…, volumes/NAME/…, files/…; "!" takes back in.
+        /// What is left out: restic patterns state/…, volumes/NAME/…, /absolute/path, or a name at any depth; "!" takes back in.
         exclude: Vec<Spanned<Exclude>>,
         /// Appended to include instead of replacing the module's.
         include_add: Vec<Spanned<Include>>,

@@ -23,7 +23,8 @@ use crate::schedule::{Planner, Trigger};
 pub use error::{Error, ErrorKind};
 pub use startup::{Start, start};
 pub use view::{
-    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions, SetView,
+    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions,
+    SetView,
 };
 
 type Result<T> = std::result::Result<T, Error>;
@@ -110,12 +111,14 @@ impl Control {
 /// The error for a name that is not active: unusable definitions say why.
 fn missing(loaded: &Loaded, kind: &str, name: &str, error: ErrorKind) -> Error {
     if let Some(why) = loaded.unusable.get(&format!("{kind}/{name}")) {
-        let text = format!("{kind} {name} is defined, but cannot be used: {why}; see `holdfast config check`");
+        let text =
+            format!("{kind} {name} is defined, but cannot be used: {why}; see `holdfast config check`");
         return Error::new(ErrorKind::InvalidDefinition, text);
     }
     let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
     let text = format!("there is no {kind} \"{shown}\"; `holdfast {kind} list` names those that there are");
-    let text = if kind == "instance" { text.replace("holdfast instance list", "holdfast status") } else { text };
+    let text =
+        if kind == "instance" { text.replace("holdfast instance list", "holdfast status") } else { text };
     Error::new(error, text)
 }
 

@@ -19,7 +19,12 @@ impl Control {
     ///
     /// # Errors
     /// The backup or an instance is not defined, it is disabled, or a job of it has not ended.
-    pub async fn run_backup(&self, name: &str, instances: Option<Vec<String>>, cause: &str) -> Result<String> {
+    pub async fn run_backup(
+        &self,
+        name: &str,
+        instances: Option<Vec<String>>,
+        cause: &str,
+    ) -> Result<String> {
         let backup = self.known_backup(name)?;
         if !backup.enabled {
             let text = format!("backup {name} is disabled; `holdfast backup enable {name}` first");
@@ -58,7 +63,8 @@ impl Control {
         let definitions = active.definitions;
         let unusable = active.loaded.unusable_instances_of(backup);
         let now = Timestamp::now();
-        let next = backup.schedule.as_ref().and_then(|s| s.next_after(now, &definitions.daemon.timezone, Some(now)));
+        let next =
+            backup.schedule.as_ref().and_then(|s| s.next_after(now, &definitions.daemon.timezone, Some(now)));
         let request = backup::Request {
             definitions,
             backup: Arc::clone(backup),
@@ -76,7 +82,13 @@ impl Control {
     /// # Errors
     /// The instance is not defined, no set matches, its repository cannot be read, an option is malformed, or a
     /// restore of it has not ended. Nothing was started then.
-    pub async fn restore(&self, name: &str, snapshot: &str, options: RestoreOptions, cause: &str) -> Result<String> {
+    pub async fn restore(
+        &self,
+        name: &str,
+        snapshot: &str,
+        options: RestoreOptions,
+        cause: &str,
+    ) -> Result<String> {
         let instance = self.known_instance(name)?;
         check_options(snapshot, &options)?;
         if let Some(id) = self.0.jobs.is_active(Kind::Restore, name) {
@@ -96,7 +108,11 @@ impl Control {
         let (include, target) = (options.include, options.target);
         let request = restore::Request { definitions, instance, set, opened, include, target };
         let context = self.0.context.clone();
-        Ok(self.0.jobs.start(ticket(Kind::Restore, name, cause), |live| restore::run(context, live, request)).await?)
+        Ok(self
+            .0
+            .jobs
+            .start(ticket(Kind::Restore, name, cause), |live| restore::run(context, live, request))
+            .await?)
     }
 
     pub(super) async fn identity_of(&self, instance: &Arc<Instance>) -> Result<uuid::Uuid> {
@@ -124,7 +140,8 @@ impl Control {
             let text = format!("repository {name} is append-only: prune it where its storage allows deletes");
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
-        let max_unused = repository.prune.as_ref().map_or("10%", |prune| prune.max_unused.as_str()).to_owned();
+        let max_unused =
+            repository.prune.as_ref().map_or("10%", |prune| prune.max_unused.as_str()).to_owned();
         self.maintain(Kind::Prune, name, Task::Prune { max_unused }, cause).await
     }
 
@@ -135,7 +152,8 @@ impl Control {
     pub async fn check(&self, name: &str, read_data: Option<String>, cause: &str) -> Result<String> {
         let repository = self.known_repository(name)?;
         if let Some(text) = &read_data {
-            crate::config::check_read_data(text).map_err(|why| Error::new(ErrorKind::InvalidArgument, why))?;
+            crate::config::check_read_data(text)
+                .map_err(|why| Error::new(ErrorKind::InvalidArgument, why))?;
         }
         let read_data = read_data.or_else(|| repository.check.as_ref()?.read_data.clone());
         self.maintain(Kind::Check, name, Task::Check { read_data }, cause).await
@@ -191,7 +209,9 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<()> {
         let plain = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
         let rooted = ["state", "volumes", "files"].iter().any(|root| path.starts_with(root));
         if !plain || !rooted || include.contains(['*', '?', '[', '\\']) {
-            return bad(format!("include {include:?}: name a path of the tree, as in state/…, volumes/NAME/… or files/…"));
+            return bad(format!(
+                "include {include:?}: name a path of the tree, as in state/…, volumes/NAME/… or files/…"
+            ));
         }
     }
     if let Some(target) = options.target.as_ref().filter(|t| !t.is_absolute() || t.parent().is_none()) {
@@ -202,6 +222,7 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<()> {
 
 fn bail_snapshot(snapshot: &str) -> Result<()> {
     let shown: String = snapshot.chars().take(80).flat_map(char::escape_default).collect();
-    let text = format!("\"{shown}\" is no snapshot id: they have hexadecimal digits; see `holdfast snapshots`");
+    let text =
+        format!("\"{shown}\" is no snapshot id: they have hexadecimal digits; see `holdfast snapshots`");
     Err(Error::new(ErrorKind::InvalidArgument, text))
 }

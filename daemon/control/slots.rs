@@ -44,7 +44,10 @@ impl Control {
             return held(&self.0.held).push(due);
         }
         if let Err(failure) = self.0.context.database.set_decided(&due.key, due.slot).await {
-            error!("{}: that slot {} is decided could not be stored: {failure:#}; it runs all the same", due.key, due.slot);
+            error!(
+                "{}: that slot {} is decided could not be stored: {failure:#}; it runs all the same",
+                due.key, due.slot
+            );
         }
         self.run_slot(&due).await;
     }
@@ -57,7 +60,10 @@ impl Control {
             schedule::Kind::Rebased => return,
             schedule::Kind::Missed => {
                 let slots = due.skipped + 1;
-                return warn!("{kind} {name}: {slots} slots up to {} were missed and are not made up for", due.slot);
+                return warn!(
+                    "{kind} {name}: {slots} slots up to {} were missed and are not made up for",
+                    due.slot
+                );
             }
         };
         let started = match kind {
@@ -107,7 +113,8 @@ impl Control {
     /// The next backup that will run by itself, and when.
     pub fn next_backup(&self) -> Option<(String, Timestamp)> {
         let definitions = self.definitions();
-        let runs = definitions.backups.keys().filter_map(|name| Some((name.to_string(), self.next_run(name)?)));
+        let runs =
+            definitions.backups.keys().filter_map(|name| Some((name.to_string(), self.next_run(name)?)));
         runs.min_by_key(|(_, at)| *at)
     }
 
@@ -196,7 +203,10 @@ fn entries(definitions: &Definitions) -> Vec<Entry> {
     let mut entries = Vec::new();
     for backup in definitions.backups.values().filter(|backup| backup.enabled) {
         let schedule = backup.schedule.as_ref();
-        entries.extend(schedule.map(|s| entry(format!("backup/{}", backup.name), s, backup.random_delay, backup.catch_up)));
+        entries.extend(
+            schedule
+                .map(|s| entry(format!("backup/{}", backup.name), s, backup.random_delay, backup.catch_up)),
+        );
     }
     for repository in definitions.repositories.values() {
         let spread = Duration::from_secs(1800);

@@ -93,7 +93,9 @@ fn link_tools(dirs: &Dirs) -> anyhow::Result<()> {
     for name in ["redis-dump", "redis-restore"] {
         let link = dirs.tools().join(name);
         match std::fs::remove_file(&link) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context("replacing a program for hooks"),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).context("replacing a program for hooks");
+            }
             _ => std::os::unix::fs::symlink(&client, &link).context("linking programs for hooks")?,
         }
     }
@@ -140,7 +142,9 @@ async fn clear_staging(staging: &std::path::Path) {
     let cleared = tokio::task::spawn_blocking(move || crate::target::clear_all(&staging)).await;
     match cleared {
         Ok(Ok((removed, left))) => {
-            removed.iter().for_each(|name| info!("removed the staging directory that a dead job of {name} left"));
+            removed
+                .iter()
+                .for_each(|name| info!("removed the staging directory that a dead job of {name} left"));
             left.iter().for_each(|what| warn!("left as it is: {what}"));
         }
         Ok(Err(failure)) => warn!("staging could not be cleared: {failure:#}"),

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BackupView, ContentView, Control, Error, ErrorKind, InstanceView, JobQuery, JobView, RepositoryView, Result,
-    SetView, checked,
+    BackupView, ContentView, Control, Error, ErrorKind, InstanceView, JobQuery, JobView, RepositoryView,
+    Result, SetView, checked,
 };
 use crate::definition::{Layout, Repository};
 use crate::job::{self, Live, Location};
@@ -57,7 +57,11 @@ impl Control {
         let records = self.0.context.database.jobs(filter).await?;
         let seen = |record: crate::state::JobRecord| match self.job(&record.id) {
             Some(live) => live,
-            None => JobView { waiting: String::new(), progress: if record.outcome.is_some() { 1.0 } else { 0.0 }, record },
+            None => JobView {
+                waiting: String::new(),
+                progress: if record.outcome.is_some() { 1.0 } else { 0.0 },
+                record,
+            },
         };
         Ok(records.into_iter().map(seen).collect())
     }
@@ -165,7 +169,8 @@ impl Control {
         let context = &self.0.context;
         let terms = Terms::new(&CancellationToken::new());
         let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
-        let unavailable = |failure: anyhow::Error| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure));
+        let unavailable =
+            |failure: anyhow::Error| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure));
         let opened = match job::open_existing(context, &restic, repository, location, &terms).await {
             Ok(opened) => opened,
             Err(failure) if job::does_not_exist(&failure) => return Ok(()),
@@ -204,7 +209,8 @@ impl Control {
             Err(_) => false,
         };
         let module = set.location.split_once('/').map(|(module, _)| module.to_owned());
-        let module = module.or_else(|| Some(self.known_instance(&set.instance).ok()?.module.as_ref()?.to_string()));
+        let module =
+            module.or_else(|| Some(self.known_instance(&set.instance).ok()?.module.as_ref()?.to_string()));
         let module = module.unwrap_or_default();
         ContentView {
             module,
@@ -257,7 +263,8 @@ impl Control {
         for location in self.locations(&repository).await? {
             let access = job::access(&self.0.context, &repository, &location, &terms).await?;
             let unlocked = restic.unlock(&access, &terms, false).await.map_err(anyhow::Error::new);
-            unlocked.map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+            unlocked
+                .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
         }
         Ok(())
     }
@@ -292,7 +299,12 @@ fn with_standing(sets: Vec<SetRecord>) -> Vec<SetView> {
         (false, _) => String::new(),
     };
     let view = |record: SetRecord, new| SetView { standing: standing(&record, new), record };
-    sets.into_iter().map(|set| { let new = seen.insert(set.repository.clone()); view(set, new) }).collect()
+    sets.into_iter()
+        .map(|set| {
+            let new = seen.insert(set.repository.clone());
+            view(set, new)
+        })
+        .collect()
 }
 
 fn word<T>(text: Option<&str>, read: fn(&str) -> Option<T>, what: &str) -> Result<Option<T>> {

@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 use tracing::{error, info};
 
 use super::{Active, Control, Error, ErrorKind, Event, Keys, Result, checked};
-use crate::config::edit::{self, EditError};
 use crate::config;
+use crate::config::edit::{self, EditError};
 
 impl Control {
     /// Reads the definitions anew, switches to what is good in one step and returns the diagnostics.

@@ -21,7 +21,12 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When it cannot be started, ends with anything but 0, or is ended by time-out or cancel.
-pub(super) async fn run(program: Program, name: &str, phase: Phase, cancel: &CancellationToken) -> anyhow::Result<()> {
+pub(super) async fn run(
+    program: Program,
+    name: &str,
+    phase: Phase,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut lines = 0_u64;
     let listen = |source: Source, line: &[u8]| {
         lines += 1;
@@ -49,10 +54,13 @@ fn judge(name: &str, ended: &Ended) -> anyhow::Result<()> {
     if ended.ok() && ended.stopped.is_none() {
         return Ok(());
     }
-    let tail = if ended.stderr_tail.is_empty() { String::new() } else { format!(": {}", ended.stderr_tail.trim()) };
+    let tail =
+        if ended.stderr_tail.is_empty() { String::new() } else { format!(": {}", ended.stderr_tail.trim()) };
     match (&ended.stopped, &ended.how) {
         (Some(Why::Cancelled), _) => Err(restic::Error::Cancelled.into()),
-        (Some(Why::TimedOut), _) => bail!("{name} was ended after {:?}, its hook_timeout{tail}", ended.duration),
+        (Some(Why::TimedOut), _) => {
+            bail!("{name} was ended after {:?}, its hook_timeout{tail}", ended.duration)
+        }
         (Some(why), _) => bail!("{name} was ended ({why:?}) after {:?}{tail}", ended.duration),
         (None, How::Exited(code)) => bail!("{name} exited with {code}{tail}"),
         (None, How::Signalled(signal)) => bail!("{name} was killed by signal {signal}{tail}"),
@@ -72,7 +80,11 @@ pub(super) async fn clean_up(place: &Place, backup: &Name) -> anyhow::Result<()>
 ///
 /// # Errors
 /// As [`run`]; and when it prints nothing.
-pub(super) async fn answer(mut program: Program, name: &str, cancel: &CancellationToken) -> anyhow::Result<String> {
+pub(super) async fn answer(
+    mut program: Program,
+    name: &str,
+    cancel: &CancellationToken,
+) -> anyhow::Result<String> {
     program.limits = Limits::within(ANSWER_LIMIT);
     let captured = process::capture(program, cancel, 64 * 1024).await?;
     judge(name, &captured.ended)?;

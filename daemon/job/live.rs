@@ -1,53 +1,21 @@
-//! Jobs that are alive: who asked, where they stand, how to end them. "Running" is derived from these handles, never
-//! from the database.
+//! One job that is alive: where it stands, how it is ended, what it says.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, info, warn};
+use tracing::{error, info, warn};
 
+use super::jobs::{Event, Registry, Ticket};
 use super::message;
-
 use crate::queue::Caller;
 use crate::restic::{self, Terms};
-use crate::state::{Database, JobRecord, Kind, Outcome, Phase, UnitRecord};
-
-/// How long a finished job stays readable.
-pub const READABLE: Duration = Duration::from_secs(600);
+use crate::state::{JobRecord, Kind, Outcome, Phase, UnitRecord};
 
 /// How long somebody else's lock in a repository is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10 * 60);
-
-/// What happens to jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A job was started.
-    New(String),
-    /// Its state changed.
-    Changed(String),
-    /// It ended.
-    Removed(String, Outcome),
-    /// It is no longer readable here, only in the history.
-    Gone(String),
-}
-
-/// The jobs of this process. Cheap to clone.
-#[derive(Clone)]
-pub struct Jobs(Arc<Registry>);
-
-struct Registry {
-    database: Database,
-    live: Mutex<BTreeMap<String, Arc<Live>>>,
-    events: broadcast::Sender<Event>,
-    tasks: TaskTracker,
-    cancel_all: CancellationToken,
-}
 
 /// One job as it stands now.
 pub struct Live {
@@ -66,130 +34,12 @@ struct Standing {
     parts: BTreeMap<String, (u64, u64, u64)>,
 }
 
-/// What a job is and who asked for it.
-pub struct Ticket {
-    /// What it does.
-    pub kind: Kind,
-    /// The backup, instance or repository it is about.
-    pub subject: String,
-    /// Who asked.
-    pub cause: String,
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Jobs {
-    /// An empty registry that stores what happens in `database`.
-    pub fn new(database: Database) -> Self {
-        let (events, _) = broadcast::channel(4096);
-        Self(Arc::new(Registry {
-            database,
-            live: Mutex::default(),
-            events,
-            tasks: TaskTracker::new(),
-            cancel_all: CancellationToken::new(),
-        }))
-    }
-
-    /// Starts a job: it is stored as queued before this returns, then `work` runs in a task of its own.
-    ///
-    /// A panic in `work` fails the job and nothing else.
-    ///
-    /// # Errors
-    /// When draining has begun.
-    pub async fn start<W, F>(&self, ticket: Ticket, work: W) -> anyhow::Result<String>
-    where
-        W: FnOnce(Arc<Live>) -> F + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        anyhow::ensure!(!self.0.cancel_all.is_cancelled(), "the daemon is stopping and starts no new job");
-        let live = Live::new(ticket, &self.0);
-        live.store().await;
-        held(&self.0.live).insert(live.id.clone(), Arc::clone(&live));
-        let id = live.id.clone();
-        let _ = self.0.events.send(Event::New(id.clone()));
-        self.0.tasks.spawn(Self::oversee(live, work));
-        Ok(id)
-    }
-
-    async fn oversee<W, F>(live: Arc<Live>, work: W)
-    where
-        W: FnOnce(Arc<Live>) -> F + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let span = live.span();
-        span.in_scope(|| live.say_begin());
-        let run = tokio::spawn(work(Arc::clone(&live)).instrument(span.clone()));
-        if let Err(death) = run.await {
-            span.in_scope(|| error!("the job's task died: {death}"));
-            live.fail_open_units("a defect in the daemon ended this job; see the journal for the panic");
-        }
-        live.finish().instrument(span.clone()).await;
-        span.in_scope(|| live.say_end());
-        let (registry, id) = (Arc::clone(&live.registry), live.id.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(READABLE).await;
-            held(&registry.live).remove(&id);
-            let _ = registry.events.send(Event::Gone(id));
-        });
-    }
-
-    /// Notes a job that was right not to run, or could not be begun: it stands in the history, and nothing was done.
-    ///
-    /// # Errors
-    /// The history cannot be written.
-    pub async fn note(&self, kind: Kind, subject: &str, cause: &str, outcome: Outcome, why: &str) -> anyhow::Result<()> {
-        let ticket = Ticket { kind, subject: subject.to_owned(), cause: cause.to_owned() };
-        let mut record = Live::new(ticket, &self.0).record();
-        record.finished = Some(record.queued);
-        record.phase = Phase::Done;
-        record.outcome = Some(outcome);
-        record.error = why.to_owned();
-        self.0.database.save_job(&record).await
-    }
-
-    /// What happens from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.events.subscribe()
-    }
-
-    /// A job that runs or ended within [`READABLE`].
-    pub fn get(&self, id: &str) -> Option<Arc<Live>> {
-        held(&self.0.live).get(id).cloned()
-    }
-
-    /// All of them, oldest first.
-    pub fn all(&self) -> Vec<Arc<Live>> {
-        held(&self.0.live).values().cloned().collect()
-    }
-
-    /// Those that have not ended.
-    pub fn active(&self) -> Vec<Arc<Live>> {
-        self.all().into_iter().filter(|live| live.record().outcome.is_none()).collect()
-    }
-
-    /// Whether a job of this kind about this subject has not ended.
-    pub fn is_active(&self, kind: Kind, subject: &str) -> Option<String> {
-        let wanted = |r: &JobRecord| r.kind == kind && r.subject == subject;
-        self.active().into_iter().find(|live| wanted(&live.record())).map(|live| live.id.clone())
-    }
-
-    /// Refuses new jobs, cancels all and waits for their ends, at most `deadline`. Returns those that did not end.
-    pub async fn drain(&self, deadline: Duration) -> Vec<String> {
-        self.0.cancel_all.cancel();
-        for live in self.active() {
-            live.cancel("the daemon was stopped");
-        }
-        self.0.tasks.close();
-        let _ = tokio::time::timeout(deadline, self.0.tasks.wait()).await;
-        self.active().into_iter().map(|live| live.id.clone()).collect()
-    }
-}
-
 impl Live {
-    fn new(ticket: Ticket, registry: &Arc<Registry>) -> Arc<Self> {
+    pub(super) fn new(ticket: Ticket, registry: &Arc<Registry>) -> Arc<Self> {
         let now = Timestamp::now();
         let record = JobRecord {
             id: new_id(now),
@@ -207,7 +57,13 @@ impl Live {
             files_done: 0,
             units: Vec::new(),
         };
-        let state = Standing { record, waiting: BTreeMap::new(), stopped: None, reported: None, parts: BTreeMap::new() };
+        let state = Standing {
+            record,
+            waiting: BTreeMap::new(),
+            stopped: None,
+            reported: None,
+            parts: BTreeMap::new(),
+        };
         Arc::new(Self {
             id: state.record.id.clone(),
             state: Mutex::new(state),
@@ -219,6 +75,10 @@ impl Live {
     /// Its identity.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(super) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
     }
 
     /// What is known of it now.
@@ -258,7 +118,10 @@ impl Live {
     /// How it asks for locks and permits.
     pub fn caller(&self) -> Caller {
         let record = held(&self.state).record.clone();
-        Caller { label: format!("{} of {} ({})", record.kind, record.subject, record.id), cancel: self.cancel.clone() }
+        Caller {
+            label: format!("{} of {} ({})", record.kind, record.subject, record.id),
+            cancel: self.cancel.clone(),
+        }
     }
 
     /// Ends it; the first reason is kept.
@@ -317,7 +180,8 @@ impl Live {
     /// Changes one unit.
     pub fn unit(&self, instance: &str, repository: &str, change: impl FnOnce(&mut UnitRecord)) {
         self.update(|record| {
-            let found = record.units.iter_mut().find(|u| u.instance == instance && u.repository == repository);
+            let found =
+                record.units.iter_mut().find(|u| u.instance == instance && u.repository == repository);
             if let Some(unit) = found {
                 change(unit);
             }
@@ -344,15 +208,19 @@ impl Live {
         self.update(|record| (record.bytes_done, record.bytes_total, record.files_done) = parts);
     }
 
-    fn say_begin(&self) {
+    pub(super) fn say_begin(&self) {
         let record = self.record();
         info!(
             MESSAGE_ID = message::STARTED,
-            "{} of {} begins as job {}, asked for by {}", record.kind, record.subject, record.id, record.cause
+            "{} of {} begins as job {}, asked for by {}",
+            record.kind,
+            record.subject,
+            record.id,
+            record.cause
         );
     }
 
-    fn say_end(&self) {
+    pub(super) fn say_end(&self) {
         let record = self.record();
         let outcome = record.outcome.unwrap_or(Outcome::Failed);
         let text = format!("{} of {} ended: {outcome}", record.kind, record.subject);
@@ -370,7 +238,7 @@ impl Live {
 
     /// The span that every line of this job is written in: one field per name, in one span only, because
     /// tracing-journald sends a field again for each nested span that has it.
-    fn span(&self) -> tracing::Span {
+    pub(super) fn span(&self) -> tracing::Span {
         let record = self.record();
         let span = tracing::info_span!(
             "job",
@@ -384,7 +252,7 @@ impl Live {
         span
     }
 
-    fn fail_open_units(&self, why: &str) {
+    pub(super) fn fail_open_units(&self, why: &str) {
         self.update(|record| {
             for unit in record.units.iter_mut().filter(|u| u.outcome.is_none()) {
                 unit.outcome = Some(Outcome::Failed);
@@ -394,14 +262,14 @@ impl Live {
         self.report(Outcome::Failed, why);
     }
 
-    async fn store(&self) {
+    pub(super) async fn store(&self) {
         let record = self.record();
         if let Err(failure) = self.registry.database.save_job(&record).await {
             error!("could not store the state of job {}: {failure:#}; it goes on", self.id);
         }
     }
 
-    async fn finish(&self) {
+    pub(super) async fn finish(&self) {
         let reported = held(&self.state).reported;
         let outcome = self.update(|record| {
             record.finished = Some(Timestamp::now());
@@ -412,6 +280,9 @@ impl Live {
             let worst = record.units.iter().filter_map(|u| u.outcome).chain(reported).max();
             let outcome = worst.unwrap_or(Outcome::Failed);
             record.outcome = Some(outcome);
+            if record.error.is_empty() {
+                record.error = told_by_units(record);
+            }
             outcome
         });
         held(&self.state).waiting.clear();
@@ -426,7 +297,25 @@ fn least_phase(record: &JobRecord) -> Phase {
         return Phase::Done;
     }
     let open = record.units.iter().filter(|u| u.outcome.is_none()).map(|u| u.phase).min();
-    open.unwrap_or(if record.units.is_empty() { record.phase } else { Phase::Retention })
+    match (open, record.kind) {
+        (Some(phase), _) => phase,
+        (None, _) if record.units.is_empty() => record.phase,
+        (None, Kind::Backup) => Phase::Retention,
+        (None, _) => Phase::Done,
+    }
+}
+
+/// What the units of a job say went wrong, each once with its names.
+fn told_by_units(record: &JobRecord) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for unit in record.units.iter().filter(|unit| !unit.error.is_empty()) {
+        let place = if unit.instance.is_empty() { &unit.repository } else { &unit.instance };
+        let line = format!("{place}: {}", unit.error);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
 }
 
 /// Adds a line to an error text.

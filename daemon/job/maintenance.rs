@@ -74,9 +74,14 @@ async fn work(
 ) -> anyhow::Result<()> {
     let restic = Restic::probe(&definitions.daemon.restic).await?;
     let locations = locations(context, definitions, repository).await?;
-    anyhow::ensure!(!locations.is_empty(), "nothing was ever stored in repository {} from here", repository.name);
+    anyhow::ensure!(
+        !locations.is_empty(),
+        "nothing was ever stored in repository {} from here",
+        repository.name
+    );
     for location in locations {
-        let opened = repository::open_existing(context, &restic, repository, location, &live.terms(STALL)).await?;
+        let opened =
+            repository::open_existing(context, &restic, repository, location, &live.terms(STALL)).await?;
         one(context, live, &restic, &opened, task).await.with_context(|| repository.shown_url())?;
     }
     Ok(())
@@ -119,7 +124,10 @@ async fn one(
             };
             let _alone = context.queue.alone(&opened.key, name, &live.caller(), wait).await?;
             let _permit = context.queue.permit(&live.caller(), wait).await?;
-            restic.check(&opened.access, subset.as_deref(), &live.terms(STALL)).await.context("restic check")?;
+            restic
+                .check(&opened.access, subset.as_deref(), &live.terms(STALL))
+                .await
+                .context("restic check")?;
             info!(holdfast_repository = %name, "checked{}", subset.map(|s| format!(", data read: {s}")).unwrap_or_default());
             Ok(())
         }
@@ -145,8 +153,12 @@ async fn remember(context: &Context, repository: &Repository, task: &Task, outco
     let now = Timestamp::now().as_microsecond().to_string();
     let done = outcome == Outcome::Succeeded;
     let facts: Vec<(String, String)> = match task {
-        Task::Prune { .. } if done => vec![(format!("last-prune/{name}"), now), (format!("forgotten/{name}"), "0".into())],
-        Task::Check { .. } if done => vec![(format!("last-check/{name}"), now), (format!("damaged/{name}"), "0".into())],
+        Task::Prune { .. } if done => {
+            vec![(format!("last-prune/{name}"), now), (format!("forgotten/{name}"), "0".into())]
+        }
+        Task::Check { .. } if done => {
+            vec![(format!("last-check/{name}"), now), (format!("damaged/{name}"), "0".into())]
+        }
         Task::Check { .. } if outcome == Outcome::Failed => vec![(format!("damaged/{name}"), "1".into())],
         _ => Vec::new(),
     };

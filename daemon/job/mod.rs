@@ -3,9 +3,10 @@
 pub mod backup;
 mod context;
 mod hook;
+mod jobs;
 mod live;
-pub mod message;
 pub mod maintenance;
+pub mod message;
 mod repository;
 pub mod restore;
 mod retain;
@@ -15,7 +16,8 @@ pub mod undo;
 
 use context::remove_tree;
 pub use context::{Context, Dirs};
-pub use live::{Event, Jobs, Live, READABLE, Ticket, append};
+pub use jobs::{Event, Jobs, READABLE, Ticket};
+pub use live::{Live, append};
 pub use repository::{
     Location, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync, test,
 };

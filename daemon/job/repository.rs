@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{Context, secrets};
@@ -13,6 +13,9 @@ use crate::definition::{Instance, Layout, Name, Repository};
 use crate::queue::Caller;
 use crate::restic::{self, Access, Restic, Terms};
 use crate::state::SetRecord;
+
+/// How long removing our own lock may take.
+const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Where in a repository an instance's snapshots lie.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +162,11 @@ pub async fn forget_known(context: &Context, repository: &str) -> anyhow::Result
     context.database.remove_meta(&seen_key(repository)).await
 }
 
-async fn known(context: &Context, repository: &Repository, location: &Location) -> anyhow::Result<Option<Known>> {
+async fn known(
+    context: &Context,
+    repository: &Repository,
+    location: &Location,
+) -> anyhow::Result<Option<Known>> {
     let Some(text) = context.database.meta(&known_key(&repository.name, &location.path)).await? else {
         return Ok(None);
     };
@@ -172,7 +179,12 @@ fn fingerprint(url: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, url.as_bytes()).to_string()
 }
 
-async fn remember(context: &Context, repository: &Repository, location: &Location, id: &str) -> anyhow::Result<()> {
+async fn remember(
+    context: &Context,
+    repository: &Repository,
+    location: &Location,
+    id: &str,
+) -> anyhow::Result<()> {
     let known = Known { url: fingerprint(&location.url(repository)), id: id.to_owned() };
     let key = known_key(&repository.name, &location.path);
     context.database.set_meta(&key, &serde_json::to_string(&known)?).await?;
@@ -199,7 +211,10 @@ async fn first_contact(
         Err(restic::Error::NoRepository) => {
             restic.init(access, terms).await.context("creating the repository")?;
             info!(holdfast_repository = %repository.name, "created at {}", repository.shown_url());
-            context.database.replace_sets(&repository.name, &location.path, Timestamp::now(), Vec::new()).await?;
+            context
+                .database
+                .replace_sets(&repository.name, &location.path, Timestamp::now(), Vec::new())
+                .await?;
             restic.config_id(access, terms).await?
         }
         Err(other) => return Err(other.into()),
@@ -223,12 +238,7 @@ async fn learn_sets(
 }
 
 /// Reads the repository's own list of snapshots and makes ours equal to it.
-pub async fn sync(
-    context: &Context,
-    restic: &Restic,
-    opened: &Opened,
-    terms: &Terms,
-) -> anyhow::Result<()> {
+pub async fn sync(context: &Context, restic: &Restic, opened: &Opened, terms: &Terms) -> anyhow::Result<()> {
     let asked = Timestamp::now();
     let snapshots = restic.snapshots(&opened.access, &["holdfast", "kind=tree"], terms).await?;
     for id in &snapshots.unreadable {
@@ -240,7 +250,9 @@ pub async fn sync(
 
 /// A snapshot as a committed set; none for one that is not ours.
 fn set_of(opened: &Opened, snapshot: &restic::Snapshot) -> Option<SetRecord> {
-    let tag = |name: &str| snapshot.tags.iter().find_map(|t| t.strip_prefix(name)?.strip_prefix('=')).map(String::from);
+    let tag = |name: &str| {
+        snapshot.tags.iter().find_map(|t| t.strip_prefix(name)?.strip_prefix('=')).map(String::from)
+    };
     Some(SetRecord {
         repository: opened.repository.name.to_string(),
         location: opened.location.clone(),
@@ -278,6 +290,15 @@ pub fn described(failure: &anyhow::Error) -> String {
     match failure.downcast_ref::<restic::Error>() {
         Some(known) => format!("{failure:#}: {}", known.advice()),
         None => format!("{failure:#}"),
+    }
+}
+
+/// Removes the lock that a restic of ours left when it was ended; others' locks stay.
+pub(super) async fn clear_own_lock(restic: &Restic, opened: &Opened) {
+    let terms = Terms { timeout: Some(UNLOCK), ..Terms::new(&tokio_util::sync::CancellationToken::new()) };
+    let name = &opened.repository.name;
+    if let Err(failure) = restic.unlock(&opened.access, &terms, false).await {
+        warn!(holdfast_repository = %name, "our own lock could not be removed now ({failure}); the next use will");
     }
 }
 

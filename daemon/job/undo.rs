@@ -4,12 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Context, hook, remove_tree};
+use super::{Context, Location, hook, remove_tree};
 use crate::definition::{Definitions, Name};
+use crate::restic::{Restic, Terms};
 use crate::state::undo::{self, Recorded, Step, Undo};
 use crate::target::{Place, Purpose};
+
+/// How long removing a dead restic's lock may take.
+const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Executes the undo steps of all dead jobs. A step that fails stays written and is tried again at the next start;
 /// returns a sentence for each.
@@ -61,15 +66,46 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
     let Recorded::Known(step) = step else { bail!("a step of another version: {step:?}") };
     match step {
         Step::RemoveDir { path } => remove_tree(path).await,
-        Step::RunHook { instance, backup, hook } => run_hook(context, definitions, instance, backup, hook).await,
+        Step::RunHook { instance, backup, hook } => {
+            run_hook(context, definitions, instance, backup, hook).await
+        }
         Step::SwapBack { instance, live, aside, inode } => {
             warn!(holdfast_instance = %instance, "putting back {}", live.display());
             swap_back(live, aside, *inode).await
         }
         Step::Unlock { repository, location } => {
-            context.database.forget_sync(repository, location).await.context("marking the repository unread")
+            context
+                .database
+                .forget_sync(repository, location)
+                .await
+                .context("marking the repository unread")?;
+            unlock(context, definitions, repository, location);
+            Ok(())
         }
     }
+}
+
+/// Removes the lock of the restic that died with us. Not waited for: the storage may be away, and the next use of the
+/// repository removes the lock as well.
+fn unlock(context: &Context, definitions: &Arc<Definitions>, repository: &str, location: &str) {
+    let found = Name::parse(repository).ok().and_then(|name| definitions.repositories.get(&name).cloned());
+    let Some(repository) = found else { return };
+    let (context, definitions) = (context.clone(), Arc::clone(definitions));
+    let location = Location { path: location.to_owned() };
+    tokio::spawn(async move {
+        let terms = Terms { timeout: Some(UNLOCK), ..Terms::new(&CancellationToken::new()) };
+        let unlocked = async {
+            let restic = Restic::probe(&definitions.daemon.restic).await?;
+            let access = super::access(&context, &repository, &location, &terms).await?;
+            anyhow::Ok(restic.unlock(&access, &terms, false).await?)
+        };
+        match unlocked.await {
+            Ok(()) => info!(holdfast_repository = %repository.name, "removed the locks of dead processes"),
+            Err(failure) => {
+                warn!(holdfast_repository = %repository.name, "locks are left to its next use: {failure:#}");
+            }
+        }
+    });
 }
 
 async fn run_hook(

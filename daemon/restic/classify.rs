@@ -33,7 +33,8 @@ const DAMAGED: [&str; 12] = [
 
 const NO_SPACE: [&str; 4] = ["no space left on device", "disk quota exceeded", "507 Insufficient", "(507)"];
 
-const DENIED: [&str; 8] = [
+const DENIED: [&str; 9] = [
+    "no credentials found",
     "401 Unauthorized",
     "(401)",
     "403 Forbidden",
@@ -104,8 +105,9 @@ pub(super) fn classify(code: i32, text: &str) -> Option<Error> {
     if has(&"directories/files do not exist") || has(&"nothing to backup") {
         return Some(Error::NothingToBackUp);
     }
-    if has(&"signal interrupt received") {
-        return Some(Error::Killed { signal: 2 });
+    let signals = [("signal interrupt received", 2), ("signal terminated received", 15)];
+    if let Some((_, signal)) = signals.into_iter().find(|(words, _)| text.contains(words)) {
+        return Some(Error::Killed { signal });
     }
     storage(text)
 }

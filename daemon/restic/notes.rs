@@ -114,17 +114,22 @@ impl Notes {
         half.push_str(line);
         half.push('\n');
         if self.tail.len() > 2 * HALF {
-            let cut = self.tail.ceil_char_boundary(self.tail.len() - HALF);
-            self.tail.drain(..cut);
+            self.tail = last(&self.tail, HALF).to_owned();
         }
     }
 
     /// The messages, shortened in the middle when they were many.
     pub(super) fn text(&self) -> String {
-        let cut = self.tail.ceil_char_boundary(self.tail.len().saturating_sub(HALF));
-        let gap = if cut > 0 { "[…]\n" } else { "" };
-        format!("{}{gap}{}", self.head, &self.tail[cut..]).trim().to_owned()
+        let tail = last(&self.tail, HALF);
+        let gap = if tail.len() < self.tail.len() { "[…]\n" } else { "" };
+        format!("{}{gap}{tail}", self.head).trim().to_owned()
     }
+}
+
+/// At most the last `size` bytes of a text, in whole characters.
+fn last(text: &str, size: usize) -> &str {
+    let from = text.len().saturating_sub(size);
+    (from..text.len()).find_map(|at| text.get(at..)).unwrap_or_default()
 }
 
 fn keep(list: &mut Vec<String>, item: &str) {

@@ -12,9 +12,9 @@ pub struct Stats {
     /// Bytes that a restore writes.
     #[serde(rename = "total_size")]
     pub bytes: u64,
-    /// Files that a restore writes.
+    /// Files and directories that a restore writes.
     #[serde(rename = "total_file_count")]
-    pub files: u64,
+    pub entries: u64,
 }
 
 impl Restic {
@@ -25,7 +25,12 @@ impl Restic {
     pub async fn stats(&self, access: &Access, snapshot: &str, terms: &Terms) -> Result<Stats, Error> {
         check_id(snapshot)?;
         let call = Call::unlocked(["stats", "--json", "--mode", "restore-size", snapshot]);
-        let text = self.text(access, terms, &call).await?;
-        serde_json::from_str(&text).map_err(|_| Error::NoSummary)
+        let (bytes, done) = self.bytes(access, terms, &call, 1 << 20).await?;
+        // An unknown id is ignored with exit code 0: 0.14 prints zeros then, later ones nothing.
+        match (done.notes.ignored.into_iter().next(), serde_json::from_slice(&bytes)) {
+            (Some(ignored), _) => Err(Error::NoSnapshot(ignored)),
+            (None, Ok(stats)) => Ok(stats),
+            (None, Err(_)) => Err(Error::NoSummary),
+        }
     }
 }

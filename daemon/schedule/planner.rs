@@ -202,13 +202,13 @@ impl Plan {
             && own.catch_up == *catch_up
     }
 
-    /// Lets a new key count from now. A catch-up that lies further ahead than its delay was planned by another clock.
+    /// Lets a new key count from now, and forgets a catch-up that another clock had planned: one that lies further ahead
+    /// than its delay, or whose slot has not come any more.
     fn begin(&mut self, now: Timestamp) -> Option<Due> {
-        self.catch_up_at = self.catch_up_at.filter(|at| *at <= later(now, self.delay));
-        match self.decided {
-            Some(_) => None,
-            None => Some(self.rebase(now)),
-        }
+        let Some(decided) = self.decided else { return Some(self.rebase(now)) };
+        let open = self.next_slot(decided).is_some_and(|first| first <= earlier(now, self.delay));
+        self.catch_up_at = self.catch_up_at.filter(|at| open && *at <= later(now, self.delay));
+        None
     }
 
     fn rebase(&mut self, now: Timestamp) -> Due {

@@ -3,7 +3,7 @@
 //! tokio-cron-scheduler is the engine, but every decision is taken from it: as shipped it is an hour off after a change
 //! of offset, loses bursts, runs jobs beside themselves and polls. It asks its storage which jobs are due; ours does
 //! not answer before the planner has something. Then it names one alarm, whose code hands all that is due on at once.
-//! What this leans on (the order of the engine's calls, version 0.15.1) is held by the tests at the end.
+//! What this leans on (the order of the engine's calls, version 0.15.1) is held by `tests/calendar/trigger.rs`.
 //!
 //! The engine's `add`, `remove` and `next_tick_for_job` must not be called: they wait for the lock that it holds while
 //! our storage waits.
@@ -111,7 +111,7 @@ impl Trigger {
         drop(lock(&self.shared.turn));
     }
 
-    /// How often the tick woke since its start.
+    /// How often the tick woke since its start, the start included.
     pub fn wakeups(&self) -> u64 {
         self.shared.wakeups.load(Ordering::Relaxed)
     }
@@ -121,6 +121,7 @@ impl Shared {
     /// Waits until something is due; false when stopped.
     async fn wait(&self) -> bool {
         while !self.stopped.load(Ordering::Acquire) {
+            self.wakeups.fetch_add(1, Ordering::Relaxed);
             let (decisions, wake) = {
                 let mut planner = lock(&self.planner);
                 (planner.due(Timestamp::now()), planner.next_wake())
@@ -133,7 +134,6 @@ impl Shared {
                 tracing::error!(%error, "the timer of the schedule failed; looking again in a minute");
                 tokio::time::sleep(std::time::Duration::from_secs(60)).await;
             }
-            self.wakeups.fetch_add(1, Ordering::Relaxed);
         }
         false
     }

@@ -63,10 +63,18 @@ async fn backup(out: &mut Text, control: &Control, name: &str) -> anyhow::Result
         out.sample(&format!("holdfast_backup_{metric}"), "gauge", help, &labels, value);
     };
     let seconds = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
-    gauge("last_success_timestamp_seconds", "End of the last job that made all sets; 0: never.", seconds(view.last_success));
+    gauge(
+        "last_success_timestamp_seconds",
+        "End of the last job that made all sets; 0: never.",
+        seconds(view.last_success),
+    );
     gauge("next_run_timestamp_seconds", "When it will run by itself; 0: never.", seconds(view.next_run));
     if let Some(outcome) = view.last_outcome {
-        gauge("last_outcome", "0 skipped, 1 succeeded, 2 warning, 3 cancelled, 4 interrupted, 5 failed.", rank(outcome));
+        gauge(
+            "last_outcome",
+            "0 skipped, 1 succeeded, 2 warning, 3 cancelled, 4 interrupted, 5 failed.",
+            rank(outcome),
+        );
     }
     if let Some(job) = control.last_job(Kind::Backup, name).await? {
         let took = job.started.zip(job.finished).map_or(0, |(from, to)| to.duration_since(from).as_secs());
@@ -101,7 +109,14 @@ struct Text {
 }
 
 impl Text {
-    fn sample(&mut self, metric: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    fn sample(
+        &mut self,
+        metric: &str,
+        kind: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) {
         let head = format!("# HELP {metric} {help}\n# TYPE {metric} {kind}\n");
         let (_, lines) = self.groups.entry(metric.to_owned()).or_insert_with(|| (head, String::new()));
         let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escaped(v))).collect();

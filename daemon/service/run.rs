@@ -110,7 +110,10 @@ async fn reload(control: &Control) {
     notify::reloading();
     let diagnostics = control.reload().await;
     if !diagnostics.is_empty() {
-        warn!("{} findings in the definitions; what they hinder keeps its previous version", diagnostics.len());
+        warn!(
+            "{} findings in the definitions; what they hinder keeps its previous version",
+            diagnostics.len()
+        );
     }
     notify::ready(&status_line(control));
 }
@@ -126,7 +129,9 @@ fn status_line(control: &Control) -> String {
         return format!("{running}, paused until {until}");
     }
     match control.next_backup() {
-        Some((name, at)) => format!("{running}, next {name} in {}", rough(at.duration_since(Timestamp::now()))),
+        Some((name, at)) => {
+            format!("{running}, next {name} in {}", rough(at.duration_since(Timestamp::now())))
+        }
         None => format!("{running}, nothing scheduled"),
     }
 }

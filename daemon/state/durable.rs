@@ -2,16 +2,19 @@
 //!
 //! All functions block for as long as the disk takes to sync.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
 /// How the names of files begin that are not in place yet; [`sweep`] removes those of a dead process.
 const PREFIX: &str = ".holdfast-";
+/// From which age on they are those of a dead process.
+const LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// Writes a file in one step: readers see the old content or the new one. `mode` is its mode under any umask.
 ///
@@ -91,7 +94,8 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Removes what a process that was killed within [`write`] left in a directory. Nobody else may be writing there.
+/// Removes what a process that was killed within [`write`] left in a directory, when it is an hour old: somebody else may
+/// be writing there.
 ///
 /// # Errors
 /// The disk's, except that a missing directory is clean.
@@ -100,7 +104,7 @@ pub fn sweep(dir: &Path) -> Result<()> {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-            if ours && entry.file_type()?.is_file() {
+            if ours && is_left(&entry.metadata()?) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -110,6 +114,11 @@ pub fn sweep(dir: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         swept => swept.with_context(|| format!("clearing leftovers from {}", dir.display())),
     }
+}
+
+fn is_left(file: &Metadata) -> bool {
+    let age = file.modified().ok().and_then(|modified| modified.elapsed().ok());
+    file.is_file() && age.is_some_and(|age| age > LEFT_AFTER)
 }
 
 /// A file beside `path` with its final mode, content on the disk. It is empty and 0600 at most until the mode is set.
@@ -154,8 +163,13 @@ mod tests {
     fn leftovers_of_a_killed_process_are_swept_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let left = prepared(&dir.path().join("f"), 0o600, b"x").unwrap();
-        let left = left.keep().unwrap().1;
+        let (file, left) = left.keep().unwrap();
         fs::write(dir.path().join("kept"), "x").unwrap();
+        sweep(dir.path()).unwrap();
+        assert!(left.exists(), "somebody may be writing it now");
+        let long_ago = std::time::SystemTime::now() - 2 * LEFT_AFTER;
+        file.set_modified(long_ago).unwrap();
+        File::open(dir.path().join("kept")).unwrap().set_modified(long_ago).unwrap();
         sweep(dir.path()).unwrap();
         assert!(!left.exists() && dir.path().join("kept").exists());
         sweep(&dir.path().join("missing")).unwrap();

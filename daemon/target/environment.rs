@@ -1,9 +1,9 @@
-//! The file `state/environment`, read as NS8's own agent reads it.
+//! The file `state/environment`, read as NS8 itself reads it.
 //!
 //! One `NAME=value` a line. The value is everything after the first `=` to the end of the line: quotes, blanks, `#` and
 //! backslashes are part of it and nothing is expanded. Blank lines and lines that begin with `#` are skipped, a carriage
 //! return before the line break is dropped, the last line needs no line break, a later line wins. A line that is none of
-//! this is skipped with a warning, as the agent does. (systemd's `EnvironmentFile=` would strip quotes; a value that
+//! this is skipped with a warning, as NS8 does. (systemd's `EnvironmentFile=` would strip quotes; a value that
 //! begins with a quote is passed on as it stands.)
 
 use std::ffi::{OsStr, OsString};

@@ -195,17 +195,24 @@ impl Place {
         if meta.mode() & 0o111 == 0 {
             bail!("program {shown} is not executable; chmod +x it");
         }
-        self.check_unshared(path, &meta)?;
-        let dir = path.parent().unwrap_or(path);
-        self.check_unshared(dir, &fs::metadata(dir).with_context(|| format!("looking at {}", dir.display()))?)
+        self.check_unshared(path, &meta, 0o022)?;
+        let real = path.canonicalize().with_context(|| format!("resolving program {shown}"))?;
+        for dir in real.ancestors().skip(1) {
+            let meta = fs::metadata(dir).with_context(|| format!("looking at {}", dir.display()))?;
+            // In a directory like /tmp others may have entries of their own but cannot touch ours; /usr/local is
+            // writable by a group of administrators.
+            let sticky = meta.mode() & 0o1000 != 0;
+            self.check_unshared(dir, &meta, if sticky { 0 } else { 0o002 })?;
+        }
+        Ok(())
     }
 
-    fn check_unshared(&self, path: &Path, meta: &fs::Metadata) -> Result<()> {
+    fn check_unshared(&self, path: &Path, meta: &fs::Metadata, forbidden: u32) -> Result<()> {
         let (shown, user) = (path.display(), &self.account.name);
         if ![0, self.account.uid, geteuid().as_raw()].contains(&meta.uid()) {
             bail!("{shown} belongs to neither root nor {user}, who would run what lies there; chown it");
         }
-        if meta.mode() & 0o022 != 0 {
+        if meta.mode() & forbidden != 0 {
             bail!("{shown} can be changed by others than its owner, and {user} would run it; chmod go-w it");
         }
         Ok(())

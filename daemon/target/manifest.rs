@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Root;
+
 /// The format that this program writes. A reader refuses a newer one and ignores keys that it does not know.
 pub const FORMAT: u32 = 1;
 
@@ -54,45 +56,6 @@ pub struct Manifest {
     /// Typed dumps in `dumps/`, each as its source describes it.
     #[serde(default)]
     pub dumps: Vec<serde_json::Value>,
-}
-
-/// A root of the tree: where links lead to live data. restic stores its children, so what it is itself stands here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Root {
-    /// `state`, `volumes/NAME` or `files`.
-    pub path: TreePath,
-    /// What it is.
-    pub kind: RootKind,
-    /// Whether all of it was included, not just paths inside it.
-    pub whole: bool,
-    /// Whether it had no children at all: then it leaves no trace in the snapshot but this.
-    pub empty: bool,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// The owner's name, if it has one here.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// The group's name, if it has one here.
-    #[serde(default)]
-    pub group: Option<String>,
-    /// When its list of names last changed.
-    pub mtime: Timestamp,
-}
-
-/// What a root of the tree is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RootKind {
-    /// The state directory.
-    State,
-    /// A volume.
-    Volume,
-    /// `/`.
-    Files,
 }
 
 /// A path in the tree. In JSON a string, or an array of bytes where it is not UTF-8.
@@ -166,6 +129,7 @@ impl<'de> Deserialize<'de> for TreePath {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Hex, RootKind};
     use super::*;
 
     fn manifest() -> Manifest {
@@ -197,6 +161,7 @@ mod tests {
                 user: None,
                 group: Some("root".into()),
                 mtime: "2020-01-01T00:00:00.000000001Z".parse().unwrap(),
+                xattrs: [("user.x".to_owned(), Hex(vec![0, 255]))].into(),
             }],
             missing: vec![],
             dumps: vec![],
@@ -212,7 +177,7 @@ mod tests {
     fn keys_of_a_later_release_are_ignored_and_optional_ones_may_be_absent() {
         let mut value: serde_json::Value = serde_json::from_slice(&manifest().to_json().unwrap()).unwrap();
         value["new_key"] = 1.into();
-        value["roots"][0]["xattrs"] = "x".into();
+        value["roots"][0]["new_key"] = "x".into();
         value.as_object_mut().unwrap().remove("dumps");
         assert_eq!(Manifest::from_json(value.to_string().as_bytes()).unwrap(), manifest());
     }

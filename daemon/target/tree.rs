@@ -4,6 +4,9 @@
 //! `volumes/NAME/child`, restic stores plain directories with the real owner and mode. A link that is itself named is
 //! stored as a link, so roots are replaced by their children. 0.19 does not apply excludes to what is named, older ones
 //! do: so names are filtered here, by the same rules.
+//!
+//! Ways are checked here, link by link, but restic walks them again by name: who owns a directory can still swap it for
+//! a link in between. restic has no way against that; what is written on a restore must be checked anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
@@ -11,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::account::{group_name, user_name};
 use super::exclude::Excludes;
 use super::include::Include;
-use super::manifest::{MANIFEST, Manifest, Root, RootKind, TreePath};
+use super::manifest::{MANIFEST, Manifest, TreePath};
 use super::pattern::escape;
+use super::root::{Root, RootKind, describe};
 use super::walk::{self, Dir, Entry, Kind, Links};
 use super::{Place, include::Root as From, include::Step};
 
@@ -348,23 +351,4 @@ fn real_of(path: &Path) -> PathBuf {
 fn private_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(path)
-}
-
-/// What restic does not keep of a root. `empty` is known of roots that are included as a whole.
-fn describe(path: &Path, dir: &Dir, kind: RootKind, empty: Option<bool>) -> Result<Root> {
-    let stat = dir.stat()?;
-    let mtime =
-        i32::try_from(stat.st_mtime_nsec).ok().and_then(|ns| jiff::Timestamp::new(stat.st_mtime, ns).ok());
-    Ok(Root {
-        path: TreePath(path.to_owned()),
-        kind,
-        whole: empty.is_some(),
-        empty: empty.unwrap_or(false),
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        user: user_name(stat.st_uid),
-        group: group_name(stat.st_gid),
-        mtime: mtime.unwrap_or(jiff::Timestamp::UNIX_EPOCH),
-    })
 }

@@ -158,13 +158,18 @@ impl Dir {
         }
     }
 
+    /// A descriptor for reading what is in it; the one that is held only finds names.
+    pub(super) fn readable(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        fd.with_context(|| format!("reading directory {}", self.real.display()))
+    }
+
     /// All names in it, in the order of their bytes.
     pub(super) fn names(&self) -> Result<Vec<Vec<u8>>> {
         let reading = || format!("reading directory {}", self.real.display());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).with_context(reading)?;
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::new(fd).with_context(reading)? {
+        for entry in rustix::fs::Dir::new(self.readable()?).with_context(reading)? {
             let name = entry.with_context(reading)?.file_name().to_bytes().to_vec();
             if name != b"." && name != b".." {
                 names.push(name);

@@ -133,13 +133,42 @@ async fn a_job_that_has_ended_cannot_be_cancelled() {
     assert!(name == "NoSuchJob" || name == "Failed", "{name}: {text}");
 }
 
+const SLOW: &[(&str, &str)] = &[(
+    "holdfast.toml",
+    r#"
+[daemon]
+staging_dir = "@DIR@/staging"
+[repository.local]
+url = "@DIR@/repository"
+[backup.slow]
+repositories = ["local"]
+instances = ["sleeper"]
+[instance.sleeper]
+include = ["@DIR@/config"]
+dump_state = ["/usr/bin/sleep", "1000"]
+"#,
+)];
+
+#[tokio::test]
+async fn a_backup_at_work_is_busy_until_it_is_cancelled() {
+    let bus = Bus::start();
+    let daemon = Daemon::start(&bus, SLOW).await;
+    let job = daemon.run_backup("slow").await;
+    let (name, text) = refused(&daemon, "RunBackup", &("slow", Options::new())).await;
+    assert_eq!(name, "Busy", "{text}");
+    let mut signals = daemon.signals().await;
+    let () = daemon.proxy(&job, "Job").await.call("Cancel", &()).await.unwrap();
+    signals.wait("JobRemoved", |s| s.member == "JobRemoved").await;
+    assert_eq!(daemon.wait_for_job(&job).await, "cancelled", "{}", daemon.log());
+}
+
 #[tokio::test]
 async fn a_repository_that_does_not_open_is_unavailable() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     daemon.write("file", "");
     let url = daemon.dir.path().join("file/repository");
-    let options: Options<'_> = [("url", url.to_str().unwrap().into())].into();
+    let options: Options<'_> = [("url", url.to_str().unwrap().into()), ("layout", "shared".into())].into();
     let () = daemon.call("AddRepository", &("broken", options)).await.unwrap();
     let object = daemon.proxy(&format!("{ROOT}/repository/broken"), "Repository").await;
     let (name, text) = named(object.call_method("Test", &()).await.map(drop), "Test");

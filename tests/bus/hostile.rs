@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zbus::wire::{OwnedVariant, Variant};
 
-use crate::support::{Bus, Daemon, NAME, ROOT, Row, stderr};
+use crate::support::{Bus, Daemon, NAME, ROOT, Row};
 
 type Options<'a> = HashMap<&'a str, Variant<'a>>;
 
@@ -235,50 +235,6 @@ async fn unknown_objects_interfaces_and_methods_are_standard_errors() {
     let invalid = bus.busctl(&["call", NAME, "/org//holdfast", "org.holdfast.Backup1.Manager", "Resume"]);
     assert!(!invalid.status.success());
     alive(&daemon).await;
-}
-
-/// The rule as long as there is no polkit: root and the daemon's user all, the group looks and runs, others nothing.
-#[tokio::test]
-#[ignore = "needs root: calls as other users"]
-async fn other_users_are_refused_by_name_and_group_members_may_look_and_run() {
-    let bus = Bus::start();
-    let daemon = crate::daemon(&bus).await;
-    let group = stdout_of(std::process::id(), &bus, "getent", &["group", "holdfast"]);
-    let gid = group.split(':').nth(2).expect("the group holdfast (sysusers)").to_owned();
-    let call = |gid: &str, method: &str, arguments: &[&str]| {
-        let mut setpriv = bus.command("setpriv");
-        setpriv.args(["--reuid=65534", "--regid=65534", &format!("--groups={gid}"), "dbus-send", "--system"]);
-        setpriv.args(["--print-reply", "--dest=org.holdfast.Backup1", ROOT]);
-        let sent =
-            setpriv.arg(format!("org.holdfast.Backup1.Manager.{method}")).args(arguments).output().unwrap();
-        stderr(&sent)
-    };
-    let refused = "Error org.holdfast.Backup1.Error.NotAuthorized:";
-    for (method, arguments) in MANAGING.iter().chain(LOOKING) {
-        let answer = call("65534", method, arguments);
-        assert!(answer.starts_with(refused), "{method} as nobody: {answer}");
-    }
-    for (method, arguments) in MANAGING {
-        let answer = call(&gid, method, arguments);
-        assert!(answer.starts_with(refused), "{method} as a member: {answer}");
-    }
-    for (method, arguments) in LOOKING {
-        let answer = call(&gid, method, arguments);
-        assert!(!answer.contains("NotAuthorized"), "{method} as a member: {answer}");
-    }
-    alive(&daemon).await;
-}
-
-const MANAGING: &[(&str, &[&str])] =
-    &[("Reload", &[]), ("Resume", &[]), ("Pause", &["uint64:1"]), ("RemoveBackup", &["string:off"])];
-const LOOKING: &[(&str, &[&str])] = &[
-    ("ListSnapshots", &["string:app-1"]),
-    ("ListContents", &["string:local"]),
-    ("Prune", &["string:nosuch"]),
-];
-
-fn stdout_of(_: u32, bus: &Bus, program: &str, arguments: &[&str]) -> String {
-    crate::support::stdout(&bus.command(program).args(arguments).output().unwrap())
 }
 
 /// Resident memory of a process, in kB.

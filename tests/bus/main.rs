@@ -11,6 +11,7 @@ mod definitions;
 mod errors;
 mod hostile;
 mod introspection;
+mod policy;
 mod signals;
 
 /// A configuration with a repository, a backup, a disabled backup and an instance with a file.

@@ -160,7 +160,12 @@ fn compare(expr: &str, zone_name: &str, change: &str) {
 /// All slots in `(from, until]`: every civil time that matches, mapped by jiff's rule for gaps and folds where hours are
 /// named; every minute of real time whose civil time matches otherwise. Which civil times match is asked of the same
 /// expression in UTC, where no change confuses anything.
-fn brute_force(schedule: &Schedule, zone: &TimeZone, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+pub(crate) fn brute_force(
+    schedule: &Schedule,
+    zone: &TimeZone,
+    from: Timestamp,
+    until: Timestamp,
+) -> Vec<Timestamp> {
     let utc = TimeZone::UTC;
     let civil = between(schedule, &utc, from - 48.hours(), until + 48.hours());
     let civil = civil.into_iter().map(|slot| utc.to_datetime(slot)).collect::<BTreeSet<DateTime>>();

@@ -1,12 +1,20 @@
 //! Schedule expressions and the planner, against tables, brute force and other implementations.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on must fail"
+)]
 #![expect(clippy::too_many_lines, reason = "tables are long")]
 
 mod dst;
+mod fortnight;
 mod parse;
+mod planner;
 mod random;
 mod systemd;
+mod trigger;
 
 use holdfast::calendar::Schedule;
 use jiff::Timestamp;

@@ -1,7 +1,5 @@
 //! Bad definitions: each is refused with its place and the way out. Numbers are those of the test catalogue (C01 …).
 
-use std::collections::BTreeSet;
-
 use super::*;
 
 /// Good tables around the one that a case spoils.
@@ -314,6 +312,7 @@ fn includes_that_cannot_be_found_are_refused() {
         ),
         ("[instance.x]\ninclude = ['/x[a']\n", "2:12", "without \"]\"", "close it"),
         ("[instance.x]\ninclude = ['/x']\nexclude = ['']\n", "3:12", "is empty", "leave the key out"),
+        ("[daemon]\nstaging_dir = '//'\n", "2:15", "the root directory", "of its own"),
         ("[instance.x]\ninstall_dir = 'home/x'\n", "2:15", "relative path", "from the root"),
         ("[module.v.version]\n", "1:1", "one of `command` and `builtin`", "dpkg:NAME"),
     ]);
@@ -341,72 +340,52 @@ fn all_errors_of_all_files_are_said_at_once_in_order() {
 }
 
 #[test]
-fn c11_a_password_in_the_file_is_refused_and_never_repeated() {
-    for text in [
-        "[repository.x]\nurl = '/x'\npassword = 'hunter2'\n",
-        "[repository.x]\nurl = '/x'\npassword = 'hunter2\n",
-        "[repository.x]\nurl = 'rest:https://u:hunter2@h/'\nlayout = 3\n",
-        "[repository.x]\nurl = 'rest:htps://u:hunter2@h/'\n",
-        "repository.x = { url = 3, password = 'hunter2' }\n",
-    ] {
-        let etc = Etc::with(text);
-        let loaded = etc.load();
-        assert!(!loaded.is_good());
-        let all = format!(
-            "{}{:?}{}",
-            said(&loaded),
-            loaded.unusable,
-            serde_json::to_string(&loaded.diagnostics).unwrap()
-        );
-        assert!(!all.contains("hunter2"), "{all}");
-        let coloured: String = loaded.diagnostics.iter().map(Diagnostic::coloured).collect();
-        assert!(!coloured.contains("hunter2") && coloured.contains('\u{1b}'), "{coloured}");
-    }
-    let loaded = Etc::with("[repository.x]\nurl = '/x'\npassword = 'hunter2'\n").load();
-    assert!(said(&loaded).contains("password_file"), "{}", said(&loaded));
-}
-
-#[test]
-fn c33_a_password_in_the_url_is_taken_but_warned_of_where_others_can_read_it() {
-    let etc = Etc::with("[repository.x]\nurl = 'rest:https://u:hunter2@h/'\n");
-    assert_eq!(said(&etc.load()), "");
-    etc.mode("etc/holdfast.toml", 0o644);
+fn dangling_names_are_said_beside_other_errors_of_the_file_and_nothing_twice() {
+    let etc = Etc::with(
+        "[backup.x]\nrepositories = ['rr']\ninstances = ['j']\nschedul = 1\n[instance.i]\ninclude = 3\nmodule = 'n'\n\
+         [instance.k]\ninclude = ['state/x']\n[repository.r]\nurl = 3\n[backup.y]\nrepositories = 3\ninstances = ['i']\n",
+    );
     let loaded = etc.load();
-    assert!(loaded.is_good() && said(&loaded).contains("others can read this file"), "{}", said(&loaded));
-    assert!(!said(&loaded).contains("hunter2"));
-    assert!(repository(&loaded, "x").url.contains("hunter2"));
+    let found = findings(&loaded, &etc.path("etc/holdfast.toml"));
+    let wanted = [
+        "2:17 the repository `rr`",
+        "3:14 the instance `j`",
+        "4:1 ",
+        "6:11 ",
+        "7:10 the module `n`",
+        "9:12 ",
+        "11:7 ",
+        "13:16 ",
+    ];
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    assert!(found.iter().zip(wanted).all(|(found, wanted)| found.starts_with(wanted)), "{found:#?}");
 }
 
 #[test]
-fn c36_a_thousand_definitions_are_loaded() {
+fn a_name_that_may_stand_in_a_broken_file_is_said_but_does_not_stop_the_backup() {
     let etc =
-        Etc::with("[repository.r]\nurl = '/srv/r'\n[module.m]\ninclude = ['/srv/m']\nexclude = ['*.tmp']\n");
-    let one = |n| {
-        format!(
-            "[instance.i{n}]\nmodule = 'm'\n[backup.b{n}]\nrepositories = ['r']\nschedule = 'daily'\nretention = {{ daily = 7 }}\ninstances = ['i{n}']\n"
-        )
-    };
-    etc.write("etc/conf.d/all.toml", (0..500).map(one).collect::<String>());
-    let start = std::time::Instant::now();
+        Etc::with(&format!("{AROUND}[backup.x]\nrepositories = ['r']\ninstances = ['i', 'elsewhere']\n"));
+    etc.write("etc/conf.d/broken.toml", "\u{0}");
     let loaded = etc.load();
-    println!("1,000 definitions in one file: {:?}", start.elapsed());
-    assert_eq!((said(&loaded).as_str(), loaded.definitions.backups.len()), ("", 500));
-    std::fs::remove_file(etc.path("etc/conf.d/all.toml")).unwrap();
-    for n in 0..500 {
-        etc.write(&format!("etc/conf.d/{n}.toml"), one(n));
-    }
-    let start = std::time::Instant::now();
-    let loaded = etc.load();
-    println!("1,000 definitions in 500 files: {:?}", start.elapsed());
-    assert_eq!(loaded.definitions.instances.len(), 500);
-    let names: BTreeSet<_> = loaded.origins.keys().filter(|key| key.matches('/').count() == 1).collect();
-    assert_eq!(names.len(), 1002);
+    let unusable = loaded.unusable_instances_of(backup(&loaded, "x"));
+    assert_eq!(&*unusable[0].0, "elsewhere");
+    assert!(
+        said(&loaded).contains("`elsewhere` is not defined in any file that could be read"),
+        "{}",
+        said(&loaded)
+    );
 }
 
 #[test]
-fn a_flood_of_errors_is_counted_not_listed() {
-    let text: String = (0..20_000).map(|n| format!("[backup.b{n}]\nx = 1\n")).collect();
-    let loaded = Etc::with(&text).load();
-    assert!(loaded.diagnostics.len() < 60, "{}", loaded.diagnostics.len());
-    assert!(said(&loaded).contains("more errors in this file"), "{}", said(&loaded));
+fn bad_schedules_are_underlined_where_they_are_wrong() {
+    assert_said(&[
+        ("[backup.x]\nschedule = \"dayly\"\n", "2:13", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"Mon..Fri 25:00\"\n", "2:22", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"*-02-30\"\n", "2:13", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"02:30 Nowhere/Town\"\n", "2:19", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"every 0h\"\n", "2:19", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"Mon\\u002E.Fri 25:00\"\n", "2:12", "`schedule`: ", ""),
+        ("[backup.x]\nschedule = \"\"\n", "2:13", "`schedule`: ", ""),
+        ("[repository.x]\nurl = '/x'\nprune = { schedule = 'sundays' }\n", "3:23", "`schedule`: ", ""),
+    ]);
 }

@@ -272,3 +272,54 @@ fn a_definition_of_the_library_or_behind_a_link_is_not_written_to() {
     let (error, text) = refused(&etc, |dirs, env| add_backup(dirs, env, "c", given));
     assert!(matches!(error, EditError::Invalid(_)) && text.contains("symbolic link"), "{text}");
 }
+
+#[test]
+fn on_a_machine_without_any_file_the_directories_are_made() {
+    let etc = Etc::new();
+    std::fs::remove_dir_all(etc.path("etc")).unwrap();
+    add_repository(&etc.dirs(), &environment(), "r", keys(json!({"url": "/srv/r", "password": "p"})))
+        .unwrap();
+    assert_eq!(said(&etc.load()), "");
+    assert_eq!(
+        (mode(&etc, "etc") & 0o022, mode(&etc, "etc/conf.d") & 0o022, mode(&etc, "etc/secrets")),
+        (0, 0, 0o700)
+    );
+}
+
+#[test]
+fn what_a_killed_edit_left_is_no_definition_and_is_removed_by_the_next() {
+    let etc = Etc::with(BASE);
+    etc.write("etc/conf.d/.holdfast-x1", "[backup.half");
+    etc.write("etc/conf.d/.holdfast-x2.toml", "[backup.half");
+    assert_eq!(said(&etc.load()), "");
+    add_repository(&etc.dirs(), &environment(), "x", keys(json!({"url": "/srv/x"}))).unwrap();
+    let left = std::fs::read_dir(etc.path("etc/conf.d")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["x.toml"]);
+}
+
+#[test]
+fn edits_at_once_do_not_lose_each_other() {
+    let etc = Etc::with(BASE);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (dirs, env) = (etc.dirs(), environment());
+            let given = keys(json!({"repositories": ["r"], "instances": ["i"]}));
+            scope.spawn(move || add_backup(&dirs, &env, &format!("b{n}"), given).unwrap());
+        }
+    });
+    etc.write(
+        "etc/conf.d/all.toml",
+        (0..8)
+            .map(|n| format!("[backup.c{n}]\nrepositories = ['r']\ninstances = ['i']\n"))
+            .collect::<String>(),
+    );
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (dirs, env) = (etc.dirs(), environment());
+            scope.spawn(move || set_enabled(&dirs, &env, &format!("c{n}"), false).unwrap());
+        }
+    });
+    let loaded = etc.load();
+    let disabled = loaded.definitions.backups.values().filter(|backup| !backup.enabled).count();
+    assert_eq!((loaded.definitions.backups.len(), disabled), (16, 8), "{}", said(&loaded));
+}

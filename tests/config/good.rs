@@ -188,7 +188,7 @@ fn the_daemons_own_directories_are_left_out_of_an_include_that_holds_them() {
     );
     let loaded = etc.load();
     assert_eq!(said(&loaded), "");
-    assert_eq!(instance(&loaded, "i").exclude, ["files/var/cache/holdfast", "files/var/lib/holdfast"]);
+    assert_eq!(instance(&loaded, "i").exclude, ["/var/cache/holdfast", "/var/lib/holdfast"]);
 }
 
 #[test]

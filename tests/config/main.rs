@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod good;
 mod reload;
+mod secrets;
 mod shipped;
 
 use std::os::unix::fs::PermissionsExt;

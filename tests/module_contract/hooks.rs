@@ -1,4 +1,4 @@
-//! Hooks and restore steps run as NS8's agent would run them.
+//! Hooks and restore steps run as NS8 would run them.
 
 use std::fs;
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
-use holdfast::definition::Volumes;
+use holdfast::definition::{Name, Volumes};
+use tokio_util::sync::CancellationToken;
 
 use crate::setup::{Module, Redis, argv, mode, run_well, targets};
 use crate::volumes::engine;
@@ -95,4 +96,21 @@ async fn system_a_user_cannot_turn_its_state_directory_into_another_place() {
     give(&module.path("config/state"));
     let refusal = module.refusal().await;
     assert!(refusal.contains("config/state is a symbolic link"), "{refusal}");
+}
+
+#[tokio::test]
+#[ignore = "needs root"]
+async fn system_podman_itself_makes_finds_and_misses_volumes() {
+    assert!(rustix::process::geteuid().is_root(), "this test must be run as root");
+    let mut module = Module::bare();
+    module.instance.name = Name::parse(&format!("holdfast-test-{}", std::process::id())).unwrap();
+    module.instance.volumes = Volumes::Podman;
+    module.instance.include = vec!["volumes/none".into(), "volumes/d*".into()];
+    let mut place = module.resolve().await;
+    assert_eq!(place.volumes.len(), 0);
+    let made = place.create_volume("data", &CancellationToken::new()).await.unwrap();
+    fs::write(made.join("file"), "x").unwrap();
+    let found = module.try_tree().await.map(|tree| targets(&tree));
+    run_well(argv(["podman", "volume", "rm", &format!("{}-data", module.instance.name)])).await;
+    assert_eq!(found.unwrap(), ["volumes/data/file"]);
 }

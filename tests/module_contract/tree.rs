@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use holdfast::target::{Manifest, RootKind, Tree, TreePath};
@@ -149,6 +149,12 @@ async fn an_empty_volume_is_remembered_with_owner_mode_and_time() {
     assert_eq!(root.mtime, jiff::Timestamp::try_from(modified).unwrap());
     assert_eq!(root.uid, rustix::process::geteuid().as_raw());
 
+    let back = module.path("back");
+    fs::create_dir(&back).unwrap();
+    root.put_on(&back).unwrap();
+    let meta = fs::metadata(&back).unwrap();
+    assert_eq!((meta.permissions().mode() & 0o7777, meta.modified().unwrap()), (0o2751, modified));
+
     let manifest = manifest(&tree);
     tree.commit(&manifest).unwrap();
     assert_eq!(targets(&tree).last().unwrap(), "manifest.json");
@@ -175,6 +181,56 @@ pub(crate) fn manifest(tree: &Tree) -> Manifest {
         missing: tree.missing.clone(),
         dumps: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn the_attributes_of_a_volume_are_remembered_and_put_back() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let mut module = Module::wiki();
+    let volume = module.path("volumes/wiki-data");
+    // user::rwx user:65534:r-x group::r-x mask::rwx other::--- as Linux stores it.
+    let acl: Vec<u8> = [2u32.to_le_bytes().to_vec()]
+        .into_iter()
+        .chain(
+            [(1u16, 7u16, u32::MAX), (2, 5, 65534), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]
+                .map(|(tag, permissions, id)| {
+                    [tag.to_le_bytes().as_slice(), &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+                }),
+        )
+        .flatten()
+        .collect();
+    let names = ["system.posix_acl_access", "system.posix_acl_default"];
+    for name in names {
+        setxattr(&volume, name, &acl, XattrFlags::empty())
+            .expect("the temporary directory needs a file system with ACLs");
+    }
+    module.instance.include = strings(["volumes/wiki-data"]);
+    let tree = module.tree().await;
+    let text = manifest(&tree).to_json().unwrap();
+    let read = Manifest::from_json(&text).unwrap();
+    let root = read.roots.iter().find(|r| r.path.as_path().ends_with("wiki-data")).unwrap();
+    let back = module.path("back");
+    fs::create_dir(&back).unwrap();
+    root.put_on(&back).unwrap();
+    for name in names {
+        let mut value = vec![0; 1000];
+        let length = getxattr(&back, name, &mut value).unwrap();
+        assert_eq!(value[..length], acl, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_whole_machine_is_included_without_what_the_kernel_makes_up() {
+    let mut module = Module::bare();
+    module.instance.include = strings(["/"]);
+    let tree = module.tree().await;
+    let targets = targets(&tree);
+    assert!(targets.contains(&"files/etc".to_owned()), "{targets:?}");
+    for made_up in ["files/proc", "files/sys", "files/dev", "files/run"] {
+        assert!(!targets.contains(&made_up.to_owned()), "{made_up}");
+    }
+    let staging = module.path("staging").display().to_string();
+    assert!(String::from_utf8(tree.exclude_text).unwrap().contains(&format!("/files{staging}\n")));
 }
 
 #[tokio::test]

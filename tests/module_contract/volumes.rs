@@ -71,8 +71,16 @@ async fn a_pattern_over_volumes_sees_the_instances_own_ones() {
     fs::remove_dir_all(module.path("config/etc")).unwrap();
     module.instance.include = vec!["volumes/wiki-*".into(), "volumes/rest*".into()];
     let tree = module.tree().await;
-    assert_eq!(targets(&tree), ["state/environment", "volumes/wiki-conf/local", "volumes/wiki-data/local"]);
+    let all = ["state/environment", "volumes/wiki-conf/local", "volumes/wiki-data/local"];
+    assert_eq!(targets(&tree), all);
     assert_eq!(tree.unmatched.len(), 1, "{:?}", tree.unmatched);
+    module.instance.include = vec!["volumes".into()];
+    // Without the instance's name in front all volumes of the user are its own, but never restic's cache.
+    let mut expected = all.to_vec();
+    if full("").is_empty() {
+        expected.insert(1, "volumes/other-data/local");
+    }
+    assert_eq!(targets(&module.tree().await), expected);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ outcome_of() {
 # job_id PATH: a job's id, from its object.
 job_id() { job_property "$1" Id; }
 
-locks() { restic --no-lock --repo "$repository" --password-file /etc/holdfast/secrets/main.password list locks; }
+locks() { restic --no-lock --no-cache --repo "$repository" --password-file /etc/holdfast/secrets/main.password list locks; }
 
 has_lock() { compgen -G "$repository/locks/*" >/dev/null; }
 

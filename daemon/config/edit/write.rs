@@ -19,7 +19,23 @@ pub(super) fn lock(dirs: &Dirs) -> Result<OwnedFd> {
     let handle = opened.with_context(|| format!("opening {}", dirs.config.display()))?;
     rustix::fs::flock(&handle, FlockOperation::LockExclusive)
         .context("locking the configuration directory")?;
+    for directory in [dirs.config.clone(), dirs.fragments(), dirs.config.join("secrets")] {
+        clear(&directory);
+    }
     Ok(handle)
+}
+
+/// What files are called before they get their name: hidden, so that a left-over is not taken for a definition.
+const UNFINISHED: &str = ".holdfast-";
+
+/// Removes what an edit left that was killed; it may hold a secret. Under the lock nobody is writing.
+fn clear(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED)) {
+        if let Err(error) = std::fs::remove_file(entry.path()) {
+            tracing::warn!(file = %entry.path().display(), %error, "a left-over of an edit could not be removed");
+        }
+    }
 }
 
 fn directory(path: &Path, mode: u32) -> Result<()> {
@@ -71,9 +87,9 @@ fn set_aside(path: &Path) -> Result<()> {
 fn put(path: &Path, text: &[u8], private: bool) -> Result<()> {
     let directory = path.parent().ok_or_else(|| anyhow!("{} has no directory", path.display()))?;
     let writing = || format!("writing {}; it was left as it was", path.display());
-    // Hidden, so that a left-over is not taken for a definition; made with mode 0600.
+    // Made with mode 0600, whatever the umask.
     let mut file =
-        tempfile::Builder::new().prefix(".holdfast-").tempfile_in(directory).with_context(writing)?;
+        tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory).with_context(writing)?;
     file.write_all(text).with_context(writing)?;
     if let Ok(old) = path.symlink_metadata()
         && old.is_file()

@@ -13,9 +13,9 @@ use super::link::{Broken, Linked};
 use crate::definition::{Backup, Name, Retry, Selector};
 
 /// Notes keys that a backup cannot do without.
-pub(super) fn required(entry: &Entry<RawBackup>, reader: &mut Reader<'_>, complete: bool) {
+pub(super) fn required(entry: &Entry<RawBackup>, reader: &mut Reader<'_>) {
     let mut need = |missing: bool, key: &str, help: &str| {
-        if missing && complete {
+        if missing && entry.sound {
             reader.error(
                 &entry.span,
                 format!("the backup `{}` needs `{key}`", entry.name),
@@ -118,7 +118,7 @@ fn follow_repositories(
 
 /// Why the backup cannot be used, if it names an instance or module that nobody defines.
 ///
-/// An instance whose definition is only unusable does not stop the backup of the others: see
+/// An instance whose definition is only unusable, or may stand in a file that cannot be read, does not stop the backup of the others: see
 /// [`Loaded::unusable_instances_of`](super::super::Loaded::unusable_instances_of).
 fn follow_instances(
     entry: &Entry<RawBackup>,
@@ -136,10 +136,10 @@ fn follow_instances(
             Selector::Module(name) => (Kind::Module, name),
         };
         let broken = linked.missing(kind, name);
-        if let Broken::Undefined(_) = broken {
+        if let Broken::Undefined(what) = &broken {
             let name = Spanned::new(selector.span(), name.clone());
-            let way = "define it, or remove it here";
-            reason.get_or_insert(report(entry, &name, &broken, way, found));
+            let said = report(entry, &name, &broken, "define it, or remove it here", found);
+            reason = reason.or(what.certain.then_some(said));
         }
     }
     reason

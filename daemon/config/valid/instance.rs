@@ -15,10 +15,10 @@ use super::paths;
 use crate::definition::{Daemon, Instance, Name, Restore, Version, Volumes};
 
 /// Notes a version that is given in two ways, or in none.
-pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>, complete: bool) {
+pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>) {
     let Some(version) = &raw.version else { return };
     let RawVersion { command, builtin } = version.get_ref();
-    if command.is_some() == builtin.is_some() && complete {
+    if command.is_some() == builtin.is_some() {
         let help = "write command = [\"…\"], or builtin = \"dpkg:NAME\"";
         reader.error(&version.span(), "`version` takes one of `command` and `builtin`", Some(help.into()));
     }

@@ -8,11 +8,8 @@ use super::super::diagnostic::{Diagnostic, Place, Severity};
 use super::super::parse::Kind;
 use super::super::raw::{Entry, RawBackup, RawInstance, RawModule};
 use super::super::{Environment, Loaded};
-use super::{LocalFile, backup, daemon, instance, paths};
-use crate::calendar::Schedule;
-use crate::definition::{
-    Backup, Check, Daemon, Definitions, Instance, Layout, Name, Password, Prune, Repository,
-};
+use super::{LocalFile, backup, instance, paths, repository};
+use crate::definition::{Backup, Daemon, Definitions, Instance, Name, Repository};
 
 /// What has been linked so far, kind after kind: repositories, modules, instances, backups.
 #[derive(Debug, Default)]
@@ -23,11 +20,11 @@ pub(super) struct Linked {
     backups: BTreeMap<Name, Arc<Backup>>,
     /// Every name that a file defines, and which file's wins.
     winners: BTreeMap<String, Winner>,
-    unusable: BTreeMap<String, String>,
-    outdated: BTreeMap<String, String>,
-    kept: BTreeSet<String>,
+    pub(super) unusable: BTreeMap<String, String>,
+    pub(super) outdated: BTreeMap<String, String>,
+    pub(super) kept: BTreeSet<String>,
     /// Files and directories that could not be used, with the reason.
-    refused: BTreeMap<PathBuf, String>,
+    pub(super) refused: BTreeMap<PathBuf, String>,
     /// Names may be missing because a file could not be understood at all.
     blind: bool,
 }
@@ -52,6 +49,8 @@ pub(super) enum Broken {
 pub(super) struct Undefined {
     pub(super) message: String,
     pub(super) known: Vec<Name>,
+    /// False when a file that could not be understood may define it.
+    pub(super) certain: bool,
 }
 
 /// Joins the files, in their order, with what stays from `previous` in place of what cannot be used.
@@ -114,55 +113,15 @@ impl Linked {
         if let Some(reason) = self.unusable.get(&id) {
             return Broken::Unusable(format!("{what} cannot be used: {reason}"));
         }
-        if self.blind {
-            return Broken::Unusable(format!("{what} is not defined in any file that could be read"));
-        }
         let known =
             self.winners.values().filter(|winner| winner.kind == kind).map(|winner| winner.name.clone());
-        Broken::Undefined(Undefined { message: format!("{what} is not defined"), known: known.collect() })
-    }
-
-    /// The `[daemon]` table: the first one; of a refused file only when there is no previous one.
-    fn daemon(
-        &mut self,
-        files: &mut [LocalFile],
-        env: &Environment,
-        previous: Option<&Loaded>,
-        found: &mut Vec<Diagnostic>,
-    ) -> Daemon {
-        let holders: Vec<usize> = (0..files.len()).filter(|at| files[*at].daemon.is_some()).collect();
-        let place = |file: &LocalFile| {
-            let given = file.given.iter().find(|(key, _)| key.starts_with("daemon/"));
-            given.map_or(0..0, |(_, offset)| *offset..*offset + 1)
-        };
-        if let [first, second, ..] = holders.as_slice() {
-            let first = files[*first].source.place(place(&files[*first]).start);
-            let message = format!("`daemon` is defined twice; first at {first}");
-            let help = "the first one is used; put all of it there".to_owned();
-            found.push(files[*second].source.error(&place(&files[*second]), message, Some(help)));
-        }
-        let refused = self.refused.clone();
-        let raw =
-            holders.first().and_then(|at| Some((files[*at].refused.clone(), files[*at].daemon.take()?)));
-        let before = previous.map(|previous| (&previous.definitions.daemon, previous.origins_of("daemon")));
-        match (raw, before) {
-            (Some((None, raw)), _) => daemon(raw, env),
-            (Some((Some(reason), _)), Some((before, _))) => {
-                self.outdated.insert("daemon".into(), reason);
-                self.kept.insert("daemon".into());
-                before.clone()
-            }
-            (Some((Some(reason), raw)), None) => {
-                self.unusable.insert("daemon".into(), reason);
-                daemon(raw, env)
-            }
-            (None, Some((before, Some(file)))) if refusal(&refused, &file).is_some() => {
-                self.outdated.extend(refusal(&refused, &file).map(|reason| ("daemon".to_owned(), reason)));
-                self.kept.insert("daemon".into());
-                before.clone()
-            }
-            (None, _) => daemon(super::RawDaemon::default(), env),
-        }
+        let known = known.collect();
+        let where_read = if self.blind { " in any file that could be read" } else { "" };
+        Broken::Undefined(Undefined {
+            message: format!("{what} is not defined{where_read}"),
+            known,
+            certain: !self.blind,
+        })
     }
 
     fn repositories(&mut self, files: &mut [LocalFile], env: &Environment, previous: Option<&Loaded>) {
@@ -180,7 +139,7 @@ impl Linked {
         let none = self.repositories.is_empty()
             && !self.winners.values().any(|winner| winner.kind == Kind::Repository);
         if none && self.refused.is_empty() {
-            self.repositories.extend(embedded(env));
+            self.repositories.extend(repository::embedded(env));
         }
     }
 
@@ -217,10 +176,9 @@ impl Linked {
         for (number, file) in files.iter_mut().enumerate() {
             for entry in std::mem::take(&mut file.instances) {
                 if self.wins(Kind::Instance, &entry.name, number) {
-                    let value = match &file.refused {
-                        Some(reason) => Err(reason.clone()),
-                        None => self.instance(&entry, modules, env, daemon, found),
-                    };
+                    // A refused file's tables are looked at all the same: everything wrong is said at once.
+                    let value = self.instance(&entry, modules, env, daemon, found);
+                    let value = file.refused.clone().map_or(value, Err);
                     good.insert(entry.name, value);
                 }
             }
@@ -250,6 +208,9 @@ impl Linked {
                 }
             },
         };
+        if !entry.sound {
+            return Err(String::new());
+        }
         instance::instance(entry, module, env, daemon, found)
     }
 
@@ -265,10 +226,8 @@ impl Linked {
         for (number, file) in files.iter_mut().enumerate() {
             for entry in std::mem::take(&mut file.backups) {
                 if self.wins(Kind::Backup, &entry.name, number) {
-                    let value = match &file.refused {
-                        Some(reason) => Err(reason.clone()),
-                        None => self.backup(&entry, env, found),
-                    };
+                    let value = self.backup(&entry, env, found);
+                    let value = file.refused.clone().map_or(value, Err);
                     good.insert(entry.name, value);
                 }
             }
@@ -286,6 +245,9 @@ impl Linked {
         found: &mut Vec<Diagnostic>,
     ) -> Result<Backup, String> {
         let backup = backup::backup(entry, self, found)?;
+        if !entry.sound {
+            return Err(String::new());
+        }
         let covered = self.instances.values().filter(|i| backup.instances.iter().any(|s| s.matches(i)));
         let swallowed =
             covered.flat_map(|instance| paths::swallowed(instance, &backup, &self.repositories, env)).next();
@@ -395,25 +357,6 @@ impl Linked {
 }
 
 /// Why a file is refused, by itself or with its directory.
-fn refusal(refused: &BTreeMap<PathBuf, String>, file: &Path) -> Option<String> {
+pub(super) fn refusal(refused: &BTreeMap<PathBuf, String>, file: &Path) -> Option<String> {
     refused.iter().find(|(path, _)| file.starts_with(path)).map(|(_, reason)| reason.clone())
-}
-
-/// The repository that is there when none is defined.
-fn embedded(env: &Environment) -> Option<(Name, Arc<Repository>)> {
-    let name = Name::parse("local").ok()?;
-    let prune = Schedule::parse("weekly").ok().map(|schedule| Prune { schedule, max_unused: "10%".into() });
-    let check = Schedule::parse("monthly").ok().map(|schedule| Check { schedule, read_data: None });
-    let repository = Repository {
-        name: name.clone(),
-        url: env.state_dir.join("repository").to_string_lossy().into_owned(),
-        password: Password::Generated(env.state_dir.join("secrets").join("local.password")),
-        environment_file: None,
-        layout: Layout::PerInstance,
-        append_only: false,
-        prune,
-        check,
-        unlock_foreign_after: None,
-    };
-    Some((name, Arc::new(repository)))
 }

@@ -1,6 +1,7 @@
 //! Raw tables to valid definitions: pure, no file is touched. [`local`] looks at one file alone; `link` joins them.
 
 mod backup;
+mod daemon;
 mod instance;
 mod link;
 mod paths;
@@ -13,7 +14,7 @@ use super::diagnostic::{Diagnostic, Source};
 use super::parse::{Kind, Named, RawFile};
 use super::raw::{Entry, RawBackup, RawDaemon, RawInstance, RawModule};
 use super::value::{Reader, Table};
-use crate::definition::{Daemon, Name, Repository};
+use crate::definition::{Name, Repository};
 
 pub(super) use link::link;
 
@@ -54,21 +55,19 @@ pub(super) fn local(
     let given = given(&file);
     let RawFile { source: _, daemon, repositories, backups, instances, modules, names, syntax_ok } = file;
     let mut reader = Reader::new(&source);
-    // What lacks a key because that key's value was refused would be reported twice.
-    let first_pass_ok = !found.iter().any(Diagnostic::is_error);
     let repositories = repositories
         .into_iter()
         .filter_map(|entry| {
-            let value = repository::repository(&entry, env, &mut reader, first_pass_ok)?;
+            let value = repository::repository(&entry, env, &mut reader)?;
             Some(Local { name: entry.name, value })
         })
         .collect();
     for entry in &backups {
-        backup::required(entry, &mut reader, first_pass_ok);
+        backup::required(entry, &mut reader);
     }
-    let instance_raws = instances.iter().map(|entry| &entry.raw.own);
-    for raw in instance_raws.chain(modules.iter().map(|entry| &entry.raw)) {
-        instance::version_is_one(raw, &mut reader, first_pass_ok);
+    let own = instances.iter().filter(|entry| entry.sound).map(|entry| &entry.raw.own);
+    for raw in own.chain(modules.iter().filter(|entry| entry.sound).map(|entry| &entry.raw)) {
+        instance::version_is_one(raw, &mut reader);
     }
     let mut found = found;
     found.extend(reader.finish());
@@ -101,17 +100,4 @@ fn given(file: &RawFile) -> Vec<(String, usize)> {
     all.extend(file.instances.iter().flat_map(|e| of(&Kind::Instance.id(&e.name), &e.raw)));
     all.extend(file.modules.iter().flat_map(|e| of(&Kind::Module.id(&e.name), &e.raw)));
     all
-}
-
-/// Settings of the daemon: what was written, the rest by default.
-pub(super) fn daemon(raw: RawDaemon, env: &Environment) -> Daemon {
-    let RawDaemon { staging_dir, timezone, max_parallel, host, restic, metrics_file } = raw;
-    Daemon {
-        staging_dir: staging_dir.map_or_else(|| env.state_dir.join("staging"), |dir| dir.into_inner().0),
-        timezone: timezone.map_or_else(|| env.zone.clone(), |zone| zone.into_inner().0),
-        max_parallel: max_parallel.map_or(env.cpus.max(1), |count| count.into_inner().0 as usize),
-        host: host.map_or_else(|| env.host.clone(), |host| host.into_inner().0),
-        restic: restic.map_or_else(|| "restic".into(), |restic| restic.into_inner().into()),
-        metrics_file: metrics_file.map(|file| file.into_inner().0),
-    }
 }

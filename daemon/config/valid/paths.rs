@@ -22,7 +22,7 @@ pub(super) fn refused(include: &str, env: &Environment, daemon: &Daemon) -> Opti
     (path == state || inside).then(|| format!("{include:?} is the daemon's own directory"))
 }
 
-/// Excludes for the daemon's own state below an include.
+/// Excludes for the daemon's own state below an include; an absolute one is a path of the machine.
 pub(super) fn own_state_below(includes: &[String], env: &Environment, daemon: &Daemon) -> Vec<String> {
     let dirs = own(env, daemon);
     let mut below: Vec<&PathBuf> =
@@ -31,7 +31,7 @@ pub(super) fn own_state_below(includes: &[String], env: &Environment, daemon: &D
     below.dedup();
     let outermost =
         below.iter().filter(|dir| !below.iter().any(|other| dir != &other && dir.starts_with(other)));
-    outermost.map(|dir| format!("files{}", escaped(&dir.to_string_lossy()))).collect()
+    outermost.map(|dir| escaped(&dir.to_string_lossy())).collect()
 }
 
 /// The path with restic's pattern characters taken literally.

@@ -1,5 +1,7 @@
 //! A repository's table to a repository.
 
+use std::sync::Arc;
+
 use toml::Spanned;
 
 use super::super::Environment;
@@ -13,7 +15,6 @@ pub(super) fn repository(
     entry: &Entry<RawRepository>,
     env: &Environment,
     reader: &mut Reader<'_>,
-    complete: bool,
 ) -> Option<Repository> {
     let RawRepository {
         url,
@@ -32,7 +33,7 @@ pub(super) fn repository(
     let url = match url {
         Some(url) => url,
         None => {
-            if complete {
+            if entry.sound {
                 let help = "write url = \"/path\", or an address as for `restic -r`";
                 reader.error(
                     &entry.span,
@@ -88,8 +89,7 @@ fn password(
         );
         return None;
     }
-    let generated = || Password::Generated(env.state_dir.join("secrets").join(format!("{name}.password")));
-    Some(ways.pop().map_or_else(generated, |(_, password)| password))
+    Some(ways.pop().map_or_else(|| generated(name, env), |(_, password)| password))
 }
 
 /// `None`: refused, which was noted. `Some(None)`: never by itself.
@@ -112,7 +112,7 @@ fn prune_of(
     }
     let (when, unused) =
         raw.map_or((&None, &None), |RawPrune { schedule, max_unused }| (schedule, max_unused));
-    let max_unused = unused.as_ref().map_or_else(|| "10%".into(), |text| text.get_ref().0.clone());
+    let max_unused = unused.as_ref().map_or_else(|| MAX_UNUSED.into(), |text| text.get_ref().0.clone());
     Some(schedule(when, "weekly").map(|schedule| Prune { schedule, max_unused }))
 }
 
@@ -129,4 +129,29 @@ fn check_of(given: Option<&Spanned<Switch<RawCheck>>>) -> Option<Check> {
 
 fn schedule(given: &Option<Spanned<Schedule>>, default: &str) -> Option<Schedule> {
     given.as_ref().map(|given| given.get_ref().clone()).or_else(|| Schedule::parse(default).ok())
+}
+
+/// The repository that is there when none is defined.
+pub(super) fn embedded(env: &Environment) -> Option<(Name, Arc<Repository>)> {
+    let name = Name::parse("local").ok()?;
+    let repository = Repository {
+        name: name.clone(),
+        url: env.state_dir.join("repository").to_string_lossy().into_owned(),
+        password: generated(&name, env),
+        environment_file: None,
+        layout: Layout::PerInstance,
+        append_only: false,
+        prune: schedule(&None, "weekly").map(|schedule| Prune { schedule, max_unused: MAX_UNUSED.into() }),
+        check: check_of(None),
+        unlock_foreign_after: None,
+    };
+    Some((name, Arc::new(repository)))
+}
+
+/// How much unused data may stay by default.
+const MAX_UNUSED: &str = "10%";
+
+/// The password that is made when none is given.
+fn generated(name: &Name, env: &Environment) -> Password {
+    Password::Generated(env.state_dir.join("secrets").join(format!("{name}.password")))
 }

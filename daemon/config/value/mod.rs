@@ -2,6 +2,7 @@
 //!
 //! serde stops at the first error of a table and loses places in enums; so tables are read key by key.
 
+mod path;
 mod storage;
 mod text;
 mod time;
@@ -16,9 +17,10 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
+pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
-pub(super) use text::{AbsolutePath, Argv, Count, Exclude, FilePath, HostName, Include, Steps, UserName};
+pub(super) use text::{Argv, Count, HostName, UserName};
 pub(super) use time::{Delay, Limit, Zone, duration_text};
 
 /// More findings than this in one file are counted, not listed.

@@ -111,8 +111,12 @@ impl Part {
         let argv = match &self.instance.version {
             None => return Ok(String::new()),
             Some(Version::Command(argv)) => argv.clone(),
-            Some(Version::Dpkg(name)) => ["dpkg-query", "-W", "-f=${Version}", "--", name].map(String::from).to_vec(),
-            Some(Version::Rpm(name)) => ["rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "--", name].map(String::from).to_vec(),
+            Some(Version::Dpkg(name)) => {
+                ["dpkg-query", "-W", "-f=${Version}", "--", name].map(String::from).to_vec()
+            }
+            Some(Version::Rpm(name)) => {
+                ["rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "--", name].map(String::from).to_vec()
+            }
         };
         let program = place.command("version", &argv)?;
         hook::answer(program, "version", self.shared.live.cancelled()).await
@@ -159,7 +163,11 @@ impl Part {
     }
 }
 
-async fn identity_of(context: &crate::job::Context, instance: &Instance, place: &Place) -> anyhow::Result<Uuid> {
+async fn identity_of(
+    context: &crate::job::Context,
+    instance: &Instance,
+    place: &Place,
+) -> anyhow::Result<Uuid> {
     let (dir, name, suggested) = (context.dirs.state.clone(), instance.name.clone(), place.identity());
     tokio::task::spawn_blocking(move || identity(&dir, &name, suggested)).await?
 }

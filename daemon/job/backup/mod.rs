@@ -14,7 +14,7 @@ use super::live::append;
 use super::{Context, Live, retain};
 use crate::definition::{Backup, Definitions, Instance};
 use crate::restic::Restic;
-use crate::state::undo::Undo;
+use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, UnitRecord};
 
 /// What one backup job does; frozen when it is asked for, a reload does not touch it.
@@ -38,6 +38,14 @@ struct Shared {
     request: Request,
     restic: Restic,
     undo: Undo,
+}
+
+impl Shared {
+    /// Written before restic runs: if we are killed with it, its lock goes at the next start and its set is found.
+    async fn written_lock(&self, repository: &str, location: &str) -> anyhow::Result<()> {
+        let step = Step::Unlock { repository: repository.to_owned(), location: location.to_owned() };
+        self.undo.push(step).await.map(drop)
+    }
 }
 
 /// Runs the job to its end; how it ended stands in `live`.

@@ -17,7 +17,12 @@ use crate::restic::{self, BackupRequest, BackupSummary};
 use crate::state::{Outcome, Phase, SetRecord};
 
 /// Makes the snapshot that commits the set in one repository; how it went stands in the unit.
-pub(super) async fn store(shared: Arc<Shared>, ready: Arc<Ready>, tree: Arc<Laid>, repository: Arc<Repository>) {
+pub(super) async fn store(
+    shared: Arc<Shared>,
+    ready: Arc<Ready>,
+    tree: Arc<Laid>,
+    repository: Arc<Repository>,
+) {
     let part = Part { shared, ready, tree, repository };
     part.phase(Phase::Snapshot);
     match part.with_retries().await {
@@ -93,6 +98,7 @@ impl Part {
         let caller = self.shared.live.caller();
         let _shared = context.queue.share(&opened.key, &self.repository.name, &caller, wait).await?;
         let _permit = context.queue.permit(&caller, wait).await?;
+        self.shared.written_lock(&self.repository.name, &opened.location).await?;
         let parent = context.database.parent(&self.repository.name, &opened.location, &self.uuid()).await?;
         self.backup(&opened, parent).await
     }
@@ -118,6 +124,9 @@ impl Part {
             }
             other => other,
         };
+        if ended_by_us(&summary) {
+            repository::clear_own_lock(restic, opened).await;
+        }
         match summary {
             Err(restic::Error::NoRepository) => anyhow::bail!("{}", repository::gone(&self.repository)),
             other => other.context("restic backup"),
@@ -208,6 +217,12 @@ impl Part {
             append(&mut unit.error, &text);
         });
     }
+}
+
+/// restic ended by a signal may leave its lock: for some 200 ms after writing it nothing removes it (measured).
+fn ended_by_us(summary: &Result<BackupSummary, restic::Error>) -> bool {
+    use restic::Error::{Cancelled, Killed, Stalled, TimedOut};
+    matches!(summary, Err(Cancelled | Killed { .. } | Stalled(_) | TimedOut(_)))
 }
 
 fn unreadable(summary: &BackupSummary) -> String {

@@ -89,7 +89,8 @@ fn step_request(work: &Work, staging: &Path) -> anyhow::Result<Vec<u8>> {
     };
     let saved = Environment::parse(&text).context("the saved state/environment")?;
     let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
-    let saved: std::collections::BTreeMap<_, _> = saved.variables.iter().map(|(k, v)| (k.as_str(), text(v))).collect();
+    let saved: std::collections::BTreeMap<_, _> =
+        saved.variables.iter().map(|(k, v)| (k.as_str(), text(v))).collect();
     let set = &work.request.set;
     let request = json!({
         "instance": work.request.instance.name.as_str(),
@@ -110,14 +111,15 @@ async fn files(
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
-    for item in items(work, manifest) {
+    let items = items(work, manifest, staging)?;
+    for item in &items {
         ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
-        let staged = staging.join(&item);
+        let staged = staging.join(item);
         if std::fs::symlink_metadata(&staged).is_err() {
             warnings.push(format!("{} is not in the snapshot and was left as it is", item.display()));
             continue;
         }
-        let live = Spot::of(place, &item)?;
+        let live = Spot::of(place, item)?;
         if item == Path::new(ENVIRONMENT) && live.root.join(&live.relative).exists() {
             info!("{ENVIRONMENT} exists and is left as it is");
             continue;
@@ -125,16 +127,36 @@ async fn files(
         bring_in(work, &live, &staged, applied).await.with_context(|| item.display().to_string())?;
     }
     if work.request.include.is_empty() {
-        set_new_children_aside(work, place, manifest, applied).await?;
+        set_new_children_aside(work, place, manifest, &items, applied).await?;
+        warnings.extend(put_roots_on(place, manifest));
     }
     Ok(warnings)
 }
 
-fn items(work: &Work, manifest: &Manifest) -> Vec<PathBuf> {
-    if work.request.include.is_empty() {
-        return manifest.includes.iter().map(|path| path.0.clone()).collect();
+/// What is swapped: each included directory or file; of a root, which cannot be swapped itself, each child.
+fn items(work: &Work, manifest: &Manifest, staging: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let asked: Vec<PathBuf> = match work.request.include.is_empty() {
+        true => manifest.includes.iter().map(|path| path.0.clone()).collect(),
+        false => work.request.include.iter().map(PathBuf::from).collect(),
+    };
+    let mut items = Vec::new();
+    for item in asked {
+        match manifest.roots.iter().any(|root| root.path.0 == item) {
+            true => items.extend(names_in(&staging.join(&item), &item)?),
+            false => items.push(item),
+        }
     }
-    work.request.include.iter().map(PathBuf::from).collect()
+    Ok(items)
+}
+
+/// What restic does not keep of the directories behind its links: owner, mode, times.
+fn put_roots_on(place: &Place, manifest: &Manifest) -> Vec<String> {
+    let whole = manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files);
+    let failed = whole.filter_map(|root| {
+        let put = place.live_path(&root.path.0).and_then(|dir| root.put_on(&dir));
+        put.err().map(|failure| format!("{}: {failure:#}", root.path.0.display()))
+    });
+    failed.collect()
 }
 
 async fn bring_in(work: &Work, live: &Spot, staged: &Path, applied: &mut Applied) -> anyhow::Result<()> {
@@ -178,6 +200,7 @@ async fn set_new_children_aside(
     work: &Work,
     place: &Place,
     manifest: &Manifest,
+    items: &[PathBuf],
     applied: &mut Applied,
 ) -> anyhow::Result<()> {
     let mut excludes = Excludes::default();
@@ -185,8 +208,8 @@ async fn set_new_children_aside(
         excludes.add(pattern.as_bytes(), false)?;
     }
     for root in manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files) {
-        for child in children(place, &root.path.0)? {
-            let known = manifest.includes.iter().any(|include| include.0 == child);
+        for child in names_in(&place.live_path(&root.path.0)?, &root.path.0)? {
+            let known = items.contains(&child);
             let ours = child.file_name().is_some_and(|name| name.as_bytes().starts_with(b".holdfast-"));
             let excluded = excludes.leave_out(child.as_os_str().as_bytes());
             if known || ours || excluded || child == Path::new(ENVIRONMENT) {
@@ -201,10 +224,12 @@ async fn set_new_children_aside(
     Ok(())
 }
 
-/// The children of a root as they are now, as paths of the tree.
-fn children(place: &Place, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let dir = place.live_path(root)?;
-    let entries = std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
+/// The children of a directory, as paths of the tree below `root`; none where it does not exist.
+fn names_in(dir: &Path, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("reading {}", dir.display()))?,
+    };
     entries.map(|entry| Ok(root.join(entry?.file_name()))).collect()
 }
 

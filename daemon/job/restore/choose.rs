@@ -91,7 +91,9 @@ fn candidates(definitions: &Definitions, instance: &Instance, wanted: &Wanted) -
     let covering = definitions.backups.values().filter(|b| b.instances.iter().any(|s| s.matches(instance)));
     let mut found: Vec<Arc<Repository>> = Vec::new();
     for name in covering.flat_map(|backup| &backup.repositories) {
-        if let Some(repository) = definitions.repositories.get(name).filter(|r| !found.iter().any(|f| f.name == r.name)) {
+        if let Some(repository) =
+            definitions.repositories.get(name).filter(|r| !found.iter().any(|f| f.name == r.name))
+        {
             found.push(Arc::clone(repository));
         }
     }
@@ -138,7 +140,8 @@ async fn sets(context: &Context, repository: &Repository, uuid: Uuid) -> Result<
 
 /// Sets come newest first.
 fn pick(sets: Vec<SetRecord>, wanted: &Wanted, host: &str) -> Result<Option<SetRecord>, NoSet> {
-    let mut sets: Vec<_> = sets.into_iter().filter(|s| wanted.before.is_none_or(|before| s.time <= before)).collect();
+    let mut sets: Vec<_> =
+        sets.into_iter().filter(|s| wanted.before.is_none_or(|before| s.time <= before)).collect();
     if wanted.snapshot.is_empty() {
         return Ok(sets.into_iter().find(|s| wanted.foreign || s.host == host));
     }
@@ -148,11 +151,17 @@ fn pick(sets: Vec<SetRecord>, wanted: &Wanted, host: &str) -> Result<Option<SetR
         1 => {
             let set = sets.remove(0);
             if set.host != host && !wanted.foreign {
-                let text = format!("snapshot {} was made by host {}; restore it with force_foreign", set.snapshot, set.host);
+                let text = format!(
+                    "snapshot {} was made by host {}; restore it with force_foreign",
+                    set.snapshot, set.host
+                );
                 return Err(NoSet::NotFound(text));
             }
             Ok(Some(set))
         }
-        n => Err(NoSet::Ambiguous(format!("{n} snapshots begin with {:?}; give more of the id", wanted.snapshot))),
+        n => Err(NoSet::Ambiguous(format!(
+            "{n} snapshots begin with {:?}; give more of the id",
+            wanted.snapshot
+        ))),
     }
 }

@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{Mode, OFlags};
 
 use super::Work;
+use crate::job::remove_tree;
 use crate::process::{self, Limits, Program, Sign};
 use crate::restic::RestoreRequest;
 use crate::state::undo::Step;
 use crate::state::{Phase, durable};
-use crate::job::remove_tree;
 use crate::target::{MANIFEST, Manifest};
 
 /// Room that is wanted beyond the set's own size.
@@ -32,7 +32,9 @@ pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<Manife
 /// Fetches into a new directory beside `target`.
 pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<PathBuf> {
     check_target(target)?;
-    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { bail!("the target has no name") };
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        bail!("the target has no name")
+    };
     let staged = parent.join(format!(".{}.holdfast-{}", name.to_string_lossy(), work.live.id()));
     work.undo.push(Step::RemoveDir { path: staged.clone() }).await?;
     match self::staged(work, &staged).await {
@@ -50,7 +52,9 @@ fn check_target(target: &Path) -> anyhow::Result<()> {
     match std::fs::symlink_metadata(target) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("looking at the target {}", target.display())),
-        Ok(meta) if meta.is_symlink() => bail!("the target {} is a symbolic link; name the real place", target.display()),
+        Ok(meta) if meta.is_symlink() => {
+            bail!("the target {} is a symbolic link; name the real place", target.display())
+        }
         Ok(meta) if !meta.is_dir() => bail!("the target {} is not a directory", target.display()),
         Ok(_) if std::fs::read_dir(target)?.next().is_none() => Ok(()),
         Ok(_) => bail!("the target {} is not empty; name a new directory", target.display()),
@@ -62,7 +66,8 @@ pub(super) async fn move_to(work: &Work, staged: &Path, target: &Path) -> anyhow
     ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
     let (staged, target) = (staged.to_owned(), target.to_owned());
     tokio::task::spawn_blocking(move || {
-        std::fs::rename(&staged, &target).with_context(|| format!("moving the fetched data to {}", target.display()))?;
+        std::fs::rename(&staged, &target)
+            .with_context(|| format!("moving the fetched data to {}", target.display()))?;
         target.parent().map_or(Ok(()), |parent| Ok(durable::sync_dir(parent)?))
     })
     .await?
@@ -70,7 +75,11 @@ pub(super) async fn move_to(work: &Work, staged: &Path, target: &Path) -> anyhow
 
 fn new_dir(dir: &Path) -> anyhow::Result<()> {
     if let Some(parent) = dir.parent() {
-        ensure!(parent.exists() || durable::create_dir(parent, 0o700).is_ok(), "{} cannot be made", parent.display());
+        ensure!(
+            parent.exists() || durable::create_dir(parent, 0o700).is_ok(),
+            "{} cannot be made",
+            parent.display()
+        );
     }
     rustix::fs::mkdir(dir, Mode::RWXU).with_context(|| format!("making {}", dir.display()))
 }
@@ -91,7 +100,11 @@ async fn restore(work: &Work, staging: &Path) -> anyhow::Result<()> {
     let request = &work.request;
     let live = &work.live;
     let wait = |reason| live.waits(&request.instance.name, reason);
-    let _share = work.context.queue.share(&request.opened.key, &request.opened.repository.name, &live.caller(), wait).await?;
+    let _share = work
+        .context
+        .queue
+        .share(&request.opened.key, &request.opened.repository.name, &live.caller(), wait)
+        .await?;
     let _permit = work.context.queue.permit(&live.caller(), wait).await?;
     let mut includes = request.include.clone();
     if !includes.is_empty() {
@@ -103,8 +116,12 @@ async fn restore(work: &Work, staging: &Path) -> anyhow::Result<()> {
         includes,
         verify: true,
     };
-    let progress = |p: crate::restic::Progress| live.advance(&request.instance.name, &request.set.repository, &p);
-    let restored = work.restic.restore(&request.opened.access, &wanted, &live.terms(request.instance.stall_timeout), progress).await;
+    let progress =
+        |p: crate::restic::Progress| live.advance(&request.instance.name, &request.set.repository, &p);
+    let restored = work
+        .restic
+        .restore(&request.opened.access, &wanted, &live.terms(request.instance.stall_timeout), progress)
+        .await;
     restored.context("restic restore; the live data was not touched")?;
     Ok(())
 }
@@ -115,8 +132,9 @@ async fn read_manifest(work: &Work, staging: &Path) -> anyhow::Result<Manifest> 
     let snapshot = work.request.set.snapshot.clone();
     tokio::task::spawn_blocking(move || {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::empty())
-            .with_context(|| format!("snapshot {snapshot} holds no manifest, so it is not a committed set"))?;
+        let file = rustix::fs::open(&path, flags, Mode::empty()).with_context(|| {
+            format!("snapshot {snapshot} holds no manifest, so it is not a committed set")
+        })?;
         let mut text = Vec::new();
         std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut text)?;
         Manifest::from_json(&text)
@@ -146,12 +164,19 @@ fn check_included(work: &Work, staging: &Path) -> anyhow::Result<()> {
 }
 
 /// Copies with everything that a file has; for data that comes from another file system.
-pub(super) async fn copy(work: &Work, from: &Path, into: &Path, name: &std::ffi::OsStr) -> anyhow::Result<()> {
+pub(super) async fn copy(
+    work: &Work,
+    from: &Path,
+    into: &Path,
+    name: &std::ffi::OsStr,
+) -> anyhow::Result<()> {
     let mut to = std::ffi::OsString::from("./");
     to.push(name);
-    let argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--"].map(std::ffi::OsString::from);
+    let argv =
+        ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--"].map(std::ffi::OsString::from);
     let argv = argv.into_iter().chain([from.as_os_str().to_owned(), to]);
-    let limits = Limits { stall: Some(work.request.instance.stall_timeout), work_counts: true, ..Limits::NONE };
+    let limits =
+        Limits { stall: Some(work.request.instance.stall_timeout), work_counts: true, ..Limits::NONE };
     let program = Program { dir: Some(into.to_owned()), limits, ..Program::new(argv) };
     let ended = process::run(program, work.live.cancelled(), |_, _| Sign::Life).await?;
     ensure!(ended.ok(), "copying {} beside the live data: {}", from.display(), ended.stderr_tail);

@@ -19,7 +19,7 @@ use crate::definition::{Definitions, Instance};
 use crate::restic::Restic;
 use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
-use crate::target::{Manifest, Place, Purpose};
+use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use choose::{NoSet, Wanted, choose};
 
@@ -59,9 +59,15 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         Err(failure) => live.verdict(&failure),
     };
     match outcome {
-        Outcome::Succeeded => info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}"),
-        Outcome::Warning => warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}: {text}"),
-        _ => error!(holdfast_instance = %instance, holdfast_outcome = %outcome, "{instance} was not restored: {text}"),
+        Outcome::Succeeded => {
+            info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}")
+        }
+        Outcome::Warning => {
+            warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}: {text}")
+        }
+        _ => {
+            error!(holdfast_instance = %instance, holdfast_outcome = %outcome, "{instance} was not restored: {text}")
+        }
     }
     live.unit(&instance, &repository, |unit| {
         unit.outcome = Some(outcome);
@@ -121,11 +127,13 @@ async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Vec<Stri
 }
 
 async fn in_place(work: &Work) -> anyhow::Result<Vec<String>> {
-    let place = place(work).await?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
     work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
     let manifest = fetch::staged(work, &staging).await?;
-    let result = apply_or_put_back(work, &place, &staging, &manifest).await;
+    let result = match place(work, &manifest).await {
+        Ok(place) => apply_or_put_back(work, &place, &staging, &manifest).await,
+        Err(failure) => Err(failure.context("the live data was not touched")),
+    };
     if let Err(failure) = remove_tree(&staging).await {
         warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
@@ -133,9 +141,30 @@ async fn in_place(work: &Work) -> anyhow::Result<Vec<String>> {
 }
 
 /// The instance as it is now; it may be missing in parts, that is why it is restored.
-async fn place(work: &Work) -> anyhow::Result<Place> {
-    let (instance, tools) = (&work.request.instance, work.context.dirs.tools());
-    Place::resolve(instance, Purpose::Restore, &tools, &[], work.live.cancelled()).await
+async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
+    let (instance, tools, cancel) =
+        (&work.request.instance, work.context.dirs.tools(), work.live.cancelled());
+    let volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
+    let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
+    for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
+        info!(holdfast_instance = %instance.name, "creating volume {name}");
+        place.create_volume(name, cancel).await?;
+    }
+    if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
+        make_state(&state, manifest).await?;
+    }
+    Ok(place)
+}
+
+/// The state directory as it was, where it is gone altogether.
+async fn make_state(state: &std::path::Path, manifest: &Manifest) -> anyhow::Result<()> {
+    let root = manifest.roots.iter().find(|root| root.kind == RootKind::State).cloned();
+    let state = state.to_owned();
+    tokio::task::spawn_blocking(move || {
+        std::fs::create_dir(&state).with_context(|| format!("making {}", state.display()))?;
+        root.map_or(Ok(()), |root| root.put_on(&state))
+    })
+    .await?
 }
 
 /// Steps and swap; what was swapped is swapped back when anything fails.
@@ -157,7 +186,9 @@ async fn apply_or_put_back(
             work.phase(Phase::Rollback);
             match apply::put_back(&applied).await {
                 Ok(()) => Err(failure.context("the old data is back in place")),
-                Err(second) => Err(failure.context(format!("and putting the old data back failed: {second:#}"))),
+                Err(second) => {
+                    Err(failure.context(format!("and putting the old data back failed: {second:#}")))
+                }
             }
         }
     }

@@ -35,7 +35,8 @@ pub(crate) fn parent_of(root: &Path, relative: &Path) -> Result<(OwnedFd, PathBu
     let root_fd = fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root_fd = root_fd.with_context(|| format!("opening {}", root.display()))?;
     let parent = relative.parent().unwrap_or(Path::new(""));
-    let parent = beneath(&root_fd, parent).with_context(|| format!("opening {} in {}", parent.display(), root.display()))?;
+    let parent = beneath(&root_fd, parent)
+        .with_context(|| format!("opening {} in {}", parent.display(), root.display()))?;
     let real = std::fs::read_link(format!("/proc/self/fd/{}", parent.as_raw_fd()))?;
     Ok((parent, real))
 }
@@ -58,7 +59,11 @@ impl Site {
         }
         let annex_fd = beneath(&parent, Path::new(&annex)).context("opening our own directory")?;
         let meta = fs::fstat(&annex_fd)?;
-        ensure!(meta.st_uid == rustix::process::geteuid().as_raw(), "{annex} in {} is not ours", real.display());
+        ensure!(
+            meta.st_uid == rustix::process::geteuid().as_raw(),
+            "{annex} in {} is not ours",
+            real.display()
+        );
         Ok(Self {
             live: real.join(&name),
             aside: real.join(&annex).join(&name),
@@ -149,7 +154,9 @@ pub(crate) fn put_back(live: &Path, aside: &Path, inode_before: Option<u64>) -> 
     };
     let (aside_now, live_now) = (inode(&annex, name)?, inode(&parent, name)?);
     match (inode_before, aside_now, live_now) {
-        (Some(old), Some(aside), live) if aside == old => exchange(&annex, name, &parent, name, live.is_some()),
+        (Some(old), Some(aside), live) if aside == old => {
+            exchange(&annex, name, &parent, name, live.is_some())
+        }
         // Nothing lived there before, and what was to come is no longer aside: it lives now.
         (None, None, Some(_)) => exchange(&parent, name, &annex, name, false),
         _ => Ok(()),

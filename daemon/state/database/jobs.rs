@@ -3,10 +3,10 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::Database;
-use super::row::{At, Count};
+use super::row::{At, Count, one, sound};
 use crate::state::{JobRecord, Kind, Outcome, UnitRecord};
 
 /// Which jobs are asked for; what is not given does not matter.
@@ -140,7 +140,7 @@ impl Database {
             let sql = "SELECT finished FROM job WHERE kind = ?1 AND subject = ?2 AND finished IS NOT NULL
                 AND outcome IN ('succeeded', 'warning') ORDER BY finished DESC LIMIT 1";
             let mut query = connection.prepare_cached(sql)?;
-            query.query_row(params![kind, subject], |row| Ok(row.get::<_, At>(0)?.0)).optional()
+            one(query.query_row(params![kind, subject], |row| Ok(row.get::<_, At>(0)?.0)))
         })
         .await
     }
@@ -153,7 +153,8 @@ impl Database {
         self.ask("counting jobs", |connection| {
             let mut query =
                 connection.prepare_cached("SELECT kind, outcome, jobs FROM tally WHERE jobs > 0")?;
-            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Count>(2)?.0)))?.collect()
+            let of = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Count>(2)?.0));
+            query.query_map([], of)?.filter_map(|row| sound(row).transpose()).collect()
         })
         .await
     }
@@ -226,7 +227,7 @@ fn count(connection: &Connection, job: &JobRecord) -> rusqlite::Result<()> {
     let mut query =
         connection.prepare_cached("SELECT kind, outcome FROM job WHERE id = ?1 AND outcome IS NOT NULL")?;
     let known: Option<(Kind, Outcome)> =
-        query.query_row([&job.id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        one(query.query_row([&job.id], |row| Ok((row.get(0)?, row.get(1)?))))?;
     let now = job.outcome.map(|outcome| (job.kind, outcome));
     if known == now {
         return Ok(());
@@ -252,7 +253,10 @@ fn find(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<Vec<Job
         ("kind = ?", filter.kind.as_ref().map(|v| v as _)),
         ("subject = ?", filter.subject.as_ref().map(|v| v as _)),
         ("id IN (SELECT job FROM unit WHERE instance = ?)", filter.instance.as_ref().map(|v| v as _)),
-        ("id IN (SELECT job FROM unit WHERE repository = ?)", filter.repository.as_ref().map(|v| v as _)),
+        (
+            "EXISTS (SELECT 1 FROM unit WHERE job = job.id AND repository = ?)",
+            filter.repository.as_ref().map(|v| v as _),
+        ),
         ("outcome = ?", filter.outcome.as_ref().map(|v| v as _)),
         ("queued >= ?", since.as_ref().map(|v| v as _)),
         ("queued < ?", until.as_ref().map(|v| v as _)),
@@ -270,20 +274,14 @@ fn find(connection: &Connection, filter: &JobFilter) -> rusqlite::Result<Vec<Job
     select(connection, &format!("{sql} ORDER BY queued DESC, id DESC LIMIT ?"), &values)
 }
 
-/// Jobs with their units; one that makes no sense is left out and named in the log.
+/// Jobs with their units; one that makes no sense is left out.
 fn select(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<JobRecord>> {
     let mut query = connection.prepare_cached(sql)?;
     let mut rows = query.query(values)?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: String = row.get(0)?;
-        match job_of(row).and_then(|job| Ok(JobRecord { units: units(connection, &job.id)?, ..job })) {
-            Ok(job) => jobs.push(job),
-            Err(e @ rusqlite::Error::FromSqlConversionFailure(..)) => {
-                tracing::warn!("job {id} is left out: {e}")
-            }
-            Err(e) => return Err(e),
-        }
+        let job = job_of(row).and_then(|job| Ok(JobRecord { units: units(connection, &job.id)?, ..job }));
+        jobs.extend(sound(job)?);
     }
     Ok(jobs)
 }
@@ -326,5 +324,5 @@ fn units(connection: &Connection, job: &str) -> rusqlite::Result<Vec<UnitRecord>
             files: row.get::<_, Count>(8)?.0,
         })
     };
-    query.query_map([job], unit)?.collect()
+    query.query_map([job], unit)?.filter_map(|row| sound(row).transpose()).collect()
 }

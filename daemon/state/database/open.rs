@@ -80,7 +80,7 @@ impl From<rusqlite::Error> for Unusable {
 
 pub(super) fn open(dir: &Path, now: Timestamp) -> Result<(Connection, Opened)> {
     let path = dir.join(FILE);
-    let (connection, opened) = match prepare(dir).and_then(|()| usable(&path)) {
+    let (connection, opened) = match prepare(dir, now).and_then(|()| usable(&path)) {
         Ok((connection, 0)) => return Ok((connection, Opened::Fresh)),
         Ok((connection, _)) => return Ok((connection, Opened::Existing)),
         Err(Unusable::Damaged(why)) => replace(dir, now, &why)?,
@@ -116,12 +116,13 @@ pub(super) fn is_damage(e: &rusqlite::Error) -> bool {
 }
 
 /// Makes the directory, and a WAL without its database harmless: it would be taken for the next database's.
-fn prepare(dir: &Path) -> Result<(), Unusable> {
+fn prepare(dir: &Path, now: Timestamp) -> Result<(), Unusable> {
     let prepare = || -> Result<()> {
         durable::create_dir(dir, 0o700)?;
         durable::sweep(dir)?;
+        durable::sweep(&dir.join("instances"))?;
         if !dir.join(FILE).exists() && COMPANIONS.iter().any(|c| dir.join(format!("{FILE}{c}")).exists()) {
-            set_aside(dir, Timestamp::now())?;
+            set_aside(dir, now)?;
         }
         Ok(())
     };

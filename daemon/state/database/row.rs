@@ -1,6 +1,7 @@
 //! How values of records stand in columns.
 
 use jiff::Timestamp;
+use rusqlite::OptionalExtension;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use crate::state::{Kind, Outcome, Phase};
@@ -37,6 +38,28 @@ impl FromSql for Count {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         value.as_i64().map(|n| Self(u64::try_from(n).unwrap_or(0)))
     }
+}
+
+/// A row, or none when what is in it makes no sense: it must not hide the others.
+pub(super) fn sound<T>(row: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    match row {
+        Err(
+            e @ (FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)),
+        ) => {
+            tracing::warn!("a row of the database makes no sense and is left out: {e}");
+            Ok(None)
+        }
+        row => row.map(Some),
+    }
+}
+
+/// The one row, if there is one that makes sense.
+pub(super) fn one<T>(row: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    Ok(sound(row.optional())?.flatten())
 }
 
 macro_rules! word_columns {

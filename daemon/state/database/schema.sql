@@ -33,6 +33,7 @@ CREATE TABLE unit (
     files       INTEGER NOT NULL,
     PRIMARY KEY (job, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX unit_instance ON unit (instance);
 
 -- Finished jobs ever, also those whose rows are gone.
 CREATE TABLE tally (

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use jiff::Timestamp;
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::Database;
-use super::row::{At, Count};
+use super::row::{At, Count, one, sound};
 use crate::state::SetRecord;
 
 /// Which sets are asked for; what is not given does not matter.
@@ -97,7 +97,7 @@ impl Database {
         self.ask("reading the time of a list", move |connection| {
             let sql = "SELECT at FROM synced WHERE repository = ?1 AND location = ?2";
             let mut query = connection.prepare_cached(sql)?;
-            query.query_row([&of[0], &of[1]], |row| Ok(row.get::<_, At>(0)?.0)).optional()
+            one(query.query_row([&of[0], &of[1]], |row| Ok(row.get::<_, At>(0)?.0)))
         })
         .await
     }
@@ -112,7 +112,7 @@ impl Database {
             let sql =
                 "SELECT snapshot FROM committed_set WHERE repository = ?1 AND location = ?2 AND uuid = ?3
                 ORDER BY time DESC, snapshot DESC LIMIT 1";
-            connection.prepare_cached(sql)?.query_row([&of[0], &of[1], &of[2]], |row| row.get(0)).optional()
+            one(connection.prepare_cached(sql)?.query_row([&of[0], &of[1], &of[2]], |row| row.get(0)))
         })
         .await
     }
@@ -192,7 +192,7 @@ fn find(connection: &Connection, filter: &SetFilter) -> rusqlite::Result<Vec<Set
         }
     }
     let mut query = connection.prepare_cached(&format!("{sql} ORDER BY time DESC, snapshot DESC"))?;
-    query.query_map(&values[..], set_of)?.collect()
+    query.query_map(&values[..], set_of)?.filter_map(|row| sound(row).transpose()).collect()
 }
 
 fn set_of(row: &Row<'_>) -> rusqlite::Result<SetRecord> {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::Database;
-use super::row::At;
+use super::row::{At, one, sound};
 
 impl Database {
     /// The last slot of a schedule that was decided: run, skipped or given up.
@@ -18,7 +18,7 @@ impl Database {
         let key = key.to_owned();
         self.ask("reading a slot", move |connection| {
             let mut query = connection.prepare_cached("SELECT decided FROM slot WHERE key = ?1")?;
-            query.query_row([&key], |row| Ok(row.get::<_, At>(0)?.0)).optional()
+            one(query.query_row([&key], |row| Ok(row.get::<_, At>(0)?.0)))
         })
         .await
     }
@@ -30,7 +30,8 @@ impl Database {
     pub async fn all_decided(&self) -> Result<BTreeMap<String, Timestamp>> {
         self.ask("reading the slots", |connection| {
             let mut query = connection.prepare_cached("SELECT key, decided FROM slot")?;
-            query.query_map([], |row| Ok((row.get(0)?, row.get::<_, At>(1)?.0)))?.collect()
+            let slots = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, At>(1)?.0)))?;
+            slots.filter_map(|row| sound(row).transpose()).collect()
         })
         .await
     }
@@ -56,7 +57,7 @@ impl Database {
         let key = key.to_owned();
         self.ask("reading a value", move |connection| {
             let mut query = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
-            query.query_row([&key], |row| row.get(0)).optional()
+            one(query.query_row([&key], |row| row.get(0)))
         })
         .await
     }

@@ -25,8 +25,8 @@ has "$(holdfast logs "$job")" "dumping for backup mybackup" "holdfast logs"
 
 # The dump was made before the snapshot, by the user, and is gone again.
 [[ ! -e $home/state/dump.txt ]] || fail "the dump was not cleaned up"
-snapshot=$(restic --repo "$repository" --password-file /etc/holdfast/secrets/main.password --json snapshots latest |
+snapshot=$(restic --no-cache --repo "$repository" --password-file /etc/holdfast/secrets/main.password --json snapshots latest |
     jq -r '.[0].short_id')
-has "$(restic --repo "$repository" --password-file /etc/holdfast/secrets/main.password ls --long "$snapshot")" \
+has "$(restic --no-cache --repo "$repository" --password-file /etc/holdfast/secrets/main.password ls --long "$snapshot")" \
     "state/dump.txt" "the snapshot"
 has "$(busctl --json=short call "${manager[@]}" ListSnapshots s wiki1)" mybackup "the instance's snapshots"

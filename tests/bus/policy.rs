@@ -1,0 +1,131 @@
+//! Who may do what: the shipped bus policy, and what the daemon itself decides behind it. Both need root, to call as others,
+//! and the group of `units/holdfast.sysusers`.
+
+use crate::support::{Bus, Daemon, NAME, ROOT, stderr, stdout};
+
+/// nobody, on Debian and elsewhere.
+const NOBODY: &str = "65534";
+
+/// The bus as it is installed.
+fn installed() -> Bus {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/units/org.holdfast.Backup1.conf");
+    Bus::with_policies(&format!("<include>{policy}</include>"))
+}
+
+/// What `dbus-send` complains of when nobody, in a group, calls a method.
+fn as_nobody(bus: &Bus, group: &str, path: &str, method: &str, arguments: &[&str]) -> String {
+    let mut setpriv = bus.command("setpriv");
+    setpriv.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), &format!("--groups={group}")]);
+    setpriv.args(["dbus-send", "--system", "--print-reply", "--dest=org.holdfast.Backup1", path, method]);
+    stderr(&setpriv.args(arguments).output().unwrap())
+}
+
+fn gid() -> String {
+    let group = std::fs::read_to_string("/etc/group").unwrap();
+    let line = group.lines().find(|line| line.starts_with("holdfast:")).expect("the group holdfast exists");
+    line.split(':').nth(2).unwrap().to_owned()
+}
+
+/// B01, B35: nobody reaches no method and no property.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn the_shipped_policy_keeps_others_out() {
+    let bus = installed();
+    let daemon = crate::daemon(&bus).await;
+    let denied = "Error org.freedesktop.DBus.Error.AccessDenied:";
+    for (path, interface, method) in methods(&daemon).await {
+        let answer = as_nobody(&bus, NOBODY, &path, &format!("{interface}.{method}"), &[]);
+        assert!(answer.starts_with(denied), "{path} {interface}.{method}: {answer}");
+    }
+    let version: String = daemon.property(ROOT, "Manager", "Version").await;
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+}
+
+/// B02: nobody cannot own the name, whether it is free or not.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn the_shipped_policy_keeps_the_name_for_root() {
+    let bus = installed();
+    let mut setpriv = bus.command("setpriv");
+    setpriv.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "dbus-send"]);
+    setpriv.args(["--system", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus"]);
+    let asked =
+        setpriv.args(["org.freedesktop.DBus.RequestName", &format!("string:{NAME}"), "uint32:0"]).output();
+    let answer = stderr(&asked.unwrap());
+    assert!(answer.starts_with("Error org.freedesktop.DBus.Error.AccessDenied:"), "{answer}");
+}
+
+/// A member of the group gets through the shipped policy, looks and runs, and does no more.
+#[tokio::test]
+#[ignore = "needs root: calls as other users, and the group holdfast"]
+async fn members_of_the_group_look_and_run_and_do_no_more() {
+    let bus = installed();
+    let daemon = crate::daemon(&bus).await;
+    let job = daemon.run_backup("mybackup").await;
+    let call = |method: &str, arguments: &[&str]| {
+        as_nobody(&bus, &gid(), ROOT, &format!("{NAME}.Manager.{method}"), arguments)
+    };
+    for (method, arguments) in MANAGING {
+        let answer = call(method, arguments);
+        assert!(answer.starts_with("Error org.holdfast.Backup1.Error.NotAuthorized:"), "{method}: {answer}");
+    }
+    let cancel = as_nobody(&bus, &gid(), &job, &format!("{NAME}.Job.Cancel"), &[]);
+    assert!(cancel.starts_with("Error org.holdfast.Backup1.Error.NotAuthorized:"), "{cancel}");
+    for (method, arguments) in LOOKING {
+        let answer = call(method, arguments);
+        assert_eq!(answer, "", "{method}");
+    }
+    assert_eq!(daemon.wait_for_job(&job).await, "succeeded", "{}", daemon.log());
+}
+
+/// Behind an open bus the daemon decides alone: nobody may nothing, and learns nothing of what exists (B41).
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn the_daemon_refuses_others_without_saying_what_exists() {
+    let bus = Bus::start();
+    let _daemon = crate::daemon(&bus).await;
+    for (method, arguments) in MANAGING.iter().chain(LOOKING) {
+        let answer = as_nobody(&bus, NOBODY, ROOT, &format!("{NAME}.Manager.{method}"), arguments);
+        assert!(answer.starts_with("Error org.holdfast.Backup1.Error.NotAuthorized:"), "{method}: {answer}");
+    }
+    let list = |name: &str| {
+        as_nobody(&bus, NOBODY, ROOT, &format!("{NAME}.Manager.ListSnapshots"), &[&format!("string:{name}")])
+    };
+    assert_eq!(list("app-1"), list("nosuch"));
+}
+
+const MANAGING: &[(&str, &[&str])] =
+    &[("Reload", &[]), ("Resume", &[]), ("Pause", &["uint64:1"]), ("RemoveBackup", &["string:off"])];
+const LOOKING: &[(&str, &[&str])] =
+    &[("ListSnapshots", &["string:app-1"]), ("ListContents", &["string:local"])];
+
+/// Every method of every object, the standard ones included.
+async fn methods(daemon: &Daemon) -> Vec<(String, String, String)> {
+    let mut methods = Vec::new();
+    for path in
+        ["", "/backup/mybackup", "/repository/local", "/instance/app_2d1"].map(|p| format!("{ROOT}{p}"))
+    {
+        let introspectable = zbus::fdo::IntrospectableProxy::builder(&daemon.bus).destination(NAME);
+        let xml = introspectable.path(path.clone()).build().await.unwrap().introspect().await.unwrap();
+        let mut interface = "";
+        for line in xml.lines().map(str::trim) {
+            let name = line.split('"').nth(1).unwrap_or_default();
+            if line.starts_with("<interface ") {
+                interface = name;
+            } else if line.starts_with("<method ") && interface != "org.freedesktop.DBus.Peer" {
+                methods.push((path.clone(), interface.to_owned(), name.to_owned()));
+            }
+        }
+    }
+    assert!(methods.len() > 30, "{methods:?}");
+    methods
+}
+
+/// The daemon's own user is told from others by the bus, not by what it says of itself.
+#[tokio::test]
+async fn the_own_user_may_do_all() {
+    let bus = Bus::start();
+    let _daemon = crate::daemon(&bus).await;
+    let called = bus.busctl(&["call", NAME, ROOT, "org.holdfast.Backup1.Manager", "Reload"]);
+    assert_eq!(stdout(&called).trim(), "as 0", "{}", stderr(&called));
+}
