@@ -26,6 +26,6 @@ pub(super) async fn check(context: &Context, args: CheckArgs) -> Done {
     if let Some(part) = args.read_data {
         options.insert("read_data", part.into());
     }
-    let job = daemon.manager.check(&args.repository, options).await.map_err(|e| daemon.failure(e))?;
-    conclude(context, &daemon, &job, !args.no_wait).await
+    let call = daemon.manager.check(&args.repository, options);
+    conclude(context, &daemon, call, !args.no_wait).await
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zbus::OwnedObjectPath;
 use zbus::export::futures_core::Stream;
 use zbus::fdo::{PropertiesChanged, PropertiesChangedStream};
@@ -14,12 +15,26 @@ use super::failure::{Done, Exit, Failure};
 use super::progress::{self, Progress};
 use super::wire::{Row, SERVICE, to_json};
 
-/// Follows the job to its end and says what came of it; `wait` false: only names it.
-pub(super) async fn conclude(context: &Context, daemon: &Daemon, job: &OwnedObjectPath, wait: bool) -> Done {
+/// Makes the call that starts a job, follows the job to its end and says what came of it; `wait` false: only names it.
+///
+/// Ctrl-C is heard from before the call on: a job that was started is never left unknowingly.
+pub(super) async fn conclude(
+    context: &Context,
+    daemon: &Daemon,
+    call: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+    wait: bool,
+) -> Done {
+    let listening = signal(SignalKind::interrupt());
+    let mut interrupt =
+        listening.map_err(|error| Failure::failed(format!("listening for Ctrl-C: {error}")))?;
+    let job = tokio::select! {
+        job = call => job.map_err(|error| daemon.failure(error))?,
+        _ = interrupt.recv() => return Err(unanswered()),
+    };
     if !wait {
-        return started(context, daemon, job).await;
+        return started(context, daemon, &job).await;
     }
-    let row = follow(context, daemon, job).await?;
+    let row = follow(context, daemon, &job, &mut interrupt).await?;
     let exit = Exit::of_outcome(row.text("Outcome"));
     if context.out.json {
         context.out.value(&row.json());
@@ -30,6 +45,11 @@ pub(super) async fn conclude(context: &Context, daemon: &Daemon, job: &OwnedObje
         Exit::Failed => Err(progress::explained(&row)),
         exit => Ok(exit),
     }
+}
+
+fn unanswered() -> Failure {
+    let message = "interrupted before the daemon answered: it may have begun the job";
+    Failure::new(Exit::Cancelled, message).hint("`holdfast status` shows whether it runs")
 }
 
 async fn started(context: &Context, daemon: &Daemon, job: &OwnedObjectPath) -> Done {
@@ -59,7 +79,12 @@ struct Watch<'a> {
     owner: OwnerChangedStream<'static>,
 }
 
-async fn follow(context: &Context, daemon: &Daemon, path: &OwnedObjectPath) -> Result<Row, Failure> {
+async fn follow(
+    context: &Context,
+    daemon: &Daemon,
+    path: &OwnedObjectPath,
+    interrupt: &mut Signal,
+) -> Result<Row, Failure> {
     let mut watch = Watch::start(daemon, path).await.map_err(|error| daemon.failure(error))?;
     let mut progress = Progress::new(&context.out);
     let mut asked_to_cancel = false;
@@ -67,7 +92,7 @@ async fn follow(context: &Context, daemon: &Daemon, path: &OwnedObjectPath) -> R
         progress.show(&watch.row);
         let news = tokio::select! {
             news = watch.news() => news.map_err(|error| daemon.failure(error))?,
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupt.recv() => {
                 interrupted(context, daemon, path, &watch.row, asked_to_cancel).await?;
                 asked_to_cancel = true;
                 continue;

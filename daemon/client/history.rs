@@ -7,7 +7,7 @@ use super::daemon::Options;
 use super::failure::{Done, Exit, Failure};
 use super::format::{Here, elapsed};
 use super::output::{Grid, Text, Tone};
-use super::progress::took;
+use super::progress::{reason, took};
 use super::wire::{Row, json_rows};
 
 /// `holdfast history`
@@ -83,7 +83,7 @@ fn table(rows: &[Row], here: &Here) -> Grid {
             row.text("Subject").into(),
             outcome,
             took(row).map_or_else(|| "-".to_owned(), elapsed).into(),
-            row.text("Error").lines().next().unwrap_or_default().into(),
+            reason(row).lines().next().unwrap_or_default().into(),
         ]);
     }
     grid

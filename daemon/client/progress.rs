@@ -89,12 +89,13 @@ pub(super) fn summary(row: &Row) -> Vec<String> {
     if let Some(took) = took(row) {
         first.push_str(&format!(" after {}", elapsed(took)));
     }
-    if row.number("FilesDone") > 0 {
-        let files = count(row.number("FilesDone"), "file");
-        first.push_str(&format!(", {files}, {}", size(row.number("BytesDone"))));
+    let units = row.rows("Units");
+    let sum = |key: &str| units.iter().map(|unit| unit.number(key)).sum::<u64>();
+    if sum("files") > 0 {
+        first.push_str(&format!(", {}, {}", count(sum("files"), "file"), size(sum("bytes"))));
     }
     let mut lines = vec![first];
-    lines.extend(row.rows("Units").iter().map(unit_line));
+    lines.extend(units.iter().map(unit_line));
     lines
 }
 
@@ -123,13 +124,20 @@ fn unit_name(unit: &Row) -> String {
     }
 }
 
+/// What went wrong: the job's own error, or that of the first unit that has one; empty where there is none.
+pub(super) fn reason(row: &Row) -> String {
+    if !row.text("Error").is_empty() {
+        return row.text("Error").to_owned();
+    }
+    let units = row.rows("Units");
+    units.iter().map(|unit| unit.text("error")).find(|error| !error.is_empty()).unwrap_or_default().to_owned()
+}
+
 /// Why a job failed, for the eyes.
 pub(super) fn explained(row: &Row) -> Failure {
     let (id, outcome) = (row.text("Id"), row.text("Outcome"));
-    let why = match row.text("Error") {
-        "" => "the daemon gave no reason",
-        error => error,
-    };
+    let why = reason(row);
+    let why = if why.is_empty() { "the daemon gave no reason".to_owned() } else { why };
     let verb = if outcome == "interrupted" { "was interrupted" } else { outcome };
     Failure::new(
         Exit::of_outcome(outcome),
@@ -146,8 +154,9 @@ mod tests {
     fn job(extra: Value) -> Row {
         let mut row = json!({
             "Id": "j1", "Kind": "backup", "Subject": "nightly", "Phase": "snapshot", "Outcome": "",
-            "Waiting": "", "Started": 1_000_000, "Finished": 3_500_000, "BytesDone": 2048, "FilesDone": 2,
-            "Units": [{"instance": "notes1", "repository": "local", "outcome": "succeeded", "snapshot": "0123456789ab"}],
+            "Waiting": "", "Started": 1_000_000, "Finished": 3_500_000, "BytesDone": 0,
+            "Units": [{"instance": "notes1", "repository": "local", "outcome": "succeeded", "snapshot": "0123456789ab",
+                "bytes": 2048, "files": 2}],
         });
         let more = extra.as_object().unwrap().clone();
         row.as_object_mut().unwrap().extend(more);
@@ -182,5 +191,8 @@ mod tests {
         assert_eq!(failure.message, "backup nightly failed: notes1: dump failed");
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.hint.unwrap().contains("holdfast logs j1"));
+        let units = json!([{"error": ""}, {"error": "the disk is full"}]);
+        let failure = explained(&job(json!({"Outcome": "failed", "Error": "", "Units": units})));
+        assert_eq!(failure.message, "backup nightly failed: the disk is full");
     }
 }

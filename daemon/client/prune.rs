@@ -18,6 +18,6 @@ pub(super) struct PruneArgs {
 
 pub(super) async fn prune(context: &Context, args: PruneArgs) -> Done {
     let daemon = context.daemon().await?;
-    let job = daemon.manager.prune(&args.repository).await.map_err(|e| daemon.failure(e))?;
-    conclude(context, &daemon, &job, !args.no_wait).await
+    let call = daemon.manager.prune(&args.repository);
+    conclude(context, &daemon, call, !args.no_wait).await
 }

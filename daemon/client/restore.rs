@@ -55,9 +55,8 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
     if asks && !confirmed(context, &daemon, &args).await? {
         return Err(Failure::new(Exit::Cancelled, "nothing was done"));
     }
-    let job =
-        daemon.manager.restore(&args.instance, snapshot, options).await.map_err(|e| daemon.failure(e))?;
-    conclude(context, &daemon, &job, !args.no_wait).await
+    let call = daemon.manager.restore(&args.instance, snapshot, options);
+    conclude(context, &daemon, call, !args.no_wait).await
 }
 
 fn options(args: &RestoreArgs, context: &Context) -> Result<Options<'static>, Failure> {

@@ -26,6 +26,6 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Done {
     if !args.instances.is_empty() {
         options.insert("instances", args.instances.into());
     }
-    let job = daemon.manager.run_backup(&args.backup, options).await.map_err(|e| daemon.failure(e))?;
-    conclude(context, &daemon, &job, !args.no_wait).await
+    let call = daemon.manager.run_backup(&args.backup, options);
+    conclude(context, &daemon, call, !args.no_wait).await
 }

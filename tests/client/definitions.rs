@@ -91,3 +91,19 @@ async fn a_generated_password_is_named_as_something_to_keep() {
     said.complains(&["holdfast repository key third"]);
     assert_eq!(house.json(&["repository", "show", "third"])["Layout"], "shared");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effective_values_are_explained_with_their_origin() {
+    let house = House::build().await;
+    let said = house.holdfast(&["config", "explain", "nightly"]).ends_with(0);
+    said.has(&["backup/nightly", "schedule", "daily", "holdfast.toml:", "default"]);
+    let rows = house.json(&["config", "explain", "backup/nightly"]);
+    let schedule = rows.as_array().unwrap().iter().find(|row| row["key"] == "schedule").unwrap();
+    assert_eq!(schedule["value"], "\"daily\"");
+    house
+        .holdfast(&["config", "explain", "backup/nightli"])
+        .ends_with(1)
+        .complains(&["did you mean", "backup/nightly"]);
+    let schema = house.json(&["config", "schema"]);
+    assert!(schema["properties"]["backup"].is_object(), "{schema}");
+}

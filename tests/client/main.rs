@@ -56,6 +56,7 @@ impl House {
         let daemon = Daemon::start(&bus, CONFIG).await;
         daemon.write("data/file", "one\n");
         daemon.write("data/sub/other", "two\n");
+        daemon.write("app/state/environment", "APP_VERSION=1\n");
         for dir in ["app/bin", "app/state"] {
             std::fs::create_dir_all(daemon.dir.path().join(dir)).unwrap();
         }

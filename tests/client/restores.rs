@@ -47,3 +47,18 @@ async fn a_snapshot_that_is_not_there_restores_nothing() {
     house.holdfast(&["restore", "app-1", "--before", "2020-01-01", "--yes"]).ends_with(1);
     assert_eq!(house.daemon.read("data/file"), "one\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restic_itself_is_run_on_the_instances_repository_without_its_secrets_in_sight() {
+    let house = House::build().await;
+    house.holdfast(&["restic", "app-1", "--", "snapshots"]).ends_with(1).complains(&["never backed up"]);
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    house.holdfast(&["restic", "app-1", "--", "snapshots"]).ends_with(0).has(&["instance=app-1", "testhost"]);
+    // restic's own exit code and message come through.
+    house
+        .holdfast(&["restic", "app-1", "--", "dump", "deadbeef", "/x"])
+        .ends_with(1)
+        .complains(&["deadbeef"]);
+    house.holdfast(&["restic", "nobody", "--", "snapshots"]).ends_with(1).complains(&["nobody", "app-1"]);
+    house.holdfast(&["restic", "app-1", "snapshots"]).ends_with(2);
+}
