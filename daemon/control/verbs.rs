@@ -210,6 +210,7 @@ impl Control {
             Err(_) => false,
         };
         let module = set.location.split_once('/').map(|(module, _)| module.to_owned());
+        let module = module.filter(|module| module != job::NO_MODULE);
         let module =
             module.or_else(|| Some(self.known_instance(&set.instance).ok()?.module.as_ref()?.to_string()));
         let module = module.unwrap_or_default();
@@ -254,7 +255,9 @@ impl Control {
         for location in locations {
             match job::test(&self.0.context, &restic, &repository, location, &terms).await {
                 Err(failure) if !seen && job::does_not_exist(&failure) => self.creatable(&repository).await?,
-                Err(failure) => return Err(Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure))),
+                Err(failure) => {
+                    return Err(Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)));
+                }
                 Ok(()) => {}
             }
         }
@@ -264,13 +267,17 @@ impl Control {
     /// A repository that does not exist yet can be made, as far as that can be told beforehand: a local one needs the
     /// directory that it is to lie in.
     async fn creatable(&self, repository: &Repository) -> Result<()> {
-        let Some(parent) = local_path(&repository.url).and_then(|path| path.parent().map(Path::to_owned)) else {
+        let Some(parent) = local_path(&repository.url).and_then(|path| path.parent().map(Path::to_owned))
+        else {
             return Ok(());
         };
         match tokio::fs::metadata(&parent).await {
             Ok(meta) if meta.is_dir() => Ok(()),
             _ => {
-                let text = format!("there is no directory {} for it to be made in: is a disk missing?", parent.display());
+                let text = format!(
+                    "there is no directory {} for it to be made in: is a disk missing?",
+                    parent.display()
+                );
                 Err(Error::new(ErrorKind::RepositoryUnavailable, text))
             }
         }
