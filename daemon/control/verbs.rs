@@ -132,7 +132,8 @@ impl Control {
     pub async fn instance(&self, name: &str) -> Result<InstanceView> {
         let instance = self.known_instance(name)?;
         let filter = SetFilter { instance: Some(name.to_owned()), ..SetFilter::default() };
-        let newest = self.0.context.database.sets(filter).await?.into_iter().next();
+        let sets = self.0.context.database.sets(filter).await?;
+        let newest = sets.into_iter().find(|set| set.host == self.definitions().daemon.host);
         Ok(InstanceView {
             name: name.to_owned(),
             module: instance.module.as_ref().map(ToString::to_string).unwrap_or_default(),
