@@ -1,7 +1,7 @@
 //! The only room that spawns: clean environment, own process group, limits, bounded output, a certain end.
 //!
 //! Every child runs as `setpriv --pdeathsig KILL [--reuid … --regid … --init-groups] -- argv…`, so that it dies with the
-//! daemon and may run as another user. No shell is involved anywhere. [`run`] hears a child line by line, [`capture`]
+//! daemon and may run as another user. No shell is involved anywhere. [`run()`] hears a child line by line, [`capture()`]
 //! takes its whole output, [`run_raw`] is beneath both.
 //!
 //! A child is over when it has ended *and* its group is gone: leftovers that hold the pipes open get a short grace and
