@@ -156,10 +156,11 @@ impl Jobs {
 
     /// Refuses new jobs, cancels all and waits for their ends, at most `deadline`. Returns those that did not end.
     pub async fn drain(&self, deadline: Duration) -> Vec<String> {
+        let cancel = || self.active().iter().for_each(|live| live.cancel("the daemon was stopped"));
+        // The reason first: what ends sees it. Then none begins any more, and what began meanwhile gets it too.
+        cancel();
         self.0.cancel_all.cancel();
-        for live in self.active() {
-            live.cancel("the daemon was stopped");
-        }
+        cancel();
         self.0.tasks.close();
         let _ = tokio::time::timeout(deadline, self.0.tasks.wait()).await;
         self.active().into_iter().map(|live| live.id().to_owned()).collect()

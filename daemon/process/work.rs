@@ -21,6 +21,12 @@ impl Work {
         Self { io: io(pid).unwrap_or(0), cpu: cpu(pid).unwrap_or_default() }
     }
 
+    /// Looks at all processes of a control group, named as systemd does (`/system.slice/x.service`).
+    pub(super) fn of_group(name: &str) -> Self {
+        let all = processes(name).into_iter().map(Self::of);
+        all.fold(Self::default(), |sum, one| Self { io: sum.io + one.io, cpu: sum.cpu + one.cpu })
+    }
+
     /// Whether this much was done since an earlier look that it counts as a sign of life.
     pub(super) fn advanced(self, before: Self, since: Duration, heard: u64) -> bool {
         let io = self.io.saturating_sub(before.io).saturating_sub(heard);
@@ -35,11 +41,22 @@ fn io(pid: i32) -> Option<u64> {
     Some(field("rchar:")?.saturating_add(field("wchar:")?))
 }
 
-/// Time on a CPU; the kernel counts it in hundredths of a second on every architecture that we are built for.
+/// The processes of a control group, in whichever of its layouts the machine has: unified, hybrid or legacy.
+fn processes(name: &str) -> Vec<i32> {
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+    let read = |place: &&str| std::fs::read_to_string(format!("{place}{name}/cgroup.procs")).ok();
+    let text = places.iter().find_map(read).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Time on a CPU, its own and that of children that it waited for; the kernel counts it in hundredths of a second on every architecture that we are built for.
 fn cpu(pid: i32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let mut ticks = 0_u64;
+    for _ in ["utime", "stime", "cutime", "cstime"] {
+        ticks = ticks.saturating_add(fields.next()?.parse().ok()?);
+    }
     Some(Duration::from_millis(ticks.saturating_mul(10)))
 }
 

@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 use super::Place;
 use super::environment::Environment;
-use crate::process::{Account, Limits, Program, Stdin};
+use crate::process::{Account, Limits, Program, Sandbox, Stdin};
 
 /// Where hooks find the system's programs.
 pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -95,6 +95,7 @@ impl Place {
         program.dir = Some(self.working_dir());
         program.env = self.variables(environment);
         program.user = Some(self.account.clone());
+        program.sandbox = Sandbox::None;
         program.limits = Limits {
             timeout: Some(self.instance.hook_timeout),
             stall: Some(self.instance.stall_timeout),
