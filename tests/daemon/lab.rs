@@ -159,8 +159,16 @@ impl Setup {
             )
         };
         let (dump, cleanup) = (body("dump"), body("cleanup"));
-        self.write("app/bin/module-dump-state", &format!("{dump}echo dumped >dump.sql\necho \"dump ends\" >>\"$D/hooks\"\n"), 0o755);
-        self.write("app/bin/module-cleanup-state", &format!("{cleanup}rm -f dump.sql\necho \"cleanup ends\" >>\"$D/hooks\"\n"), 0o755);
+        self.write(
+            "app/bin/module-dump-state",
+            &format!("{dump}echo dumped >dump.sql\necho \"dump ends\" >>\"$D/hooks\"\n"),
+            0o755,
+        );
+        self.write(
+            "app/bin/module-cleanup-state",
+            &format!("{cleanup}rm -f dump.sql\necho \"cleanup ends\" >>\"$D/hooks\"\n"),
+            0o755,
+        );
         self.write("app/etc/state-include.conf", "state/dump.sql\nstate/files\n", 0o644);
         self.write("app/state/environment", "APP=1\n", 0o600);
         self.write("app/state/files/one", "one\n", 0o640);
@@ -219,6 +227,13 @@ impl Lab {
         self.on(what, &format!("rm -f \"$D/on-{what}\"; : >\"$D/at-{what}\"; read word <\"$D/go-{what}\""));
     }
 
+    /// Lets restic do what it is asked, once, and makes the call not end then.
+    pub(crate) fn hold_after(&self, what: &str) {
+        self.hold(what);
+        let wait = self.text(&format!("on-{what}"));
+        self.on(what, &format!("\"$real\" \"$@\"; {wait}"));
+    }
+
     /// Waits until it stopped there.
     pub(crate) async fn reached(&self, what: &str) {
         let at = self.path(&format!("at-{what}"));
@@ -263,14 +278,24 @@ impl Lab {
     }
 
     /// Starts a restore.
-    pub(crate) async fn start_restore(&self, instance: &str, snapshot: &str, options: &[(&str, Variant<'_>)]) -> OwnedObjectPath {
+    pub(crate) async fn start_restore(
+        &self,
+        instance: &str,
+        snapshot: &str,
+        options: &[(&str, Variant<'_>)],
+    ) -> OwnedObjectPath {
         let options: HashMap<&str, &Variant<'_>> = options.iter().map(|(k, v)| (*k, v)).collect();
         let called = self.daemon.call("Restore", &(instance, snapshot, options)).await;
         called.unwrap_or_else(|e| panic!("Restore {instance}: {e}\n{}", self.daemon.log()))
     }
 
     /// Restores to the end.
-    pub(crate) async fn restore(&self, instance: &str, snapshot: &str, options: &[(&str, Variant<'_>)]) -> Ended {
+    pub(crate) async fn restore(
+        &self,
+        instance: &str,
+        snapshot: &str,
+        options: &[(&str, Variant<'_>)],
+    ) -> Ended {
         let job = self.start_restore(instance, snapshot, options).await;
         self.ended(&job).await
     }
@@ -354,7 +379,8 @@ impl Lab {
     pub(crate) fn processes(&self) -> Vec<String> {
         let own = self.dir.display().to_string();
         let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
-        let pids = pids.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()) && *pid != self.daemon.pid().to_string());
+        let pids = pids
+            .filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()) && *pid != self.daemon.pid().to_string());
         pids.filter_map(|pid| {
             let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
             let (line, environment) = (read("cmdline"), read("environ"));

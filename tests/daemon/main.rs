@@ -9,4 +9,5 @@ mod support;
 mod lab;
 mod tree;
 
+mod crash;
 mod roundtrip;

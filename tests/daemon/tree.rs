@@ -20,12 +20,19 @@ pub(crate) struct Entry {
     content: Vec<u8>,
 }
 
+impl Entry {
+    /// The same without its time.
+    pub(crate) fn timeless(self) -> Self {
+        Self { mtime: None, ..self }
+    }
+}
+
 /// Reads a tree.
 pub(crate) fn read(root: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
-        let path = root.join(&relative);
+        let path = if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
         let meta = fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let content = match meta.file_type() {
             kind if kind.is_dir() => {
@@ -52,10 +59,8 @@ pub(crate) fn assert_same(before: &Tree, after: &Tree, what: &str) {
             format!("mode {:o}, owner {:?}, time {:?}, {} bytes", e.mode, e.owner, e.mtime, e.content.len())
         })
     };
-    let lines: Vec<_> = different
-        .iter()
-        .map(|n| format!("{:?}: {} became {}", n, show(before, n), show(after, n)))
-        .collect();
+    let lines: Vec<_> =
+        different.iter().map(|n| format!("{:?}: {} became {}", n, show(before, n), show(after, n))).collect();
     assert!(lines.is_empty(), "{what}:\n{}", lines.join("\n"));
 }
 

@@ -218,8 +218,13 @@ impl Daemon {
 
     /// Starts it again on the same directories, after it has ended.
     pub async fn start_again(&mut self) {
-        self.child = launch(self.dir.path(), &self.address, &self.environment);
+        self.launch_again();
         self.wait_for_name().await;
+    }
+
+    /// Starts it again and does not wait.
+    pub fn launch_again(&mut self) {
+        self.child = launch(self.dir.path(), &self.address, &self.environment);
     }
 
     /// Its process id.
