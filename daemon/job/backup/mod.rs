@@ -14,7 +14,7 @@ use super::live::append;
 use super::{Context, Live, retain};
 use crate::definition::{Backup, Definitions, Instance};
 use crate::restic::Restic;
-use crate::state::undo::{Step, Undo};
+use crate::state::undo::Undo;
 use crate::state::{Outcome, UnitRecord};
 
 /// What one backup job does; frozen when it is asked for, a reload does not touch it.
@@ -32,20 +32,12 @@ pub struct Request {
 }
 
 /// What all parts of one job share.
-struct Shared {
-    context: Context,
-    live: Arc<Live>,
-    request: Request,
-    restic: Restic,
-    undo: Undo,
-}
-
-impl Shared {
-    /// Written before restic runs: if we are killed with it, its lock goes at the next start and its set is found.
-    async fn written_lock(&self, repository: &str, location: &str) -> anyhow::Result<()> {
-        let step = Step::Unlock { repository: repository.to_owned(), location: location.to_owned() };
-        self.undo.push(step).await.map(drop)
-    }
+pub(super) struct Shared {
+    pub(super) context: Context,
+    pub(super) live: Arc<Live>,
+    pub(super) request: Request,
+    pub(super) restic: Restic,
+    pub(super) undo: Undo,
 }
 
 /// Runs the job to its end; how it ended stands in `live`.
@@ -66,10 +58,10 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     if let Some(watch) = watch {
         watch.abort();
     }
+    retain::after_backup(&shared).await;
     if let Err(failure) = shared.undo.finish().await {
         warn!("undo steps could not be closed and will run again at the next start: {failure:#}");
     }
-    retain::after_backup(&shared.context, &shared.live, &shared.request, &shared.restic).await;
 }
 
 async fn begin(live: &Live, request: &Request) {
