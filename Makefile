@@ -39,8 +39,9 @@ system-test: ## boot a Debian in a container and test the installed service in i
 	$(CARGO) build --locked --bins
 	tests/system/run
 
-soak: ## refused: there is no long-running test yet
-	@echo "make soak: there is no long-running test yet" >&2; exit 1
+soak: ## the slow proofs in full: kill loops, thousands of random cases, simulated days
+	tests/deps/install test
+	HOLDFAST_SOAK=1 $(CARGO) test --locked --no-fail-fast --tests
 
 bench: ## measure the bars of the design on this machine
 	tests/deps/install test

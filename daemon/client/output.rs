@@ -184,6 +184,12 @@ impl Out {
         let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
     }
 
+    /// A question, to be answered behind it.
+    pub(super) fn ask(&self, text: &str) {
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "{text} ").and_then(|()| stderr.flush());
+    }
+
     /// `error: …` and `hint: …`.
     pub(super) fn failure(&self, failure: &Failure) {
         let label = |tone, word| painted(self.error_color, tone, word);

@@ -95,7 +95,10 @@ pub(super) fn summary(row: &Row) -> Vec<String> {
         first.push_str(&format!(", {}, {}", count(sum("files"), "file"), size(sum("bytes"))));
     }
     let mut lines = vec![first];
-    lines.extend(units.iter().map(unit_line));
+    // What a failed job ends with is not said twice.
+    let said =
+        if Exit::of_outcome(row.text("Outcome")) == Exit::Failed { reason(row) } else { String::new() };
+    lines.extend(units.iter().map(|unit| unit_line(unit, &said)));
     lines
 }
 
@@ -105,12 +108,13 @@ pub(super) fn took(row: &Row) -> Option<SignedDuration> {
     Some(finished.duration_since(started))
 }
 
-fn unit_line(unit: &Row) -> String {
+fn unit_line(unit: &Row, said: &str) -> String {
     let mut text = format!("  {}: {}", unit_name(unit), unit.text("outcome"));
     if !unit.text("snapshot").is_empty() {
         text.push_str(&format!(", snapshot {}", short(unit.text("snapshot"))));
     }
-    for line in unit.text("error").lines() {
+    let error = Some(unit.text("error")).filter(|error| *error != said);
+    for line in error.into_iter().flat_map(str::lines) {
         text.push_str(&format!("\n    {line}"));
     }
     text
@@ -194,5 +198,8 @@ mod tests {
         let units = json!([{"error": ""}, {"error": "the disk is full"}]);
         let failure = explained(&job(json!({"Outcome": "failed", "Error": "", "Units": units})));
         assert_eq!(failure.message, "backup nightly failed: the disk is full");
+        let lines =
+            summary(&job(json!({"Outcome": "failed", "Units": [{"error": "the disk is full"}]}))).join("\n");
+        assert!(!lines.contains("the disk is full"), "said twice: {lines}");
     }
 }

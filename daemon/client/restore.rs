@@ -97,7 +97,7 @@ async fn confirmed(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> Re
     };
     let what = if args.include.is_empty() { "all its data".to_owned() } else { args.include.join(", ") };
     context.out.note(format!("{}: {what} will be replaced by {from}.", args.instance));
-    context.out.note("Type yes to go on:");
+    context.out.ask("Type yes to go on:");
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).map(|_| line)

@@ -1,6 +1,7 @@
 //! Verbs that answer: what is defined, what was done, what a repository holds.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use super::{
 use crate::definition::{Layout, Repository};
 use crate::job::{self, Live, Location};
 use crate::queue::Caller;
-use crate::restic::{Restic, Terms};
+use crate::restic::{Restic, Terms, local_path};
 use crate::state::{JobFilter, Kind, Outcome, SetFilter, SetRecord};
 
 impl Control {
@@ -131,7 +132,8 @@ impl Control {
     pub async fn instance(&self, name: &str) -> Result<InstanceView> {
         let instance = self.known_instance(name)?;
         let filter = SetFilter { instance: Some(name.to_owned()), ..SetFilter::default() };
-        let newest = self.0.context.database.sets(filter).await?.into_iter().next();
+        let sets = self.0.context.database.sets(filter).await?;
+        let newest = sets.into_iter().find(|set| set.host == self.definitions().daemon.host);
         Ok(InstanceView {
             name: name.to_owned(),
             module: instance.module.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -209,6 +211,7 @@ impl Control {
             Err(_) => false,
         };
         let module = set.location.split_once('/').map(|(module, _)| module.to_owned());
+        let module = module.filter(|module| module != job::NO_MODULE);
         let module =
             module.or_else(|| Some(self.known_instance(&set.instance).ok()?.module.as_ref()?.to_string()));
         let module = module.unwrap_or_default();
@@ -244,12 +247,41 @@ impl Control {
         let repository = self.known_repository(name)?;
         let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
         let terms = Terms::new(&CancellationToken::new());
-        for location in self.locations(&repository).await? {
-            job::test(&self.0.context, &restic, &repository, location, &terms)
-                .await
-                .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+        let mut locations = self.locations(&repository).await?;
+        if locations.is_empty() {
+            // Nothing is stored yet: asking for any place tells whether the storage answers.
+            locations.push(Location { path: "catalog".into() });
+        }
+        let seen = self.0.context.database.meta(&format!("repository-seen/{name}")).await?.is_some();
+        for location in locations {
+            match job::test(&self.0.context, &restic, &repository, location, &terms).await {
+                Err(failure) if !seen && job::does_not_exist(&failure) => self.creatable(&repository).await?,
+                Err(failure) => {
+                    return Err(Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)));
+                }
+                Ok(()) => {}
+            }
         }
         Ok(())
+    }
+
+    /// A repository that does not exist yet can be made, as far as that can be told beforehand: a local one needs the
+    /// directory that it is to lie in.
+    async fn creatable(&self, repository: &Repository) -> Result<()> {
+        let Some(parent) = local_path(&repository.url).and_then(|path| path.parent().map(Path::to_owned))
+        else {
+            return Ok(());
+        };
+        match tokio::fs::metadata(&parent).await {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            _ => {
+                let text = format!(
+                    "there is no directory {} for it to be made in: is a disk missing?",
+                    parent.display()
+                );
+                Err(Error::new(ErrorKind::RepositoryUnavailable, text))
+            }
+        }
     }
 
     /// Removes stale locks: those whose process is dead.

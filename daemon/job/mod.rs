@@ -19,5 +19,6 @@ pub use context::{Context, Dirs};
 pub use jobs::{Event, Jobs, READABLE, Ticket};
 pub use live::{Live, append};
 pub use repository::{
-    Location, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync, test,
+    Location, NO_MODULE, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync,
+    test,
 };

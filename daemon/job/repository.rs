@@ -17,6 +17,9 @@ use crate::state::SetRecord;
 /// How long removing our own lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Stands for the module of an instance that has none, in the place where its snapshots lie.
+pub const NO_MODULE: &str = "instance";
+
 /// Where in a repository an instance's snapshots lie.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
@@ -46,7 +49,7 @@ struct Known {
 impl Location {
     /// Where this instance lies in this repository.
     pub fn of(repository: &Repository, instance: &Instance, uuid: Uuid) -> Self {
-        let module = instance.module.as_ref().map_or("instance", Name::as_str);
+        let module = instance.module.as_ref().map_or(NO_MODULE, Name::as_str);
         Self::named(repository, module, &uuid.to_string())
     }
 

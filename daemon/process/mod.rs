@@ -1,7 +1,7 @@
 //! The only room that spawns: clean environment, own process group, limits, bounded output, a certain end.
 //!
 //! Every child runs as `setpriv --pdeathsig KILL [--reuid … --regid … --init-groups] -- argv…`, so that it dies with the
-//! daemon and may run as another user. No shell is involved anywhere. [`run`] hears a child line by line, [`capture`]
+//! daemon and may run as another user. No shell is involved anywhere. [`run()`] hears a child line by line, [`capture()`]
 //! takes its whole output, [`run_raw`] is beneath both.
 //!
 //! What users' definitions name is not to live in the daemon's sandbox ([`Sandbox::None`]): where the daemon is a system

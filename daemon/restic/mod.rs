@@ -37,3 +37,29 @@ pub use restore::{RestoreRequest, RestoreSummary};
 pub use snapshots::{Snapshot, SnapshotSummary, Snapshots, same_snapshot};
 pub use stats::Stats;
 pub use terms::Terms;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spawnable<T: Send>(_: &T) {}
+
+    #[tokio::test]
+    async fn calls_can_be_spawned() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("restic");
+        std::fs::write(&program, "#!/bin/sh\necho restic 0.18.0 compiled\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let restic = Restic::probe(&program).await.unwrap();
+        let access =
+            Access::prepare(dir.path(), "/r", &dir.path().join("p"), vec![], &dir.path().join("c")).unwrap();
+        let terms = Terms::new(&tokio_util::sync::CancellationToken::new());
+        let request = BackupRequest::default();
+        spawnable(&restic.backup(&access, &request, &terms, |_| ()));
+        spawnable(&restic.forget(&access, &["0123456789abcdef"], &terms));
+        spawnable(&restic.config_id(&access, &terms));
+        let target =
+            RestoreRequest { snapshot: String::new(), target: "/".into(), includes: vec![], verify: false };
+        spawnable(&restic.restore(&access, &target, &terms, |_| ()));
+    }
+}

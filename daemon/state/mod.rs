@@ -5,7 +5,7 @@
 //! | `holdfast.db` | [`Database`] |
 //! | `holdfast.db.damaged-TIME` | a database that could not be used, set aside |
 //! | `undo/JOB.undo` | [`undo`]: what to put back when the job does not live to do it |
-//! | `instances/NAME` | [`identity`]: the uuid of an instance |
+//! | `instances/NAME` | [`identity()`]: the uuid of an instance |
 //! | `locks/` | [`lock`]: `flock` files |
 
 mod database;

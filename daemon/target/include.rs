@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 
 use super::pattern::{Glob, clean, has_meta};
 
+/// The origin of what is included without being asked for: that it is missing is no failing of the definition.
+pub(super) const ALWAYS: &str = "always";
+
 /// One include, understood but not yet looked for.
 #[derive(Debug, Clone)]
 pub(super) struct Include {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::account;
 use super::environment::Environment;
-use super::include::{Include, Root};
+use super::include::{ALWAYS, Include, Root};
 use super::volumes::{Resolver, Wanted, wanted_by};
 use super::walk;
 use crate::definition::{Instance, Volumes};
@@ -203,7 +203,7 @@ impl Place {
     pub(super) fn includes(&self, warnings: &mut Vec<String>) -> Result<Vec<Include>> {
         let mut includes = Vec::new();
         if self.install_dir.is_some() {
-            includes.push(Include::in_tree(b"state/environment", "always")?);
+            includes.push(Include::in_tree(b"state/environment", ALWAYS)?);
         }
         for text in &self.instance.include {
             includes.push(Include::defined(text, &self.account.home)?);

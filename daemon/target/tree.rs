@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::exclude::Excludes;
+use super::include::ALWAYS;
 use super::include::Include;
 use super::manifest::{MANIFEST, Manifest, TreePath};
 use super::pattern::escape;
@@ -153,7 +154,8 @@ impl<'a> Survey<'a> {
         };
         let reported = self.missing.len() > before;
         if found == 0 && !reported {
-            let list = if include.literal() { &mut self.missing } else { &mut self.unmatched };
+            let asked_for = include.literal() && include.origin != ALWAYS;
+            let list = if asked_for { &mut self.missing } else { &mut self.unmatched };
             list.push(include.shown());
         }
         Ok(())
