@@ -33,11 +33,11 @@ test: ## install what the tests need and run all that need no root
 	fi
 	$(CARGO) test --locked --doc --quiet
 
-system-test: ## boot a Debian in a container and test the installed service in it (root)
+system-test: ## what needs root: tests as several users, and the installed service in a booted Debian
 	@((EUID == 0)) || { echo "make system-test boots a container: run it as root" >&2; exit 1; }
 	tests/deps/install system
 	$(CARGO) build --locked --bins
-	tests/system/run
+	status=0; tests/system/as-root || status=$$?; tests/system/run || status=$$?; exit $$status
 
 soak: ## the slow proofs in full: kill loops, thousands of random cases, simulated days
 	tests/deps/install test

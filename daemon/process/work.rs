@@ -21,10 +21,9 @@ impl Work {
         Self { io: io(pid).unwrap_or(0), cpu: cpu(pid).unwrap_or_default() }
     }
 
-    /// Looks at all processes of a control group, named as systemd does (`/system.slice/x.service`).
+    /// Looks at a control group, named as systemd does (`/system.slice/x.service`). Its I/O is not counted.
     pub(super) fn of_group(name: &str) -> Self {
-        let all = processes(name).into_iter().map(Self::of);
-        all.fold(Self::default(), |sum, one| Self { io: sum.io + one.io, cpu: sum.cpu + one.cpu })
+        Self { io: 0, cpu: group_cpu(name).unwrap_or_default() }
     }
 
     /// Whether this much was done since an earlier look that it counts as a sign of life.
@@ -41,15 +40,19 @@ fn io(pid: i32) -> Option<u64> {
     Some(field("rchar:")?.saturating_add(field("wchar:")?))
 }
 
-/// The processes of a control group, in whichever of its layouts the machine has: unified, hybrid or legacy.
-fn processes(name: &str) -> Vec<i32> {
-    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
-    let read = |place: &&str| std::fs::read_to_string(format!("{place}{name}/cgroup.procs")).ok();
-    let text = places.iter().find_map(read).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+/// Time on a CPU of all that a control group ever held, in whichever layout the machine has: unified, hybrid or legacy.
+fn group_cpu(name: &str) -> Option<Duration> {
+    for place in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let Ok(text) = std::fs::read_to_string(format!("{place}{name}/cpu.stat")) else { continue };
+        let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        return usage.trim().parse().ok().map(Duration::from_micros);
+    }
+    let usage = std::fs::read_to_string(format!("/sys/fs/cgroup/cpuacct{name}/cpuacct.usage")).ok()?;
+    usage.trim().parse().ok().map(Duration::from_nanos)
 }
 
-/// Time on a CPU, its own and that of children that it waited for; the kernel counts it in hundredths of a second on every architecture that we are built for.
+/// Time on a CPU, its own and that of children that it waited for; the kernel counts it in hundredths of a
+/// second on every architecture that we are built for.
 fn cpu(pid: i32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);

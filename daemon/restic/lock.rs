@@ -97,7 +97,12 @@ fn own_host() -> String {
 /// Whether the process that made a lock still lives. Process ids are reused: one that started after the lock was made
 /// and is no restic is somebody else. (The time alone would not do: the clock may have been set.)
 fn lives(pid: i32, created: Option<Timestamp>) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // /proc hides processes of others from a confined daemon (ProtectProc=): what cannot be seen there may live.
+    let Some(process) = rustix::process::Pid::from_raw(pid.max(0)) else { return false };
+    if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
+        return false;
+    }
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
     let Some((name, fields)) = stat.split_once('(').and_then(|(_, r)| r.rsplit_once(')')) else {
         return true;
     };

@@ -141,6 +141,8 @@ fn settings<'a>(
         ("WorkingDirectory", text(prepared.dir.as_os_str())?.into()),
         ("EnvironmentFiles", vec![(text(environment.path().as_os_str())?, false)].into()),
         ("IgnoreSIGPIPE", false.into()),
+        // A silent program that computes is not stalled.
+        ("CPUAccounting", true.into()),
         ("TimeoutStopUSec", u64::try_from(prepared.drain.as_micros()).unwrap_or(u64::MAX).into()),
         ("StandardOutputFileDescriptor", Fd::from(streams.stdout).into()),
         ("StandardErrorFileDescriptor", Fd::from(streams.stderr).into()),
