@@ -26,6 +26,8 @@ pub(crate) const NAME: &str = "org.holdfast.Backup1";
 pub(crate) const ROOT: &str = "/org/holdfast/Backup1";
 /// Nothing here takes as long.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// How long the bus may need to be there.
+const BUS: Duration = Duration::from_secs(10);
 
 /// `a{sv}`.
 pub(crate) type Row = HashMap<String, OwnedVariant>;
@@ -256,8 +258,8 @@ fn start_bus(dir: &Path, address: &str) -> Result<Running> {
     let config = dir.join("bus.conf");
     let text = format!(
         "<busconfig><type>session</type><listen>{address}</listen><auth>EXTERNAL</auth>\
-         <policy context=\"default\"><allow send_destination=\"*\"/><allow own=\"*\"/>\
-         <allow receive_type=\"signal\"/></policy></busconfig>"
+         <policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/>\
+         <allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>"
     );
     std::fs::write(&config, text)?;
     let mut command = Command::new("dbus-daemon");
@@ -270,6 +272,7 @@ fn start_bus(dir: &Path, address: &str) -> Result<Running> {
 async fn connect(address: &str) -> Result<Connection> {
     let begin = Instant::now();
     loop {
+        // Its socket comes a moment after it.
         match zbus::connection::Builder::address(address).build().await {
             Ok(connection) => return Ok(connection),
             Err(failure) if begin.elapsed() > DEADLINE => {
