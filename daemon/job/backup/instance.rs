@@ -148,7 +148,9 @@ impl Part {
         if let Err(failure) = remove_tree(&ready.staging).await {
             self.warn(&format!("the staging directory could not be removed: {failure:#}"));
         }
-        for step in steps.iter().rev() {
+        // Alone in its job it needs no marks: the whole file goes next.
+        let others = self.shared.request.instances.len() > 1;
+        for step in steps.iter().rev().filter(|_| others) {
             if let Err(failure) = self.shared.undo.done(*step).await {
                 self.warn(&format!("undo steps could not be closed and will run again: {failure:#}"));
             }

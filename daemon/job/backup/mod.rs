@@ -42,7 +42,12 @@ pub(super) struct Shared {
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, request: Request) {
-    begin(&live, &request).await;
+    begin(&live, &request);
+    // The job is stored as queued already: that it has begun is written while it works.
+    tokio::join!(live.store(), work(context, Arc::clone(&live), request));
+}
+
+async fn work(context: Context, live: Arc<Live>, request: Request) {
     let restic = match Restic::probe(&request.definitions.daemon.restic).await {
         Ok(restic) => restic,
         Err(failure) => return fail_all(&live, &format!("{failure}: {}", failure.advice())),
@@ -64,7 +69,7 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     }
 }
 
-async fn begin(live: &Live, request: &Request) {
+fn begin(live: &Live, request: &Request) {
     let mut units = Vec::new();
     for instance in &request.instances {
         units.extend(request.backup.repositories.iter().map(|repository| unit(&instance.name, repository)));
@@ -76,11 +81,10 @@ async fn begin(live: &Live, request: &Request) {
             ..unit(instance, repository)
         }));
     }
-    live.update_stored(|record| {
+    live.update(|record| {
         record.started = Some(Timestamp::now());
         record.units = units;
-    })
-    .await;
+    });
     let names: BTreeMap<_, _> = request.instances.iter().map(|i| (i.name.as_str(), ())).collect();
     let names: Vec<_> = names.into_keys().collect();
     info!("instances: {}", names.join(", "));
