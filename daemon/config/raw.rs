@@ -64,7 +64,7 @@ table! {
         prune: Switch<RawPrune>,
         /// When the repository is checked; false: never by itself. Default: monthly.
         check: Switch<RawCheck>,
-        /// From which age a lock of another host may be removed. Default: never.
+        /// From which age, at least 30m, a lock that another host left is removed when it is in the way. Default: never.
         unlock_foreign_after: Limit,
     }
 }

@@ -21,6 +21,9 @@ pub struct Access {
     pub cache_dir: PathBuf,
     /// Where the repository lies when it is a local directory: lets us look for ourselves.
     pub local_path: Option<PathBuf>,
+    /// From which age a lock of another host that is in the way is removed; none: never. restic's own rule for dead locks
+    /// (30 minutes without renewal) holds besides.
+    pub unlock_foreign_after: Option<std::time::Duration>,
 }
 
 impl Access {
@@ -47,6 +50,7 @@ impl Access {
             environment,
             cache_dir: cache_dir.into(),
             local_path: local_path(url),
+            unlock_foreign_after: None,
         })
     }
 

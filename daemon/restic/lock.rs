@@ -85,8 +85,14 @@ impl LockInfo {
     }
 
     fn stale_for_restic(&self) -> bool {
-        let age = self.created.map(|c| Timestamp::now().duration_since(c));
-        age.is_some_and(|age| age >= jiff::SignedDuration::try_from(STALE_AFTER).unwrap_or_default())
+        self.older_than(STALE_AFTER)
+    }
+
+    fn older_than(&self, age: Duration) -> bool {
+        let passed = self.created.map(|created| Timestamp::now().duration_since(created));
+        passed.is_some_and(|passed| {
+            passed >= jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX)
+        })
     }
 }
 
@@ -136,11 +142,12 @@ pub(super) struct Patience {
     until: Instant,
     pause: Duration,
     healed: bool,
+    outlived: bool,
 }
 
 impl Patience {
     pub(super) fn new(wait: Duration) -> Self {
-        Self { until: Instant::now() + wait, pause: Duration::from_secs(1), healed: false }
+        Self { until: Instant::now() + wait, pause: Duration::from_secs(1), healed: false, outlived: false }
     }
 
     /// Returns when the call should be made again; fails when it should not.
@@ -157,6 +164,10 @@ impl Patience {
             if restic.remove_own_dead_locks(access, terms).await? {
                 return Ok(());
             }
+        }
+        if !self.outlived && restic.remove_old_locks(access, terms).await? {
+            self.outlived = true;
+            return Ok(());
         }
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -247,6 +258,21 @@ impl Restic {
         if others.iter().any(LockInfo::stale_for_restic) {
             return Ok(false);
         }
+        Box::pin(self.unlock(access, terms, false)).await?;
+        Ok(true)
+    }
+}
+
+impl Restic {
+    /// Removes locks of other hosts that are as old as the definition wants them to be; false when there are none. Only
+    /// restic itself does it, and only to locks that it calls stale, so a living holder is never robbed.
+    async fn remove_old_locks(&self, access: &Access, terms: &Terms) -> Result<bool, Error> {
+        let Some(age) = access.unlock_foreign_after else { return Ok(false) };
+        let old =
+            |lock: &LockInfo| lock.host != own_host() && lock.stale_for_restic() && lock.older_than(age);
+        let locks = Box::pin(self.locks(access, terms)).await?;
+        let Some(lock) = locks.iter().find(|lock| old(lock)) else { return Ok(false) };
+        tracing::warn!("removing the lock of {lock}, as unlock_foreign_after allows");
         Box::pin(self.unlock(access, terms, false)).await?;
         Ok(true)
     }
