@@ -10,4 +10,10 @@ mod lab;
 mod tree;
 
 mod crash;
+mod drain;
+mod maintenance;
+mod outcomes;
 mod roundtrip;
+mod secrets;
+mod several;
+mod slots;
