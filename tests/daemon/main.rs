@@ -13,6 +13,7 @@ mod crash;
 mod drain;
 mod maintenance;
 mod outcomes;
+mod restores;
 mod roundtrip;
 mod secrets;
 mod several;

@@ -163,7 +163,7 @@ async fn a_full_disk_fails_the_backup_and_nothing_else() {
 async fn an_unreadable_file_is_a_warning_with_its_name() {
     for version in ["0.14", "0.19"] {
         let lab = Setup::with_restic(version).plain().start().await;
-        fs::set_permissions(lab.path("data/sub/other"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(lab.path("data/sub/other"), fs::Permissions::from_mode(0o000)).unwrap();
         if rustix::process::geteuid().is_root() {
             let without = "--bounding-set=-dac_override,-dac_read_search";
             lab.on("backup", &format!("exec setpriv {without} \"$real\" \"$@\""));

@@ -12,7 +12,10 @@ const CREDENTIAL: &str = "canary-credential-9917";
 const CANARIES: [&str; 2] = [PASSWORD, CREDENTIAL];
 
 fn guarded() -> Setup {
-    let mut setup = Setup::new().hooked().replace(
+    let setup = Setup::new()
+        .hooked()
+        .replace("instances = [\"app\"]", "instances = [\"app\"]\nretry = { attempts = 0, delay = \"1s\" }");
+    let mut setup = setup.replace(
         "password_file = \"password\"",
         "password_file = \"password\"\nenvironment_file = \"credentials\"",
     );

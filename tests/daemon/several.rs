@@ -155,3 +155,36 @@ async fn a_job_over_many_instances_calls_restic_once_for_each_and_twice_more_at_
     assert!(calls <= 6 + 2, "{calls} calls:\n{}", lab.text("calls"));
     assert_eq!((lab.calls("backup"), lab.calls("forget"), lab.snapshots_in("repo")), (12, 1, 6));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_jobs_at_once_in_one_repository_meet_no_lock() {
+    let mut setup = Setup::new();
+    for number in 0..8 {
+        setup.write(&format!("data{number}/file"), &format!("{number}\n"), 0o600);
+        setup = setup.config(&format!(
+            "[backup.b{number}]\nrepositories = [\"local\"]\ninstances = [\"i{number}\"]\nretention = 1\n\
+             [instance.i{number}]\ninclude = [\"@DIR@/data{number}\"]\n"
+        ));
+    }
+    let lab = setup.start().await;
+    for _ in 0..3 {
+        let mut jobs = Vec::new();
+        for number in 0..8 {
+            jobs.push(lab.daemon.run_backup(&format!("b{number}")).await);
+        }
+        jobs.push(lab.daemon.call("Check", &("local", crate::support::Row::new())).await.unwrap());
+        jobs.push(lab.daemon.call("Prune", &("local",)).await.unwrap());
+        for job in jobs {
+            let ended = lab.ended(&job).await;
+            assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+        }
+    }
+    assert_eq!(
+        (lab.calls("forget"), lab.calls("unlock"), lab.calls("list")),
+        (16, 0, 0),
+        "nobody met a lock"
+    );
+    assert_eq!(lab.snapshots_in("repo"), 8);
+    lab.check("repo");
+    lab.assert_settled().await;
+}
