@@ -137,8 +137,10 @@ impl Live {
 
     /// How a failure counts: what was ended on purpose is not a failure of restic or a hook.
     pub fn verdict(&self, failure: &anyhow::Error) -> (Outcome, String) {
-        let stopped = held(&self.state).stopped.clone();
-        if let (true, Some((outcome, because))) = (self.cancel.is_cancelled(), stopped) {
+        if self.cancel.is_cancelled() {
+            // Without a reason of its own it was ended with all others.
+            let drained = || (Outcome::Cancelled, "the daemon was stopped".to_owned());
+            let (outcome, because) = held(&self.state).stopped.clone().unwrap_or_else(drained);
             return (outcome, format!("ended: {because}"));
         }
         let advice = failure.downcast_ref::<restic::Error>().map_or("", |e| e.advice());

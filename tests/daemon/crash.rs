@@ -286,9 +286,13 @@ async fn killed_between_two_swaps_the_old_data_lives() {
     assert_eq!(lab.text("app/state/second/x"), "x\n");
 }
 
-/// How many kills: `HOLDFAST_SOAK=1` makes it a thousand.
+/// How many kills: `HOLDFAST_SOAK=1` makes it a thousand, another number that many.
 fn kills(few: usize) -> usize {
-    if std::env::var_os("HOLDFAST_SOAK").is_some() { 1000 } else { few }
+    match std::env::var("HOLDFAST_SOAK").ok().and_then(|text| text.parse().ok()) {
+        None => few,
+        Some(1) => 1000,
+        Some(number) => number,
+    }
 }
 
 /// Some number below `limit`; said, so that a failure can be told apart.

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use zbus::wire::{OwnedObjectPath, Variant};
 
-use crate::support::{Bus, DEADLINE, Daemon, ROOT, Row, stderr, stdout};
+use crate::support::{Bus, DEADLINE, Daemon, Row, stderr, stdout};
 
 /// The password of all cheap repositories; searched for where it must not be.
 pub(crate) const PASSWORD: &str = "canary-password-7261";

@@ -10,4 +10,11 @@ mod lab;
 mod tree;
 
 mod crash;
+mod drain;
+mod maintenance;
+mod outcomes;
+mod restores;
 mod roundtrip;
+mod secrets;
+mod several;
+mod slots;

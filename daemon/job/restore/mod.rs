@@ -122,22 +122,27 @@ async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::R
 async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Vec<String>> {
     let staged = fetch::beside(work, &target).await?;
     work.phase(Phase::Apply);
-    fetch::move_to(work, &staged, &target).await?;
+    if let Err(failure) = fetch::move_to(work, &staged, &target).await {
+        remove_tree(&staged).await?;
+        return Err(failure.context(format!("{} was not touched", target.display())));
+    }
     Ok(Vec::new())
 }
 
 async fn in_place(work: &Work) -> anyhow::Result<Vec<String>> {
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
     work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
-    let manifest = fetch::staged(work, &staging).await?;
-    let result = match place(work, &manifest).await {
-        Ok(place) => apply_or_put_back(work, &place, &staging, &manifest).await,
-        Err(failure) => Err(failure.context("the live data was not touched")),
-    };
+    let result = fetch_and_apply(work, &staging).await;
     if let Err(failure) = remove_tree(&staging).await {
         warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
     result
+}
+
+async fn fetch_and_apply(work: &Work, staging: &std::path::Path) -> anyhow::Result<Vec<String>> {
+    let manifest = fetch::staged(work, staging).await?;
+    let place = place(work, &manifest).await.context("the live data was not touched")?;
+    apply_or_put_back(work, &place, staging, &manifest).await
 }
 
 /// The instance as it is now; it may be missing in parts, that is why it is restored.
