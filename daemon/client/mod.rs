@@ -19,6 +19,7 @@ mod key;
 mod keys;
 mod local;
 mod logs;
+mod manual;
 mod output;
 mod pause;
 mod progress;
@@ -130,6 +131,6 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Resume => pause::resume(context).await,
         Command::Reload => reload::reload(context).await,
         Command::Completions(args) => generate::completions(context, args),
-        Command::Man(args) => generate::man(context, args),
+        Command::Man(args) => manual::man(context, args),
     }
 }

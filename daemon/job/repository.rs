@@ -13,6 +13,7 @@ use crate::definition::{Instance, Layout, Name, Repository};
 use crate::queue::Caller;
 use crate::restic::{self, Access, Restic, Terms};
 use crate::state::SetRecord;
+use crate::state::undo::{Step, Undo};
 
 /// How long removing our own lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
@@ -296,11 +297,32 @@ pub fn described(failure: &anyhow::Error) -> String {
     }
 }
 
+/// Written before restic runs: if we are killed with it, its lock goes at the next start and its sets are read anew.
+pub(super) async fn write_lock_down(undo: &Undo, opened: &Opened) -> anyhow::Result<()> {
+    let step =
+        Step::Unlock { repository: opened.repository.name.to_string(), location: opened.location.clone() };
+    undo.push(step).await.map(drop)
+}
+
+/// Passes a call's result on. restic ended by a signal may leave its lock (for some 200 ms after writing it nothing
+/// removes it; measured), so that is looked for.
+pub(super) async fn healed<T: Send>(
+    restic: &Restic,
+    opened: &Opened,
+    result: Result<T, restic::Error>,
+) -> Result<T, restic::Error> {
+    use restic::Error::{Cancelled, Killed, Stalled, TimedOut};
+    if matches!(result, Err(Cancelled | Killed { .. } | Stalled(_) | TimedOut(_))) {
+        clear_own_lock(restic, opened).await;
+    }
+    result
+}
+
 /// Removes the lock that a restic of ours left when it was ended; others' locks stay.
-pub(super) async fn clear_own_lock(restic: &Restic, opened: &Opened) {
+async fn clear_own_lock(restic: &Restic, opened: &Opened) {
     let terms = Terms { timeout: Some(UNLOCK), ..Terms::new(&tokio_util::sync::CancellationToken::new()) };
     let name = &opened.repository.name;
-    if let Err(failure) = restic.unlock(&opened.access, &terms, false).await {
+    if let Err(failure) = restic.heal_own_locks(&opened.access, &terms, std::time::Duration::ZERO).await {
         warn!(holdfast_repository = %name, "our own lock could not be removed now ({failure}); the next use will");
     }
 }

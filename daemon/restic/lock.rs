@@ -19,6 +19,9 @@ use crate::process::Sign;
 /// From which age restic's `unlock` removes a lock of another host.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
 
+/// How long a dying process is given before its lock is looked at again.
+const HEAL_PAUSE: Duration = Duration::from_millis(200);
+
 /// How long one question about locks may take.
 const QUESTION: Duration = Duration::from_secs(120);
 
@@ -201,6 +204,32 @@ impl Restic {
         let mut args: Vec<OsString> = vec!["unlock".into()];
         args.extend(all.then(|| "--remove-all".into()));
         self.call(access, &terms.question(QUESTION), &Call::new(args), &mut |_| Sign::Life).await.map(|_| ())
+    }
+
+    /// Removes what dead processes of this host left, and nothing else. One that is about to die is waited for: a process
+    /// that was killed still counts as alive until the system has taken it apart.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn heal_own_locks(
+        &self,
+        access: &Access,
+        terms: &Terms,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let end = Instant::now() + patience;
+        loop {
+            self.remove_own_dead_locks(access, terms).await?;
+            let own = own_host();
+            if Instant::now() >= end || !self.locks(access, terms).await?.iter().any(|lock| lock.host == own)
+            {
+                return Ok(());
+            }
+            tokio::select! {
+                () = terms.cancel.cancelled() => return Err(Error::Cancelled),
+                () = tokio::time::sleep(HEAL_PAUSE) => {}
+            }
+        }
     }
 
     /// Removes what dead processes of this host left, and nothing else. False when there is nothing of that kind, or

@@ -23,6 +23,7 @@ pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     lab.write("config/conf.d/bench.toml", &definitions)?;
     lab.start().await?;
     lab.bare_restic("bare", &["init"])?;
+    lab.copy_repository("bare", "ours")?;
     one_after_another(&lab, &names)?;
     lab.run(&["all"]).await?;
     let (mut bare, mut ours, mut calls) = (Vec::new(), Vec::new(), 0);

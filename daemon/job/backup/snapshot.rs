@@ -98,7 +98,7 @@ impl Part {
         let caller = self.shared.live.caller();
         let _shared = context.queue.share(&opened.key, &self.repository.name, &caller, wait).await?;
         let _permit = context.queue.permit(&caller, wait).await?;
-        self.shared.written_lock(&self.repository.name, &opened.location).await?;
+        repository::write_lock_down(&self.shared.undo, &opened).await?;
         let parent = context.database.parent(&self.repository.name, &opened.location, &self.uuid()).await?;
         self.backup(&opened, parent).await
     }
@@ -124,10 +124,7 @@ impl Part {
             }
             other => other,
         };
-        if ended_by_us(&summary) {
-            repository::clear_own_lock(restic, opened).await;
-        }
-        match summary {
+        match repository::healed(restic, opened, summary).await {
             Err(restic::Error::NoRepository) => anyhow::bail!("{}", repository::gone(&self.repository)),
             other => other.context("restic backup"),
         }
@@ -217,12 +214,6 @@ impl Part {
             append(&mut unit.error, &text);
         });
     }
-}
-
-/// restic ended by a signal may leave its lock: for some 200 ms after writing it nothing removes it (measured).
-fn ended_by_us(summary: &Result<BackupSummary, restic::Error>) -> bool {
-    use restic::Error::{Cancelled, Killed, Stalled, TimedOut};
-    matches!(summary, Err(Cancelled | Killed { .. } | Stalled(_) | TimedOut(_)))
 }
 
 fn unreadable(summary: &BackupSummary) -> String {

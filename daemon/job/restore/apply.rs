@@ -128,8 +128,8 @@ async fn files(
     }
     if work.request.include.is_empty() {
         set_new_children_aside(work, place, manifest, &items, applied).await?;
-        warnings.extend(put_roots_on(place, manifest));
     }
+    warnings.extend(put_roots_on(work, place, manifest));
     Ok(warnings)
 }
 
@@ -149,8 +149,11 @@ fn items(work: &Work, manifest: &Manifest, staging: &Path) -> anyhow::Result<Vec
     Ok(items)
 }
 
-/// What restic does not keep of the directories behind its links: owner, mode, times.
-fn put_roots_on(place: &Place, manifest: &Manifest) -> Vec<String> {
+/// What restic does not keep of the directories behind its links: owner, mode, times. Only with a restore of all.
+pub(super) fn put_roots_on(work: &Work, place: &Place, manifest: &Manifest) -> Vec<String> {
+    if !work.request.include.is_empty() {
+        return Vec::new();
+    }
     let whole = manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files);
     let failed = whole.filter_map(|root| {
         let put = place.live_path(&root.path.0).and_then(|dir| root.put_on(&dir));

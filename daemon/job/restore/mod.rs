@@ -180,7 +180,9 @@ async fn apply_or_put_back(
     match apply::run(work, place, staging, manifest, &mut applied).await {
         Ok(warnings) => {
             apply::keep(work, &applied).await?;
-            Ok(warnings)
+            // Once more: removing our own directories changed the roots' times.
+            let again = apply::put_roots_on(work, place, manifest);
+            Ok(warnings.into_iter().chain(again).collect())
         }
         Err(failure) => {
             work.phase(Phase::Rollback);
