@@ -42,6 +42,9 @@ fn io(pid: i32) -> Option<u64> {
 
 /// Time on a CPU of all that a control group ever held, in whichever layout the machine has: unified, hybrid or legacy.
 fn group_cpu(name: &str) -> Option<Duration> {
+    if name.is_empty() {
+        return None;
+    }
     for place in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
         let Ok(text) = std::fs::read_to_string(format!("{place}{name}/cpu.stat")) else { continue };
         let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::pipe::PipeFlags;
+use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot};
 use zbus::{Fd, Variant};
 
@@ -46,19 +48,55 @@ pub(in crate::process) async fn start(
     let prepared = prepared.map_err(|e| spawn(io::Error::other(e)))??;
     let unit = unit_name(host, &prepared);
     let environment = keep(host, &unit, &prepared).map_err(spawn)?;
-    let started = begin(&unit, &prepared, &environment, streams);
-    let started =
-        tokio::time::timeout(PATIENCE, started).await.map_err(|_| spawn(io::ErrorKind::TimedOut.into()));
-    let (followed, well) = started?.map_err(|failure| spawn(io::Error::other(failure)))?;
-    if !well {
-        return Err(refusal(&prepared, &followed).await);
-    }
-    run(followed, pipes).await.map(|running| (running, input)).map_err(|e| spawn(io::Error::other(e)))
+    let (orders, taken) = mpsc::unbounded_channel();
+    let (tell, started) = oneshot::channel();
+    // In a task of its own: were it dropped half-way, a unit could run that nobody knows of.
+    tokio::spawn(lead(unit, prepared, environment, streams, taken, tell));
+    let started = started.await.map_err(|_| spawn(io::Error::other("the runtime is ending")))??;
+    let Started { pid, cgroup, end, verdict } = started;
+    Ok((Running { pipes, end, pid, cgroup, orders, verdict: Some(verdict) }, input))
+}
+
+/// What is known of a unit that runs.
+struct Started {
+    pid: i32,
+    cgroup: String,
+    end: OwnedFd,
+    verdict: oneshot::Receiver<zbus::Result<How>>,
+}
+
+/// Starts a unit, tells of it, and follows it to its end.
+async fn lead(
+    unit: String,
+    prepared: Prepared,
+    environment: EnvironmentFile,
+    streams: Streams,
+    orders: mpsc::UnboundedReceiver<Signal>,
+    tell: oneshot::Sender<Result<Started, Error>>,
+) {
+    let refused = |failure: zbus::Error| Error::Spawn {
+        program: prepared.program.clone(),
+        source: io::Error::other(failure),
+    };
+    let followed = match begin_in_time(&unit, &prepared, environment, streams).await {
+        Ok((followed, true)) => followed,
+        Ok((followed, false)) => return drop(tell.send(Err(refusal(&prepared, &followed).await))),
+        Err(failure) => return drop(tell.send(Err(refused(failure)))),
+    };
+    let (say, verdict) = oneshot::channel();
+    let (told, held) = match started(&followed, verdict).await {
+        Ok((started, held)) => (Ok(started), Some(held)),
+        Err(failure) => (Err(refused(failure)), None),
+    };
+    // Where nobody listens any more, or only to a failure, nobody is left to give orders: then the unit is killed.
+    let _ = tell.send(told);
+    let _ = say.send(followed.to_its_end(orders).await);
+    drop(held);
 }
 
 /// The pipes between it and us.
 fn connect(program: &mut Program) -> io::Result<(Pipes, Streams, Option<Vec<u8>>)> {
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
     let mut input = None;
     let (stdin, to) = match std::mem::replace(&mut program.stdin, Stdin::Null) {
         Stdin::Null | Stdin::Terminal => (None, None),
@@ -97,7 +135,27 @@ fn keep(host: &Host, unit: &str, prepared: &Prepared) -> io::Result<EnvironmentF
     EnvironmentFile::write(host.dir.join(unit), &prepared.environment)
 }
 
-/// Asks systemd to start it, and waits until it has executed the program or given up. The environment has been read then.
+/// As [`begin`]. A unit that does not get ready is not left behind.
+async fn begin_in_time(
+    name: &str,
+    prepared: &Prepared,
+    environment: EnvironmentFile,
+    streams: Streams,
+) -> zbus::Result<(Followed, bool)> {
+    let begun = tokio::time::timeout(PATIENCE, begin(name, prepared, &environment, streams)).await;
+    let failure = match begun {
+        Ok(Ok(begun)) => return Ok(begun),
+        Ok(Err(failure)) => failure,
+        Err(_) => zbus::Error::Failure(format!("systemd did not start it within {PATIENCE:?}")),
+    };
+    let bus = zbus::Connection::system().await?;
+    // Mostly there is none.
+    let _ = ManagerProxy::new(&bus).await?.stop_unit(name, "replace").await;
+    Err(failure)
+}
+
+/// Asks systemd to start it, and waits until it has executed the program or given up: true or false. The environment
+/// has been read then.
 async fn begin(
     name: &str,
     prepared: &Prepared,
@@ -164,21 +222,18 @@ fn text(word: &OsStr) -> zbus::Result<String> {
     word.to_str().map(str::to_owned).ok_or_else(refused)
 }
 
-async fn run(followed: Followed, pipes: Pipes) -> zbus::Result<Running> {
+/// What there is to tell of it, and the end of a pipe that is to be held until it has ended.
+async fn started(
+    followed: &Followed,
+    verdict: oneshot::Receiver<zbus::Result<How>>,
+) -> zbus::Result<(Started, OwnedFd)> {
     let service = service(&followed.bus, &followed.path).await?;
     // Of one that has ended already there is neither; it will not be looked at.
     let pid = i32::try_from(service.main_pid().await?).unwrap_or(0);
     let cgroup = service.control_group().await?;
-    let (end, held) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
-            .map_err(io::Error::from)?;
-    let (orders, taken) = mpsc::unbounded_channel();
-    let (tell, verdict) = oneshot::channel();
-    tokio::spawn(async move {
-        let _ = tell.send(followed.to_its_end(taken).await);
-        drop(held);
-    });
-    Ok(Running { pipes, end, pid, cgroup, orders, verdict: Some(verdict) })
+    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    let (end, held) = rustix::pipe::pipe_with(flags).map_err(io::Error::from)?;
+    Ok((Started { pid, cgroup, end, verdict }, held))
 }
 
 /// Why it never began, by systemd's own exit codes (`systemd.exec(5)`, "Process Exit Codes").
