@@ -60,7 +60,7 @@ impl Manager {
     }
 
     /// Restores a set of an instance; snapshot "" is the latest. Options: repository (s), before (t), include (as),
-    /// target (s), force_foreign (b).
+    /// target (s), force_foreign (b), force_version (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,
@@ -94,16 +94,17 @@ impl Manager {
         Err(Error::not_yet("Recover"))
     }
 
-    /// Swaps the last restore back: not supported yet.
+    /// Puts back what the last restore of an instance replaced.
     #[zbus(out_args("job"))]
     async fn rollback(
         &self,
         instance: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.desk.admit(&header, Action::Restore, &instance).await?;
-        argument::name("instance", &instance)?;
-        Err(Error::not_yet("Rollback"))
+        let caller = self.desk.admit(&header, Action::Restore, &instance).await?;
+        let instance = argument::name("instance", &instance)?;
+        let control = self.desk.control.clone();
+        self.desk.start(async move { control.rollback(&instance, &caller.cause()).await }).await
     }
 
     /// Removes data of a repository that no set needs.
@@ -144,7 +145,7 @@ impl Manager {
         Err(Error::not_yet("Drill"))
     }
 
-    /// Says what a restore would do, as JSON: not supported yet.
+    /// Says what a restore would do, as JSON, and touches nothing. Options as for Restore.
     #[zbus(out_args("plan"))]
     async fn plan(
         &self,
@@ -155,10 +156,11 @@ impl Manager {
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
         self.desk.admit(&header, Action::View, &instance).await?;
-        argument::name("instance", &instance)?;
-        argument::snapshot(&snapshot)?;
-        request::restore(options)?;
-        Err(Error::not_yet("Plan"))
+        let instance = argument::name("instance", &instance)?;
+        let snapshot = argument::snapshot(&snapshot)?.to_owned();
+        let options = request::restore(options)?;
+        let control = self.desk.control.clone();
+        self.desk.run(async move { control.plan_restore(&instance, &snapshot, options).await }).await
     }
 
     /// The committed sets of an instance, newest first.

@@ -22,8 +22,8 @@ pub(super) fn run(given: Given) -> Result<Option<Vec<String>>> {
 
 /// Options of `Restore` and `Plan`.
 pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
-    let known = ["repository", "before", "include", "target", "force_foreign"];
-    let mut options = Options::of(given, &known, &["as", "stop", "start", "force_version"])?;
+    let known = ["repository", "before", "include", "target", "force_foreign", "force_version"];
+    let mut options = Options::of(given, &known, &["as", "stop", "start"])?;
     let repository = options.text("repository")?;
     if let Some(repository) = &repository {
         argument::name("repository", repository)?;
@@ -35,6 +35,7 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         include: options.texts("include")?.unwrap_or_default(),
         target: options.text("target")?.map(target).transpose()?,
         force_foreign: options.flag("force_foreign")?,
+        force_version: options.flag("force_version")?,
     })
 }
 

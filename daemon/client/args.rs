@@ -9,29 +9,16 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, generate, history, logs, manual, pause, prune, repository, restic,
-    restore, run, schedule, snapshots, unlock,
+    backup, cancel, check, config, generate, history, logs, manual, pause, plan, prune, repository, restic,
+    restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 13] = [
-    "rollback",
-    "recover",
-    "ls",
-    "find",
-    "cat",
-    "export",
-    "drill",
-    "plan",
-    "discover",
-    "setup",
-    "bootstrap",
-    "import",
-    "init",
-];
+const NOT_YET: [&str; 11] =
+    ["recover", "ls", "find", "cat", "export", "drill", "discover", "setup", "bootstrap", "import", "init"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -98,6 +85,10 @@ pub(super) enum Command {
     Cancel(cancel::CancelArgs),
     /// Restore an instance, in place or into a directory
     Restore(restore::RestoreArgs),
+    /// Put back what the last restore of an instance replaced
+    Rollback(rollback::RollbackArgs),
+    /// Say what a restore would do, and touch nothing
+    Plan(plan::PlanArgs),
     /// List the snapshots of an instance
     Snapshots(snapshots::SnapshotsArgs),
     /// List the jobs of the past, newest first

@@ -30,6 +30,9 @@ pub(super) trait Manager {
         options: Options<'_>,
     ) -> zbus::Result<zbus::OwnedObjectPath>;
     #[zbus(allow_interactive_auth)]
+    fn rollback(&self, instance: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn plan(&self, instance: &str, snapshot: &str, options: Options<'_>) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn prune(&self, repository: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     #[zbus(allow_interactive_auth)]
     fn check(&self, repository: &str, options: Options<'_>) -> zbus::Result<zbus::OwnedObjectPath>;

@@ -22,6 +22,7 @@ mod logs;
 mod manual;
 mod output;
 mod pause;
+mod plan;
 mod progress;
 mod prune;
 pub mod redis_key;
@@ -29,6 +30,7 @@ mod reload;
 mod repository;
 mod restic;
 mod restore;
+mod rollback;
 mod run;
 mod schedule;
 mod snapshots;
@@ -116,6 +118,8 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Run(args) => run::run(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Restore(args) => restore::restore(context, args).await,
+        Command::Rollback(args) => rollback::rollback(context, args).await,
+        Command::Plan(args) => plan::plan(context, args).await,
         Command::Snapshots(args) => snapshots::snapshots(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Backup { verb } => backup::backup(context, verb).await,

@@ -15,11 +15,28 @@ use super::wire::Row;
 /// `holdfast restore`
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
-    /// The instance's name
-    instance: String,
+    /// The instances' names
+    #[arg(required = true)]
+    instances: Vec<String>,
+    #[command(flatten)]
+    what: What,
+    /// Only say what would be done, and touch nothing
+    #[arg(long, conflicts_with_all = ["yes", "no_wait"])]
+    plan: bool,
+    /// Do not ask before live data is replaced
+    #[arg(long)]
+    yes: bool,
+    /// Print the job's id and do not wait for its end
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// What is restored, and where to.
+#[derive(Debug, Args)]
+pub(super) struct What {
     /// The snapshot's id; default: the latest
     #[arg(long, value_name = "ID")]
-    snapshot: Option<String>,
+    pub(super) snapshot: Option<String>,
     /// Only from this repository
     #[arg(long)]
     repository: Option<String>,
@@ -32,34 +49,73 @@ pub(super) struct RestoreArgs {
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
-    /// Do not ask before live data is replaced
+    /// Also a snapshot that another host made
     #[arg(long)]
-    yes: bool,
-    /// Print the job's id and do not wait for its end
+    force_foreign: bool,
+    /// Also a snapshot whose version does not fit the present one
     #[arg(long)]
-    no_wait: bool,
+    force_version: bool,
 }
 
+/// Restores one after another; one that fails does not keep the others back.
 pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
-    let options = options(&args, context)?;
-    let asks = args.target.is_none() && !args.yes;
+    options(&args.what, context)?;
+    let several = args.instances.len() > 1;
+    if several && (args.what.snapshot.is_some() || args.what.target.is_some()) {
+        let refusal = Failure::usage("--snapshot and --target are of one instance");
+        return Err(refusal.hint("restore one instance at a time, or say --before TIME"));
+    }
+    if args.plan {
+        return super::plan::plans(context, &args.instances, &args.what).await;
+    }
+    let asks = args.what.target.is_none() && !args.yes;
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let refusal = Failure::usage(format!(
-            "this would replace live data of {}, and nobody can be asked",
-            args.instance
-        ));
+        let names = args.instances.join(", ");
+        let refusal =
+            Failure::usage(format!("this would replace live data of {names}, and nobody can be asked"));
         return Err(refusal.hint("say --yes to do it, or --target DIR to restore beside the live data"));
     }
     let daemon = context.daemon().await?;
-    let snapshot = args.snapshot.as_deref().unwrap_or_default();
-    if asks && !confirmed(context, &daemon, &args).await? {
-        return Err(Failure::new(Exit::Cancelled, "nothing was done"));
+    for name in args.instances.iter().filter(|_| asks) {
+        if !confirmed(context, &daemon, name, &args.what).await? {
+            return Err(Failure::new(Exit::Cancelled, "nothing was done"));
+        }
     }
-    let call = daemon.manager.restore(&args.instance, snapshot, options);
-    conclude(context, &daemon, call, !args.no_wait).await
+    if let [one] = &args.instances[..] {
+        return restore_one(context, &daemon, one, &args).await;
+    }
+    restore_all(context, &daemon, &args).await
 }
 
-fn options(args: &RestoreArgs, context: &Context) -> Result<Options<'static>, Failure> {
+async fn restore_one(context: &Context, daemon: &Daemon, instance: &str, args: &RestoreArgs) -> Done {
+    let snapshot = args.what.snapshot.as_deref().unwrap_or_default();
+    let call = daemon.manager.restore(instance, snapshot, options(&args.what, context)?);
+    conclude(context, daemon, call, !args.no_wait).await
+}
+
+/// One after another: 1 if any failed, else 3 if any warned. Cancelled by hand ends it all.
+async fn restore_all(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> Done {
+    let (mut failed, mut worst) = (Vec::new(), Exit::Done);
+    for instance in &args.instances {
+        match restore_one(context, daemon, instance, args).await {
+            Ok(Exit::Done) => {}
+            Ok(Exit::Cancelled) => return Ok(Exit::Cancelled),
+            Ok(exit) => worst = exit,
+            Err(failure) if failure.exit == Exit::Cancelled => return Err(failure),
+            Err(failure) => {
+                context.out.failure(&failure);
+                failed.push(instance.as_str());
+            }
+        }
+    }
+    if failed.is_empty() {
+        return Ok(worst);
+    }
+    let (all, names) = (args.instances.len(), failed.join(", "));
+    Err(Failure::failed(format!("{} of {all} instances were not restored: {names}", failed.len())))
+}
+
+pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>, Failure> {
     let mut options = Options::new();
     if let Some(repository) = &args.repository {
         options.insert("repository", repository.clone().into());
@@ -73,6 +129,11 @@ fn options(args: &RestoreArgs, context: &Context) -> Result<Options<'static>, Fa
     }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
+    }
+    for (key, given) in [("force_foreign", args.force_foreign), ("force_version", args.force_version)] {
+        if given {
+            options.insert(key, true.into());
+        }
     }
     Ok(options)
 }
@@ -88,15 +149,15 @@ fn absolute(target: &PathBuf) -> Result<String, Failure> {
     })
 }
 
-async fn confirmed(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> Result<bool, Failure> {
-    let rows = daemon.manager.list_snapshots(&args.instance).await.map_err(|e| daemon.failure(e))?;
+async fn confirmed(context: &Context, daemon: &Daemon, instance: &str, args: &What) -> Result<bool, Failure> {
+    let rows = daemon.manager.list_snapshots(instance).await.map_err(|e| daemon.failure(e))?;
     let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
     let from = match chosen(&rows, args.snapshot.as_deref()) {
         Some(row) if args.before.is_none() && args.repository.is_none() => described(row, context),
         _ => "the chosen snapshot".to_owned(),
     };
     let what = if args.include.is_empty() { "all its data".to_owned() } else { args.include.join(", ") };
-    context.out.note(format!("{}: {what} will be replaced by {from}.", args.instance));
+    context.out.note(format!("{}: {what} will be replaced by {from}.", instance));
     context.out.ask("Type yes to go on:");
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

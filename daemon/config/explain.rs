@@ -6,7 +6,8 @@ use toml_edit::{Array, InlineTable, Value};
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Daemon, Instance, Layout, Name, Password, Repository, Retention, Selector, Version, Volumes,
+    Backup, Daemon, Health, Instance, Layout, Name, Password, Repository, Restore, Retention, Selector,
+    Version, Volumes,
 };
 
 /// One effective value.
@@ -235,13 +236,16 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         stall_timeout,
         restore,
         version,
+        version_match,
     } = instance;
-    let version = version.as_ref().map(|version| match version {
-        Version::Command(words) => table([("command", Some(list(words)))]),
-        Version::Dpkg(name) => table([("builtin", Some(format!("dpkg:{name}").into()))]),
-        Version::Rpm(name) => table([("builtin", Some(format!("rpm:{name}").into()))]),
+    let version = version.as_ref().map(|version| {
+        let (key, value) = match version {
+            Version::Command(words) => ("command", list(words)),
+            Version::Dpkg(name) => ("builtin", format!("dpkg:{name}").into()),
+            Version::Rpm(name) => ("builtin", format!("rpm:{name}").into()),
+        };
+        table([(key, Some(value)), ("match", Some(version_match.word().into()))])
     });
-    let steps = restore.steps.as_deref().map(|steps| table([("steps", Some(path(steps).into()))]));
     vec![
         ("module", text(module.as_ref().map(Name::to_string))),
         ("user", text(user.clone())),
@@ -254,9 +258,21 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("cleanup_state", argv(cleanup_state.as_ref())),
         ("hook_timeout", duration_text(*hook_timeout).into()),
         ("stall_timeout", duration_text(*stall_timeout).into()),
-        ("restore", steps.unwrap_or_else(|| text(None))),
+        ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
     ]
+}
+
+fn restore(restore: &Restore) -> Value {
+    let Restore { steps, keep_previous, health } = restore;
+    let health = health.as_ref().map(|Health { command, timeout }| {
+        table([("command", Some(list(command))), ("timeout", Some(duration_text(*timeout).into()))])
+    });
+    table([
+        ("steps", steps.as_deref().map(|steps| path(steps).into())),
+        ("keep_previous", Some(duration_text(*keep_previous).into())),
+        ("health", health),
+    ])
 }
 
 fn volumes(volumes: &Volumes) -> Value {

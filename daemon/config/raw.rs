@@ -11,7 +11,7 @@ use super::value::{
     Steps, Switch, Url, UserName, Zone, table,
 };
 use crate::calendar::Schedule;
-use crate::definition::{Layout, Name, Retention, Selector, Version, Volumes};
+use crate::definition::{Layout, Name, Retention, Selector, Version, VersionMatch, Volumes};
 
 /// A named table with the file it stands in.
 #[derive(Debug)]
@@ -162,6 +162,20 @@ table! {
     RawRestore {
         /// The directory of NNname programs, relative to install_dir or absolute. Default: actions/restore-module, if present.
         steps: Steps,
+        /// How long the data that a restore replaced is kept for a rollback; "0s": not at all. Default: 24h.
+        keep_previous: Delay,
+        /// What must answer well after a restore, else it is undone. Default: nothing is asked.
+        health: RawHealth,
+    }
+}
+
+table! {
+    /// A question about an application's health.
+    RawHealth {
+        /// A program that exits with 0 when all is well; it is run again until then.
+        command: Argv,
+        /// How long it may take until all is well. Default: 2m.
+        timeout: Limit,
     }
 }
 
@@ -172,6 +186,8 @@ table! {
         command: Argv,
         /// dpkg:NAME or rpm:NAME.
         builtin: Version,
+        /// Which saved versions may be restored over the present one: any, exact, minor (first two numbers agree), major, not-newer. Default: any.
+        r#match: VersionMatch,
     }
 }
 

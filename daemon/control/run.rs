@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,9 @@ use crate::job::restore::{self, NoSet, Wanted};
 use crate::job::{Ticket, backup};
 use crate::state::{Kind, identity};
 use crate::target::{Place, Purpose};
+
+/// How often old data that is kept no longer is looked for, at least.
+const EXPIRY: Duration = Duration::from_secs(3_600);
 
 impl Control {
     /// Starts a backup; `instances` narrows it. Returns the job's id at once.
@@ -89,11 +93,33 @@ impl Control {
         options: RestoreOptions,
         cause: &str,
     ) -> Result<String> {
+        for kind in [Kind::Restore, Kind::Rollback] {
+            if let Some(id) = self.0.jobs.is_active(kind, name) {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("a {kind} of {name} is at work as job {id}"),
+                ));
+            }
+        }
+        let request = self.restore_request(name, snapshot, options).await?;
+        let context = self.0.context.clone();
+        let id = self
+            .0
+            .jobs
+            .start(ticket(Kind::Restore, name, cause), |live| restore::run(context, live, request))
+            .await?;
+        self.expire_kept_after(&id);
+        Ok(id)
+    }
+
+    async fn restore_request(
+        &self,
+        name: &str,
+        snapshot: &str,
+        options: RestoreOptions,
+    ) -> Result<restore::Request> {
         let instance = self.known_instance(name)?;
         check_options(snapshot, &options)?;
-        if let Some(id) = self.0.jobs.is_active(Kind::Restore, name) {
-            return Err(Error::new(ErrorKind::Busy, format!("{name} is being restored as job {id}")));
-        }
         let repository = options.repository.as_deref().map(|name| self.known_repository(name)).transpose()?;
         let wanted = Wanted {
             repository: repository.map(|r| r.name.clone()),
@@ -105,14 +131,73 @@ impl Control {
         let uuid = self.identity_of(&instance).await?;
         let chosen = restore::choose(&self.0.context, &definitions, &instance, uuid, &wanted).await;
         let (opened, set) = chosen.map_err(refused)?;
-        let (include, target) = (options.include, options.target);
-        let request = restore::Request { definitions, instance, set, opened, include, target };
+        let RestoreOptions { include, target, force_version, .. } = options;
+        Ok(restore::Request { definitions, instance, set, opened, include, target, force_version })
+    }
+
+    /// What a restore would do, as JSON; nothing is touched.
+    ///
+    /// # Errors
+    /// As [`Control::restore`], as far as it is not told in the plan.
+    pub async fn plan_restore(&self, name: &str, snapshot: &str, options: RestoreOptions) -> Result<String> {
+        let request = self.restore_request(name, snapshot, options).await?;
+        let plan = restore::plan(self.0.context.clone(), Arc::new(request)).await?;
+        Ok(plan.to_string())
+    }
+
+    /// Puts back what the last restore of an instance replaced.
+    ///
+    /// # Errors
+    /// The instance is not defined, nothing is kept of it, or a restore or rollback of it has not ended.
+    pub async fn rollback(&self, name: &str, cause: &str) -> Result<String> {
+        let instance = self.known_instance(name)?;
+        for kind in [Kind::Restore, Kind::Rollback] {
+            if let Some(id) = self.0.jobs.is_active(kind, name) {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("a {kind} of {name} is at work as job {id}"),
+                ));
+            }
+        }
+        if restore::kept::list(&self.0.context, Some(name)).await?.is_empty() {
+            let text = format!(
+                "nothing is kept of {name} that could be put back: it was not restored in place within its \
+                 restore.keep_previous"
+            );
+            return Err(Error::new(ErrorKind::NoSuchSnapshot, text));
+        }
         let context = self.0.context.clone();
-        Ok(self
-            .0
-            .jobs
-            .start(ticket(Kind::Restore, name, cause), |live| restore::run(context, live, request))
-            .await?)
+        let work = |live| restore::rollback::run(context, live, instance);
+        Ok(self.0.jobs.start(ticket(Kind::Rollback, name, cause), work).await?)
+    }
+
+    /// Removes old data that is kept no longer, when the job that may have added some has ended.
+    fn expire_kept_after(&self, id: &str) {
+        let (control, id) = (self.clone(), id.to_owned());
+        let mut events = self.0.jobs.subscribe();
+        tokio::spawn(async move {
+            use crate::job::Event::Removed;
+            while control.0.jobs.active().iter().any(|live| live.id() == id) {
+                match events.recv().await {
+                    Ok(Removed(ended, _)) if ended == id => break,
+                    Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(_) => return,
+                }
+            }
+            restore::kept::expire(&control.0.context, Timestamp::now()).await;
+        });
+    }
+
+    /// Removes old data whose time is over, for as long as the daemon lives.
+    pub(super) async fn watch_kept(self) {
+        loop {
+            let context = &self.0.context;
+            restore::kept::expire(context, Timestamp::now()).await;
+            let due = restore::kept::next_due(context).await;
+            let left = due.map(|due| due.duration_since(Timestamp::now()).unsigned_abs());
+            // At most an hour: clocks are set, and restores add to what is kept.
+            tokio::time::sleep(left.unwrap_or(EXPIRY).clamp(Duration::from_secs(1), EXPIRY)).await;
+        }
     }
 
     pub(super) async fn identity_of(&self, instance: &Arc<Instance>) -> Result<uuid::Uuid> {

@@ -34,6 +34,7 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     let control = build(start).await?;
     put_right(&control).await;
     tokio::spawn(events::forward(control.clone()));
+    tokio::spawn(control.clone().watch_kept());
     control.plan().await.context("planning slots")?;
     begin_schedule(&control).await?;
     Ok(control)

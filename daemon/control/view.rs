@@ -119,6 +119,8 @@ pub struct RestoreOptions {
     pub target: Option<PathBuf>,
     /// Restore a set that another host or instance made.
     pub force_foreign: bool,
+    /// Restore whatever the version that was saved.
+    pub force_version: bool,
 }
 
 /// Which jobs `ListJobs` shows.

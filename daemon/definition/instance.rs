@@ -37,6 +37,8 @@ pub struct Instance {
     pub restore: Restore,
     /// How its version is found; stored with every set.
     pub version: Option<Version>,
+    /// Which saved versions may be restored over the present one.
+    pub version_match: VersionMatch,
 }
 
 /// How an instance is restored.
@@ -44,6 +46,57 @@ pub struct Instance {
 pub struct Restore {
     /// The directory of `NNname` executables, relative to `install_dir` or absolute.
     pub steps: Option<PathBuf>,
+    /// How long the data that a restore replaced is kept for a rollback; zero: not at all.
+    pub keep_previous: Duration,
+    /// What must answer well after a restore, else it is undone.
+    pub health: Option<Health>,
+}
+
+impl Default for Restore {
+    fn default() -> Self {
+        Self { steps: None, keep_previous: Duration::from_secs(24 * 3_600), health: None }
+    }
+}
+
+/// A question about an application's health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// A program that exits with 0 when all is well, argv; asked again until then.
+    pub command: Vec<String>,
+    /// How long it may take until all is well.
+    pub timeout: Duration,
+}
+
+/// Which saved versions may be restored over the present one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum VersionMatch {
+    /// All.
+    #[default]
+    Any,
+    /// The very same.
+    Exact,
+    /// Those that agree in the first two numbers.
+    Minor,
+    /// Those that agree in the first number.
+    Major,
+    /// The same and older ones.
+    NotNewer,
+}
+
+impl VersionMatch {
+    /// The words for them in a definition.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("any", Self::Any),
+        ("exact", Self::Exact),
+        ("minor", Self::Minor),
+        ("major", Self::Major),
+        ("not-newer", Self::NotNewer),
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("any", |(word, _)| word)
+    }
 }
 
 /// Who knows where volume `NAME` lies.

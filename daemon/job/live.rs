@@ -310,7 +310,9 @@ fn least_phase(record: &JobRecord) -> Phase {
 /// What the units of a job say went wrong, each once with its names.
 fn told_by_units(record: &JobRecord) -> String {
     let mut lines: Vec<String> = Vec::new();
-    for unit in record.units.iter().filter(|unit| !unit.error.is_empty()) {
+    // What a unit that succeeded says is news, not an error.
+    let wrong = |unit: &&UnitRecord| !unit.error.is_empty() && unit.outcome != Some(Outcome::Succeeded);
+    for unit in record.units.iter().filter(wrong) {
         let place = if unit.instance.is_empty() { &unit.repository } else { &unit.instance };
         let line = format!("{place}: {}", unit.error);
         if !lines.contains(&line) {

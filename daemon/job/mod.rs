@@ -13,6 +13,7 @@ mod retain;
 pub mod retention;
 mod secrets;
 pub mod undo;
+mod version;
 
 use context::remove_tree;
 pub use context::{Context, Dirs};

@@ -42,6 +42,8 @@ impl Excludes {
     /// All excludes, in order: the definition's, then the lines of `etc/state-exclude.conf`.
     pub(super) fn of(place: &Place, warnings: &mut Vec<String>) -> Result<Self> {
         let mut excludes = Self::default();
+        // What a restore keeps beside live data is no part of it.
+        excludes.add(b".holdfast-j*", false)?;
         for text in &place.instance.exclude {
             let pattern = machine_path(text.as_bytes(), &place.account.home);
             excludes.add(&pattern, false).with_context(|| format!("exclude {text:?}"))?;

@@ -24,6 +24,6 @@ pub use exclude::Excludes;
 pub use hooks::{Step, Steps};
 pub use manifest::{FORMAT, MANIFEST, Manifest, TreePath};
 pub use resolve::{Place, Purpose};
-pub use root::{Hex, Root, RootKind};
+pub use root::{Hex, Root, RootKind, copy_attributes};
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;

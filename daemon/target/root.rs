@@ -145,6 +145,21 @@ fn attributes(fd: &OwnedFd, path: &Path) -> Result<BTreeMap<String, Hex>> {
     Ok(all)
 }
 
+/// Gives a directory the attributes of another one, ACLs among them.
+///
+/// # Errors
+/// The system's refusal.
+pub fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    let privileged = rustix::process::geteuid().is_root();
+    for (name, value) in attributes(from, Path::new("a directory"))? {
+        if privileged || name.starts_with("user.") || name.starts_with("system.") {
+            let set = rustix::fs::fsetxattr(to, name.as_str(), &value.0, XattrFlags::empty());
+            set.with_context(|| format!("setting attribute {name}"))?;
+        }
+    }
+    Ok(())
+}
+
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0.iter().map(|b| format!("{b:02x}")).collect::<String>())

@@ -112,9 +112,7 @@ async fn what_this_version_cannot_do_says_so_and_starts_nothing() {
     let none = Options::new();
     for (method, answer) in [
         ("Recover", refused(&daemon, "Recover", &("app-1", &none)).await),
-        ("Rollback", refused(&daemon, "Rollback", &("app-1",)).await),
         ("Drill", refused(&daemon, "Drill", &("app-1", &none)).await),
-        ("Plan", refused(&daemon, "Plan", &("app-1", "", &none)).await),
     ] {
         assert_eq!(answer.0, "Failed", "{method}: {}", answer.1);
         assert!(answer.1.contains("not supported yet"), "{method}: {}", answer.1);

@@ -76,19 +76,6 @@ fn keys_of_later_versions_are_refused_not_ignored() {
     }
     assert_said(&[
         ("[[module.x.dump]]\nsource = 'redis'\n", "1:12", "`dump` is not supported yet", "leave it out"),
-        (
-            "[module.x.restore]\nkeep_previous = '1h'\n",
-            "2:1",
-            "`keep_previous` is not supported yet",
-            "leave it out",
-        ),
-        (
-            "[module.x.restore]\nhealth = { command = ['x'] }\n",
-            "2:1",
-            "`health` is not supported yet",
-            "leave it out",
-        ),
-        ("[module.x.version]\nmatch = 'any'\n", "2:1", "`match` is not supported yet", "leave it out"),
         ("[backup.x]\nafter = 'y'\n", "2:1", "`after` is not supported yet", "leave it out"),
         ("[backup.x]\nblackout = []\n", "2:1", "`blackout` is not supported yet", "leave it out"),
         ("[backup.x]\nallow_users = []\n", "2:1", "`allow_users` is not supported yet", "leave it out"),
@@ -100,6 +87,17 @@ fn keys_of_later_versions_are_refused_not_ignored() {
         ),
         ("[discovery]\ndocker = true\n", "1:2", "`discovery` is not supported yet", "leave it out"),
         ("[module.x.version]\nbuiltin = 'ostree'\n", "2:11", "\"ostree\" is not supported yet", "command"),
+    ]);
+}
+
+#[test]
+fn keys_of_a_restore_say_what_they_take() {
+    assert_said(&[
+        ("[module.x.restore]\nkeep_previous = 24\n", "2:17", "not an integer", "\"24s\""),
+        ("[module.x.restore]\nhealth = ['x']\n", "2:10", "`health` takes a table, not an array", ""),
+        ("[module.x.restore]\nhealth = { timeout = '0s' }\n", "2:22", "may not be zero", ""),
+        ("[instance.x]\ninclude = ['/x']\nrestore = { health = {} }\n", "3:22", "no `command`", "command ="),
+        ("[module.x.version]\nmatch = 'mayor'\n", "2:9", "`match` does not know \"mayor\"", "\"major\""),
     ]);
 }
 

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast::definition::{Instance, Name, Restore, Volumes};
+use holdfast::definition::{Instance, Name, Restore, VersionMatch, Volumes};
 use holdfast::process::{self, Ended, Program, Sign};
 use holdfast::target::{Place, Purpose, Staging, Tree};
 use tokio_util::sync::CancellationToken;
@@ -59,8 +59,9 @@ impl Module {
             cleanup_state: None,
             hook_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
-            restore: Restore { steps: None },
+            restore: Restore::default(),
             version: None,
+            version_match: VersionMatch::Any,
         };
         Self { place, instance }
     }

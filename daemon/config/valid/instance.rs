@@ -8,16 +8,16 @@ use toml::Spanned;
 
 use super::super::Environment;
 use super::super::diagnostic::{Diagnostic, Source};
-use super::super::raw::{Entry, RawInstance, RawModule, RawRestore, RawVersion};
+use super::super::raw::{Entry, RawHealth, RawInstance, RawModule, RawRestore, RawVersion};
 use super::super::value::{Argv, Exclude, Include, Reader, nearest};
 use super::link::Broken;
 use super::paths;
-use crate::definition::{Daemon, Instance, Name, Restore, Version, Volumes};
+use crate::definition::{Daemon, Health, Instance, Name, Restore, Version, Volumes};
 
 /// Notes a version that is given in two ways, or in none.
 pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>) {
     let Some(version) = &raw.version else { return };
-    let RawVersion { command, builtin } = version.get_ref();
+    let RawVersion { command, builtin, r#match: _ } = version.get_ref();
     if command.is_some() == builtin.is_some() {
         let help = "write command = [\"…\"], or builtin = \"dpkg:NAME\"";
         reader.error(&version.span(), "`version` takes one of `command` and `builtin`", Some(help.into()));
@@ -152,22 +152,45 @@ fn merged(
         cleanup_state: layers.value(|raw| &raw.cleanup_state).map(|argv| argv.0),
         hook_timeout: layers.value(|raw| &raw.hook_timeout).map_or(HOUR, |limit| limit.0),
         stall_timeout: layers.value(|raw| &raw.stall_timeout).map_or(HOUR / 2, |limit| limit.0),
-        restore: Restore { steps: steps(layers).map(|(_, steps)| steps.get_ref().0.clone()) },
+        restore: restore(layers),
         version: layers.pick(|raw| &raw.version).and_then(|(_, version)| version_of(version.get_ref())),
+        version_match: layers
+            .pick(|raw| &raw.version)
+            .and_then(|(_, version)| version.get_ref().r#match.as_ref())
+            .map(|wanted| *wanted.get_ref())
+            .unwrap_or_default(),
     }
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn version_of(raw: &RawVersion) -> Option<Version> {
-    let RawVersion { command, builtin } = raw;
+    let RawVersion { command, builtin, r#match: _ } = raw;
     let command = command.as_ref().map(|argv| Version::Command(argv.get_ref().0.clone()));
     command.or_else(|| builtin.as_ref().map(|builtin| builtin.get_ref().clone()))
 }
 
+/// The table stands for itself: an instance's replaces its module's.
+fn restore(layers: &Layers<'_>) -> Restore {
+    let default = Restore::default();
+    let Some((_, raw)) = layers.pick(|raw| &raw.restore) else { return default };
+    let RawRestore { steps, keep_previous, health } = raw.get_ref();
+    Restore {
+        steps: steps.as_ref().map(|steps| steps.get_ref().0.clone()),
+        keep_previous: keep_previous.as_ref().map_or(default.keep_previous, |keep| keep.get_ref().0),
+        health: health.as_ref().and_then(|health| health_of(health.get_ref())),
+    }
+}
+
+fn health_of(raw: &RawHealth) -> Option<Health> {
+    let RawHealth { command, timeout } = raw;
+    let timeout = timeout.as_ref().map_or(HOUR / 30, |limit| limit.get_ref().0);
+    command.as_ref().map(|argv| Health { command: argv.get_ref().0.clone(), timeout })
+}
+
 fn steps<'a>(layers: &Layers<'a>) -> Option<Placed<'a, super::super::value::Steps>> {
     let (source, restore) = layers.pick(|raw| &raw.restore)?;
-    let RawRestore { steps } = restore.get_ref();
+    let RawRestore { steps, keep_previous: _, health: _ } = restore.get_ref();
     steps.as_ref().map(|steps| (source, steps))
 }
 
@@ -180,6 +203,26 @@ fn check(
 ) {
     let placed = layers.pick(|raw| &raw.install_dir).is_some();
     let need = "give `install_dir`, or an absolute path";
+    if let Some((source, health)) = layers
+        .pick(|raw| &raw.restore)
+        .and_then(|(source, restore)| Some((source, restore.get_ref().health.as_ref()?)))
+    {
+        match &health.get_ref().command {
+            None => complaints.add(
+                source,
+                &health.span(),
+                "`health` has no `command`".into(),
+                "write health = { command = [\"…\"], timeout = \"2m\" }",
+            ),
+            Some(argv) if !placed && relative(argv.get_ref()) => complaints.add(
+                source,
+                &argv.span(),
+                "`health` is relative to `install_dir`, which is not given".into(),
+                need,
+            ),
+            Some(_) => {}
+        }
+    }
     let hooks = [
         ("dump_state", layers.pick(|raw| &raw.dump_state)),
         ("cleanup_state", layers.pick(|raw| &raw.cleanup_state)),

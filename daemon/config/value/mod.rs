@@ -59,7 +59,7 @@ macro_rules! table {
         }
 
         impl $crate::config::value::Table for $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+            const KEYS: &'static [&'static str] = &[$($crate::config::value::bare(stringify!($key))),*];
 
             fn set(
                 &mut self,
@@ -68,14 +68,14 @@ macro_rules! table {
                 reader: &mut $crate::config::value::Reader<'_>,
             ) -> bool {
                 match key {
-                    $(stringify!($key) => self.$key = reader.value(node),)*
+                    $(_ if key == $crate::config::value::bare(stringify!($key)) => self.$key = reader.value(node),)*
                     _ => return false,
                 }
                 true
             }
 
             fn given(&self) -> Vec<(&'static str, std::ops::Range<usize>)> {
-                [$((stringify!($key), self.$key.as_ref().map(toml::Spanned::span))),*]
+                [$(($crate::config::value::bare(stringify!($key)), self.$key.as_ref().map(toml::Spanned::span))),*]
                     .into_iter()
                     .filter_map(|(key, span)| span.map(|span| (key, span)))
                     .collect()
@@ -84,7 +84,7 @@ macro_rules! table {
             fn properties() -> serde_json::Map<String, serde_json::Value> {
                 let mut all = serde_json::Map::new();
                 $(all.insert(
-                    stringify!($key).into(),
+                    $crate::config::value::bare(stringify!($key)).into(),
                     $crate::config::value::described::<$kind>(concat!($($doc),*).trim()),
                 );)*
                 all
@@ -106,6 +106,14 @@ macro_rules! table {
     };
 }
 pub(super) use table;
+
+/// The key that a field stands for: `match` is a word of Rust as well, so its field is `r#match`.
+pub(super) const fn bare(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
 
 /// A key's schema with its description.
 pub(super) fn described<T: Value>(doc: &str) -> serde_json::Value {
@@ -320,9 +328,6 @@ const LATER: &[&str] = &[
     "databases",
     "discovery",
     "dump",
-    "health",
-    "keep_previous",
-    "match",
     "priority",
     "recovery",
     "require_healthy",

@@ -4,7 +4,7 @@ use serde_json::json;
 use toml::de::DeValue;
 
 use super::{Node, Reader, Value};
-use crate::definition::{Layout, Name, Selector, Version};
+use crate::definition::{Layout, Name, Selector, Version, VersionMatch};
 
 /// Notes control characters and emptiness, which are right nowhere.
 pub(super) fn plain<'n>(node: &'n Node<'_>, reader: &mut Reader<'_>, wanted: &str) -> Option<&'n str> {
@@ -216,6 +216,26 @@ impl Value for Layout {
 }
 
 /// `builtin = "dpkg:NAME"`.
+impl Value for VersionMatch {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let words = Self::WORDS.map(|(word, _)| word);
+        let text = reader.text(node, "one of any, exact, minor, major and not-newer")?;
+        let found = Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let help = match super::nearest(text, &words) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("write one of {}", words.join(", ")),
+            };
+            return reader.refuse(node, format!("`{}` does not know {text:?}", reader.key()), help);
+        }
+        found
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "enum": Self::WORDS.map(|(word, _)| word) })
+    }
+}
+
 impl Value for Version {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = plain(node, reader, "\"dpkg:NAME\" or \"rpm:NAME\"")?;

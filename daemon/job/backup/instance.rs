@@ -10,10 +10,10 @@ use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
 use super::{Shared, snapshot};
-use crate::definition::{Instance, Version};
-use crate::job::hook;
+use crate::definition::Instance;
 use crate::job::live::append;
 use crate::job::remove_tree;
+use crate::job::{hook, version};
 use crate::queue::Guard;
 use crate::restic;
 use crate::state::undo::Step;
@@ -104,23 +104,8 @@ impl Part {
         let place = Place::resolve(instance, Purpose::Backup, &tools, &[], cancel).await?;
         let uuid = identity_of(context, instance, &place).await?;
         let staging = self.shared.request.definitions.daemon.staging_dir.join(&*instance.name);
-        let version = self.version(&place).await?;
+        let version = version::ask(&place, cancel).await?;
         Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging })
-    }
-
-    async fn version(&self, place: &Place) -> anyhow::Result<String> {
-        let argv = match &self.instance.version {
-            None => return Ok(String::new()),
-            Some(Version::Command(argv)) => argv.clone(),
-            Some(Version::Dpkg(name)) => {
-                ["dpkg-query", "-W", "-f=${Version}", "--", name].map(String::from).to_vec()
-            }
-            Some(Version::Rpm(name)) => {
-                ["rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "--", name].map(String::from).to_vec()
-            }
-        };
-        let program = place.command("version", &argv)?;
-        hook::answer(program, "version", self.shared.live.cancelled()).await
     }
 
     /// What must happen even if we do not live to do it, on disk before anything is touched.

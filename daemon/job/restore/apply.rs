@@ -1,51 +1,62 @@
 //! Restore steps and the swap. Each swap is written down before it happens.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::kept::{self, Kept, Swapped};
 use super::swap::{self, Site};
-use super::{Work, fetch};
+use super::{Work, carry, fetch, survey};
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
 use crate::state::undo::{Step, Undo};
-use crate::target::{Environment, Excludes, Manifest, Place, RootKind};
+use crate::target::{Environment, Excludes, Manifest, Place, RootKind, TreePath};
 
 /// Files and volumes are restored at this step (NS8).
 const FILES_STEP: u32 = 10;
 /// Handed to the steps; written only where none exists (NS8).
-const ENVIRONMENT: &str = "state/environment";
+pub(super) const ENVIRONMENT: &str = "state/environment";
 
 /// What was changed so far, in order.
 #[derive(Default)]
 pub(super) struct Applied {
-    swaps: Vec<Swapped>,
-    annexes: Vec<PathBuf>,
-}
-
-struct Swapped {
-    live: PathBuf,
-    aside: PathBuf,
-    inode: Option<u64>,
+    pub(super) swaps: Vec<Swapped>,
+    pub(super) annexes: Vec<PathBuf>,
 }
 
 /// Where a path of the tree lives: below which root, and where there.
-struct Spot {
+#[derive(Debug, Clone)]
+pub(super) struct Spot {
     root: PathBuf,
     relative: PathBuf,
 }
 
 impl Spot {
-    fn of(place: &Place, item: &Path) -> anyhow::Result<Self> {
+    pub(super) fn of(place: &Place, item: &Path) -> anyhow::Result<Self> {
         let depth = if item.starts_with("volumes") { 2 } else { 1 };
         let root: PathBuf = item.components().take(depth).collect();
         let relative: PathBuf = item.components().skip(depth).collect();
         let root = if root == Path::new("files") { PathBuf::from("/") } else { place.live_path(&root)? };
         Ok(Self { root, relative })
+    }
+
+    /// The root that it lies below.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where it lies there.
+    pub(super) fn relative(&self) -> &Path {
+        &self.relative
+    }
+
+    /// Where it lives.
+    pub(super) fn path(&self) -> PathBuf {
+        self.root.join(&self.relative)
     }
 }
 
@@ -103,6 +114,7 @@ fn step_request(work: &Work, staging: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec(&request)?)
 }
 
+/// Everything that can fail is done beside the live data first; then one swap follows the other.
 async fn files(
     work: &Work,
     place: &Place,
@@ -111,42 +123,36 @@ async fn files(
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
-    let items = items(work, manifest, staging)?;
-    for item in &items {
+    let survey = survey::survey(work, place, manifest, staging)?;
+    warnings.extend(
+        survey
+            .missing
+            .iter()
+            .map(|item| format!("{} is not in the snapshot and was left as it is", item.display())),
+    );
+    let excludes = survey::excludes(manifest)?;
+    work.phase(Phase::Safety);
+    for (item, live) in &survey.items {
         ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
-        let staged = staging.join(item);
-        if std::fs::symlink_metadata(&staged).is_err() {
-            warnings.push(format!("{} is not in the snapshot and was left as it is", item.display()));
-            continue;
-        }
-        let live = Spot::of(place, item)?;
-        if item == Path::new(ENVIRONMENT) && live.root.join(&live.relative).exists() {
-            info!("{ENVIRONMENT} exists and is left as it is");
-            continue;
-        }
-        bring_in(work, &live, &staged, applied).await.with_context(|| item.display().to_string())?;
+        let prepared = prepare(work, item, live, &staging.join(item), &excludes, applied).await;
+        warnings.extend(prepared.with_context(|| item.display().to_string())?);
+    }
+    settle(work, &survey.items, applied).await?;
+    work.phase(Phase::Apply);
+    for (item, live) in &survey.items {
+        ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
+        swap_in(work, live, applied).await.with_context(|| item.display().to_string())?;
+    }
+    for (item, live) in &survey.removed {
+        let site = site(work, live, applied).await?;
+        written(work, &site, None, applied).await?;
+        warn!("{} was not there when the backup was made and is removed", item.display());
+        tokio::task::spawn_blocking(move || site.set_aside()).await??;
     }
     if work.request.include.is_empty() {
-        set_new_children_aside(work, place, manifest, &items, applied).await?;
+        warnings.extend(put_roots_on(work, place, manifest));
     }
-    warnings.extend(put_roots_on(work, place, manifest));
     Ok(warnings)
-}
-
-/// What is swapped: each included directory or file; of a root, which cannot be swapped itself, each child.
-fn items(work: &Work, manifest: &Manifest, staging: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let asked: Vec<PathBuf> = match work.request.include.is_empty() {
-        true => manifest.includes.iter().map(|path| path.0.clone()).collect(),
-        false => work.request.include.iter().map(PathBuf::from).collect(),
-    };
-    let mut items = Vec::new();
-    for item in asked {
-        match manifest.roots.iter().any(|root| root.path.0 == item) {
-            true => items.extend(names_in(&staging.join(&item), &item)?),
-            false => items.push(item),
-        }
-    }
-    Ok(items)
 }
 
 /// What restic does not keep of the directories behind its links: owner, mode, times. Only with a restore of all.
@@ -162,13 +168,55 @@ pub(super) fn put_roots_on(work: &Work, place: &Place, manifest: &Manifest) -> V
     failed.collect()
 }
 
-async fn bring_in(work: &Work, live: &Spot, staged: &Path, applied: &mut Applied) -> anyhow::Result<()> {
+/// Brings new data beside the live data, and into it what the backup left out.
+async fn prepare(
+    work: &Work,
+    item: &Path,
+    live: &Spot,
+    staged: &Path,
+    excludes: &Excludes,
+    applied: &mut Applied,
+) -> anyhow::Result<Vec<String>> {
     let site = site(work, live, applied).await?;
     if !site.bring(staged)? {
         let name = live.relative.file_name().map(OsString::from).unwrap_or_default();
         fetch::copy(work, staged, &site.aside_dir(), &name).await?;
     }
-    written(work, &site, applied).await?;
+    let Some(old) = site.live_dir()? else { return Ok(Vec::new()) };
+    let (found, item, excludes) = (old.try_clone()?, item.to_owned(), excludes.clone());
+    let carries = tokio::task::spawn_blocking(move || carry::left_out(&found, &item, &excludes)).await??;
+    let Some(new) = site.new_dir()? else {
+        let lost = (!carries.is_empty()).then(|| {
+            format!("{} is no directory in the backup; files in it that were not backed up are only with the old data", site.live.display())
+        });
+        return Ok(lost.into_iter().collect());
+    };
+    let mut warnings = Vec::new();
+    for carry in &carries {
+        warnings.extend(carry::over(work, &old, &new, carry).await?);
+    }
+    Ok(warnings)
+}
+
+/// New data must be on the disk before it takes the place of old data: once on each file system.
+async fn settle(work: &Work, items: &[(PathBuf, Spot)], applied: &mut Applied) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let mut devices = std::collections::BTreeSet::new();
+    for (_, live) in items {
+        let (_, parent) = swap::parent_of(&live.root, &live.relative)?;
+        if devices.insert(std::fs::metadata(&parent)?.dev()) {
+            let site = site(work, live, applied).await?;
+            tokio::task::spawn_blocking(move || site.settle()).await??;
+        }
+    }
+    Ok(())
+}
+
+async fn swap_in(work: &Work, live: &Spot, applied: &mut Applied) -> anyhow::Result<()> {
+    let site = site(work, live, applied).await?;
+    let new = site.new_inode()?;
+    ensure!(new.is_some(), "the new data for {} is gone: was its directory moved?", site.live.display());
+    written(work, &site, new, applied).await?;
     tokio::task::spawn_blocking(move || site.swap()).await?
 }
 
@@ -185,64 +233,48 @@ async fn site(work: &Work, live: &Spot, applied: &mut Applied) -> anyhow::Result
     tokio::task::spawn_blocking(move || Site::open(&root, &relative, &job)).await?
 }
 
-async fn written(work: &Work, site: &Site, applied: &mut Applied) -> anyhow::Result<()> {
-    let swapped = Swapped { live: site.live.clone(), aside: site.aside.clone(), inode: site.inode };
+async fn written(work: &Work, site: &Site, new: Option<u64>, applied: &mut Applied) -> anyhow::Result<()> {
     let step = Step::SwapBack {
         instance: work.request.instance.name.to_string(),
-        live: swapped.live.clone(),
-        aside: swapped.aside.clone(),
-        inode: swapped.inode,
+        live: site.live.clone(),
+        aside: site.aside.clone(),
+        inode: site.inode,
     };
     work.undo.push(step).await?;
-    applied.swaps.push(swapped);
+    let (live, aside) = (TreePath(site.live.clone()), TreePath(site.aside.clone()));
+    applied.swaps.push(Swapped { live, aside, old: site.inode, new });
     Ok(())
 }
 
-/// Where a whole directory was included, what appeared in it since is set aside too; what the backup excluded stays.
-async fn set_new_children_aside(
-    work: &Work,
-    place: &Place,
-    manifest: &Manifest,
-    items: &[PathBuf],
-    applied: &mut Applied,
-) -> anyhow::Result<()> {
-    let mut excludes = Excludes::default();
-    for pattern in &manifest.excludes {
-        excludes.add(pattern.as_bytes(), false)?;
+/// The restore stands: from now on the old data is only kept, or removed.
+pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<Option<Kept>> {
+    let keep = work.request.instance.restore.keep_previous;
+    if keep.is_zero() || applied.swaps.is_empty() {
+        return remove_old(work, applied).await.map(|()| None);
     }
-    for root in manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files) {
-        for child in names_in(&place.live_path(&root.path.0)?, &root.path.0)? {
-            let known = items.contains(&child);
-            let ours = child.file_name().is_some_and(|name| name.as_bytes().starts_with(b".holdfast-"));
-            let excluded = excludes.leave_out(child.as_os_str().as_bytes());
-            if known || ours || excluded || child == Path::new(ENVIRONMENT) {
-                continue;
-            }
-            let site = site(work, &Spot::of(place, &child)?, applied).await?;
-            written(work, &site, applied).await?;
-            warn!("{} was not there when the backup was made and is removed", child.display());
-            tokio::task::spawn_blocking(move || site.set_aside()).await??;
-        }
-    }
-    Ok(())
-}
-
-/// The children of a directory, as paths of the tree below `root`; none where it does not exist.
-fn names_in(dir: &Path, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", dir.display()))?,
+    let kept = Kept {
+        job: work.live.id().to_owned(),
+        instance: work.request.instance.name.to_string(),
+        snapshot: work.request.set.snapshot.clone(),
+        made: Timestamp::now(),
+        until: Timestamp::now().saturating_add(jiff::SignedDuration::try_from(keep)?)?,
+        bytes: kept::bytes_in(applied.annexes.clone()).await?,
+        replaces: None,
+        swaps: applied.swaps.clone(),
+        annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
     };
-    entries.map(|entry| Ok(root.join(entry?.file_name()))).collect()
+    kept::write(&work.context, &work.undo, &kept).await?;
+    // This is the moment: before it a crash brings the old data back, after it the new data stays.
+    work.undo.finish().await?;
+    Ok(Some(kept))
 }
 
-/// The restore stands: from now on only our own directories are to be removed, also after a crash.
-pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<()> {
+async fn remove_old(work: &Work, applied: &Applied) -> anyhow::Result<()> {
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
     for annex in &applied.annexes {
         tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
     }
-    // This is the moment: before it a crash brings the old data back, after it the new data stays.
+    // This is the moment, as in `keep`.
     work.undo.finish().await?;
     for annex in &applied.annexes {
         if let Err(failure) = remove_tree(annex).await {
@@ -256,10 +288,10 @@ pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<()> {
 pub(super) async fn put_back(applied: &Applied) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     for swapped in applied.swaps.iter().rev() {
-        let (live, aside, inode) = (swapped.live.clone(), swapped.aside.clone(), swapped.inode);
+        let (live, aside, inode) = (swapped.live.0.clone(), swapped.aside.0.clone(), swapped.old);
         let result = tokio::task::spawn_blocking(move || swap::put_back(&live, &aside, inode)).await?;
         if let Err(failure) = result {
-            failures.push(format!("{}: {failure:#}", swapped.live.display()));
+            failures.push(format!("{}: {failure:#}", swapped.live.0.display()));
         }
     }
     if failures.is_empty() {

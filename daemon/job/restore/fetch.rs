@@ -47,7 +47,7 @@ pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<PathBuf
 }
 
 /// A target is absolute, and absent or an empty directory: nothing of what is there may be mixed with what comes.
-fn check_target(target: &Path) -> anyhow::Result<()> {
+pub(super) fn check_target(target: &Path) -> anyhow::Result<()> {
     ensure!(target.is_absolute(), "the target {} is not an absolute path", target.display());
     match std::fs::symlink_metadata(target) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -84,10 +84,15 @@ fn new_dir(dir: &Path) -> anyhow::Result<()> {
     rustix::fs::mkdir(dir, Mode::RWXU).with_context(|| format!("making {}", dir.display()))
 }
 
+/// The room that a set needs.
+pub(super) fn needed(request: &super::Request) -> u64 {
+    request.set.size / 100 * (100 + MARGIN_PERCENT)
+}
+
 fn check_room(work: &Work, staging: &Path) -> anyhow::Result<()> {
     let stat = rustix::fs::statvfs(staging)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let needed = work.request.set.size / 100 * (100 + MARGIN_PERCENT);
+    let needed = needed(&work.request);
     ensure!(
         free >= needed || !work.request.include.is_empty(),
         "{needed} bytes are needed in {} and {free} are free; set daemon.staging_dir to a larger disk",

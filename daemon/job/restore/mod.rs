@@ -1,8 +1,15 @@
 //! The restore job: choose a set, fetch and verify it beside the live data, then steps and swap, all undone on failure.
 
 mod apply;
+mod carry;
 mod choose;
 mod fetch;
+mod health;
+pub mod kept;
+mod mounts;
+mod plan;
+pub mod rollback;
+mod survey;
 pub(super) mod swap;
 
 use std::path::PathBuf;
@@ -14,14 +21,15 @@ use tracing::{error, info, warn};
 
 use super::live::append;
 use super::repository::Opened;
-use super::{Context, Live, remove_tree};
-use crate::definition::{Definitions, Instance};
+use super::{Context, Live, remove_tree, version};
+use crate::definition::{Definitions, Instance, VersionMatch};
 use crate::restic::Restic;
 use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use choose::{NoSet, Wanted, choose};
+pub use plan::plan;
 
 /// What one restore job does; frozen when it is asked for.
 pub struct Request {
@@ -37,6 +45,8 @@ pub struct Request {
     pub include: Vec<String>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
+    /// Whatever the version that was saved.
+    pub force_version: bool,
 }
 
 /// What the phases of one restore share.
@@ -54,13 +64,15 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     begin(&live, &request).await;
     let result = work(context, &live, request).await;
     let (outcome, text) = match result {
-        Ok(warnings) if warnings.is_empty() => (Outcome::Succeeded, String::new()),
-        Ok(warnings) => (Outcome::Warning, warnings.join("\n")),
+        Ok(Done { warnings, kept }) => {
+            let outcome = if warnings.is_empty() { Outcome::Succeeded } else { Outcome::Warning };
+            (outcome, warnings.into_iter().chain(kept).collect::<Vec<_>>().join("\n"))
+        }
         Err(failure) => live.verdict(&failure),
     };
     match outcome {
         Outcome::Succeeded => {
-            info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}")
+            info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}; {text}")
         }
         Outcome::Warning => {
             warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "restored {instance}: {text}")
@@ -102,8 +114,21 @@ impl Work {
     }
 }
 
-/// Returns warnings. On error the live data is as it was.
-async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::Result<Vec<String>> {
+/// What came of a restore that stands.
+#[derive(Default)]
+struct Done {
+    warnings: Vec<String>,
+    /// Where the old data is and until when.
+    kept: Option<String>,
+}
+
+/// The old data is not back where it was: the undo steps must stay for the next start.
+#[derive(Debug, thiserror::Error)]
+#[error("putting the old data back failed: {0}; it is tried again when holdfastd starts")]
+struct NotPutBack(String);
+
+/// On error the live data is as it was.
+async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::Result<Done> {
     let restic = Restic::probe(&request.definitions.daemon.restic).await?;
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
     let (queue, name) = (context.queue.clone(), request.instance.name.clone());
@@ -114,22 +139,26 @@ async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::R
         Some(target) => into_directory(&work, target).await,
         None => in_place(&work).await,
     };
+    if result.as_ref().is_err_and(|failure| failure.is::<NotPutBack>()) {
+        return result;
+    }
     let closed = work.undo.finish().await.context("closing the undo steps");
-    result.and_then(|warnings| closed.map(|()| warnings))
+    result.and_then(|done| closed.map(|()| done))
 }
 
 /// Fetches into a directory that did not exist or was empty; it appears whole or not at all.
-async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Vec<String>> {
+async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Done> {
     let staged = fetch::beside(work, &target).await?;
     work.phase(Phase::Apply);
     if let Err(failure) = fetch::move_to(work, &staged, &target).await {
         remove_tree(&staged).await?;
         return Err(failure.context(format!("{} was not touched", target.display())));
     }
-    Ok(Vec::new())
+    Ok(Done::default())
 }
 
-async fn in_place(work: &Work) -> anyhow::Result<Vec<String>> {
+async fn in_place(work: &Work) -> anyhow::Result<Done> {
+    check_version(work).await.context("the live data was not touched")?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
     work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
     let result = fetch_and_apply(work, &staging).await;
@@ -139,10 +168,22 @@ async fn in_place(work: &Work) -> anyhow::Result<Vec<String>> {
     result
 }
 
-async fn fetch_and_apply(work: &Work, staging: &std::path::Path) -> anyhow::Result<Vec<String>> {
+async fn fetch_and_apply(work: &Work, staging: &std::path::Path) -> anyhow::Result<Done> {
     let manifest = fetch::staged(work, staging).await?;
     let place = place(work, &manifest).await.context("the live data was not touched")?;
     apply_or_put_back(work, &place, staging, &manifest).await
+}
+
+/// Whether the saved version may be restored over the present one.
+async fn check_version(work: &Work) -> anyhow::Result<()> {
+    let instance = &work.request.instance;
+    if work.request.force_version || instance.version_match == VersionMatch::Any {
+        return Ok(());
+    }
+    let (tools, cancel) = (work.context.dirs.tools(), work.live.cancelled());
+    let place = Place::resolve(instance, Purpose::Restore, &tools, &[], cancel).await?;
+    let present = version::ask(&place, cancel).await?;
+    version::check(instance.version_match, &work.request.set.version, &present)
 }
 
 /// The instance as it is now; it may be missing in parts, that is why it is restored.
@@ -178,25 +219,38 @@ async fn apply_or_put_back(
     place: &Place,
     staging: &std::path::Path,
     manifest: &Manifest,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Done> {
     work.phase(Phase::Quiesce);
-    work.phase(Phase::Apply);
     let mut applied = apply::Applied::default();
-    match apply::run(work, place, staging, manifest, &mut applied).await {
-        Ok(warnings) => {
-            apply::keep(work, &applied).await?;
-            // Once more: removing our own directories changed the roots' times.
-            let again = apply::put_roots_on(work, place, manifest);
-            Ok(warnings.into_iter().chain(again).collect())
-        }
-        Err(failure) => {
-            work.phase(Phase::Rollback);
-            match apply::put_back(&applied).await {
-                Ok(()) => Err(failure.context("the old data is back in place")),
-                Err(second) => {
-                    Err(failure.context(format!("and putting the old data back failed: {second:#}")))
-                }
-            }
-        }
+    let failure = match apply_and_ask(work, place, staging, manifest, &mut applied).await {
+        Ok(done) => return Ok(done),
+        Err(failure) => failure,
+    };
+    work.phase(Phase::Rollback);
+    let old = if applied.swaps.is_empty() {
+        "the live data was not touched"
+    } else {
+        "the old data is back in place"
+    };
+    match apply::put_back(&applied).await {
+        Ok(()) => Err(failure.context(old)),
+        Err(second) => Err(failure.context(NotPutBack(format!("{second:#}")))),
     }
+}
+
+async fn apply_and_ask(
+    work: &Work,
+    place: &Place,
+    staging: &std::path::Path,
+    manifest: &Manifest,
+    applied: &mut apply::Applied,
+) -> anyhow::Result<Done> {
+    let mut warnings = apply::run(work, place, staging, manifest, applied).await?;
+    work.phase(Phase::Resume);
+    work.phase(Phase::Health);
+    health::ask(place, work.live.cancelled()).await?;
+    let kept = apply::keep(work, applied).await?;
+    // Once more: our own directories come and go, which changes the roots' times.
+    warnings.extend(apply::put_roots_on(work, place, manifest));
+    Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })
 }

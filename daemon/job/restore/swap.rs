@@ -25,7 +25,10 @@ pub(crate) struct Site {
     pub(crate) inode: Option<u64>,
 }
 
-/// Our directory beside live data, for this job.
+/// How the names of our directories beside live data begin; backups leave them out.
+pub(crate) const ANNEX_PREFIX: &str = ".holdfast-j";
+
+/// Our directory beside live data, for this job (whose id begins with a j).
 pub(crate) fn annex_name(job: &str) -> String {
     format!(".holdfast-{job}")
 }
@@ -41,7 +44,8 @@ pub(crate) fn parent_of(root: &Path, relative: &Path) -> Result<(OwnedFd, PathBu
     Ok((parent, real))
 }
 
-fn beneath(root: &OwnedFd, relative: &Path) -> rustix::io::Result<OwnedFd> {
+/// Opens a directory below another one, through no link.
+pub(super) fn beneath(root: &OwnedFd, relative: &Path) -> rustix::io::Result<OwnedFd> {
     let path = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     fs::openat2(root, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
@@ -88,10 +92,41 @@ impl Site {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.annex.as_raw_fd()))
     }
 
+    /// The live directory; none: it is none.
+    pub(super) fn live_dir(&self) -> Result<Option<OwnedFd>> {
+        directory(&self.parent, &self.name)
+    }
+
+    /// The new directory that waits; none: it is none.
+    pub(super) fn new_dir(&self) -> Result<Option<OwnedFd>> {
+        directory(&self.annex, &self.name)
+    }
+
+    /// The inode of the new data that waits.
+    pub(super) fn new_inode(&self) -> Result<Option<u64>> {
+        inode(&self.annex, &self.name)
+    }
+
+    /// Has everything written to the disk that was written to this file system.
+    pub(super) fn settle(&self) -> Result<()> {
+        fs::syncfs(&self.annex)
+            .with_context(|| format!("writing new data for {} to the disk", self.live.display()))
+    }
+
     /// Changes places: afterwards the new data lives and the old data, if any, lies aside.
     pub(crate) fn swap(&self) -> Result<()> {
+        let putting = || format!("putting new data at {}", self.live.display());
         exchange(&self.annex, &self.name, &self.parent, &self.name, self.inode.is_some())
-            .with_context(|| format!("putting new data at {}", self.live.display()))
+            .with_context(putting)?;
+        if inode(&self.annex, &self.name)? != self.inode {
+            // Somebody put another thing there since it was written down; the undo step would not find it.
+            exchange(&self.annex, &self.name, &self.parent, &self.name, true).with_context(putting)?;
+            bail!(
+                "{} was replaced by somebody else just now; stop the application and try again",
+                self.live.display()
+            );
+        }
+        Ok(())
     }
 
     /// Sets the live thing aside, with nothing in its place.
@@ -113,6 +148,10 @@ fn exchange(from_dir: &OwnedFd, from: &OsStr, to_dir: &OwnedFd, to: &OsStr, both
     match fs::renameat_with(from_dir, from, to_dir, to, flags) {
         Ok(()) => {}
         Err(Errno::BUSY) => bail!("it is a mount point and cannot be swapped; nothing was changed there"),
+        Err(Errno::XDEV) => bail!(
+            "the file system refuses to move it (a lower layer of an overlay?); nothing was changed there, restore into a \
+             directory with target"
+        ),
         Err(Errno::INVAL | Errno::NOSYS) => swap_in_two(from_dir, from, to_dir, to, both)?,
         Err(other) => bail!("{other}"),
     }
@@ -130,6 +169,15 @@ fn swap_in_two(from_dir: &OwnedFd, from: &OsStr, to_dir: &OwnedFd, to: &OsStr, b
     fs::renameat(from_dir, from, from_dir, &waiting)?;
     fs::renameat(to_dir, to, from_dir, from)?;
     Ok(fs::renameat(from_dir, &waiting, to_dir, to)?)
+}
+
+/// A directory in another one; none: it is none, or not there.
+pub(super) fn directory(parent: &OwnedFd, name: &OsStr) -> Result<Option<OwnedFd>> {
+    match beneath(parent, Path::new(name)) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(other) => bail!("opening {}: {other}", name.display()),
+    }
 }
 
 fn inode(dir: &OwnedFd, name: &OsStr) -> Result<Option<u64>> {
@@ -161,6 +209,41 @@ pub(crate) fn put_back(live: &Path, aside: &Path, inode_before: Option<u64>) -> 
         (None, None, Some(_)) => exchange(&parent, name, &annex, name, false),
         _ => Ok(()),
     }
+}
+
+/// Exchanges the two sides of a finished swap, whichever of them there are: what lives and what lies aside.
+///
+/// `lives` and `rests` are the inodes that each side must have; otherwise nothing is changed.
+pub(super) fn trade(live: &Path, aside: &Path, lives: Option<u64>, rests: Option<u64>) -> Result<()> {
+    let (parent, annex, name) = sides(live, aside)?;
+    ensure!(
+        inode(&parent, name)? == lives && inode(&annex, name)? == rests,
+        "{} is no longer what the restore left there",
+        live.display()
+    );
+    match (lives, rests) {
+        (_, Some(_)) => exchange(&annex, name, &parent, name, lives.is_some()),
+        (Some(_), None) => exchange(&parent, name, &annex, name, false),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Whether [`trade`] would go ahead; why not.
+pub(super) fn tradable(live: &Path, aside: &Path, lives: Option<u64>, rests: Option<u64>) -> Result<()> {
+    let (parent, annex, name) = sides(live, aside)?;
+    ensure!(inode(&parent, name)? == lives, "{} is no longer what the restore put there", live.display());
+    ensure!(inode(&annex, name)? == rests, "the old data is no longer at {}", aside.display());
+    Ok(())
+}
+
+/// The directory that a thing lives in, our own one beside it, and the name that it has in both.
+fn sides<'a>(live: &'a Path, aside: &Path) -> Result<(OwnedFd, OwnedFd, &'a OsStr)> {
+    let (Some(annex), Some(name)) = (aside.parent(), live.file_name()) else { bail!("no parent directory") };
+    let (parent, _) = parent_of(Path::new("/"), live.strip_prefix("/").unwrap_or(live))?;
+    let Some(annex_name) = annex.file_name() else { bail!("no directory beside {}", live.display()) };
+    let annex =
+        beneath(&parent, Path::new(annex_name)).with_context(|| format!("opening {}", annex.display()))?;
+    Ok((parent, annex, name))
 }
 
 #[cfg(test)]

@@ -1,0 +1,254 @@
+//! What a restore would do, as JSON. Reads the repository and looks at live data; touches nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::Spot;
+use super::survey::{self, Survey};
+use super::{Request, carry, fetch};
+use crate::definition::VersionMatch;
+use crate::job::{Context, version};
+use crate::queue::Caller;
+use crate::restic::{Restic, Terms};
+use crate::target::{MANIFEST, Manifest, Place, Purpose};
+
+/// The largest manifest that is read.
+const MANIFEST_LIMIT: usize = 64 << 20;
+/// How many names are listed; the others are counted.
+const LISTED: usize = 1_000;
+
+/// What the snapshot holds: paths with their sizes; none for directories.
+type Contents = BTreeMap<PathBuf, Option<u64>>;
+
+/// Says what a restore would do.
+///
+/// # Errors
+/// The repository cannot be read, or the instance is not as its definition says. What would make the restore refuse is
+/// no error: it stands in `problems`.
+pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
+    let never = CancellationToken::new();
+    let (manifest, contents) = read(&context, &request, &never).await?;
+    let mut plan = head(&request);
+    if let Some(target) = &request.target {
+        plan["target"] = json!(target.to_string_lossy());
+        let problem = fetch::check_target(target).err().map(|failure| format!("{failure:#}"));
+        plan["problems"] = json!(problem.into_iter().collect::<Vec<_>>());
+        plan["space"] = space(&request, target.parent().unwrap_or(Path::new("/")));
+        return Ok(plan);
+    }
+    let volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
+    let tools = context.dirs.tools();
+    let place = Place::resolve(&request.instance, Purpose::Restore, &tools, &volumes, &never).await?;
+    let (version, problem) = versions(&request, &place, &never).await;
+    plan["version"] = version;
+    plan["steps"] =
+        json!(place.restore_steps()?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
+    plan["space"] = space(&request, &request.definitions.daemon.staging_dir);
+    let looked =
+        tokio::task::spawn_blocking(move || in_place(&context, &request, &place, &manifest, &contents, plan));
+    let mut plan = looked.await??;
+    if let (Some(problem), Some(problems)) = (problem, plan["problems"].as_array_mut()) {
+        problems.push(problem.into());
+    }
+    Ok(plan)
+}
+
+async fn read(
+    context: &Context,
+    request: &Request,
+    never: &CancellationToken,
+) -> Result<(Manifest, Contents)> {
+    let (opened, snapshot) = (&request.opened, &request.set.snapshot);
+    let caller = Caller { label: format!("plan of {}", request.instance.name), cancel: never.clone() };
+    let _share = context.queue.share(&opened.key, &opened.repository.name, &caller, |_| ()).await?;
+    let _permit = context.queue.permit(&caller, |_| ()).await?;
+    let restic = Restic::probe(&request.definitions.daemon.restic).await?;
+    let terms = Terms { stall: Some(request.instance.stall_timeout), ..Terms::new(never) };
+    let manifest = restic.dump(&opened.access, snapshot, MANIFEST, MANIFEST_LIMIT, &terms).await;
+    let manifest = Manifest::from_json(&manifest.context("reading the manifest of the snapshot")?)?;
+    let mut contents = Contents::new();
+    let note = |entry: crate::restic::Entry| {
+        let path = PathBuf::from(entry.path.trim_start_matches('/'));
+        contents.insert(path, (entry.kind != "dir").then_some(entry.size));
+    };
+    restic.ls(&opened.access, snapshot, &terms, note).await.context("listing the snapshot")?;
+    Ok((manifest, contents))
+}
+
+fn head(request: &Request) -> Value {
+    let set = &request.set;
+    json!({
+        "instance": request.instance.name.as_str(),
+        "repository": set.repository,
+        "snapshot": set.snapshot,
+        "set": set.set,
+        "time": set.time.as_microsecond(),
+        "host": set.host,
+        "backup": set.backup,
+        "target": "",
+        "stop": [],
+        "start": [],
+        "steps": [],
+        "create": [],
+        "replace": [],
+        "delete": [],
+        "delete_count": 0,
+        "carry_over": [],
+        "create_volumes": [],
+        "keep_previous_seconds": request.instance.restore.keep_previous.as_secs(),
+        "problems": [],
+        "warnings": [],
+    })
+}
+
+/// What is saved, what is here, and why they do not fit.
+async fn versions(request: &Request, place: &Place, never: &CancellationToken) -> (Value, Option<String>) {
+    let (wanted, saved) = (request.instance.version_match, &request.set.version);
+    let present = version::ask(place, never).await;
+    let shown = present.as_deref().unwrap_or_default().to_owned();
+    let fits = match &present {
+        _ if request.force_version || wanted == VersionMatch::Any => Ok(()),
+        Ok(present) => version::check(wanted, saved, present),
+        Err(failure) => Err(anyhow::anyhow!("{failure:#}")),
+    };
+    let told = json!({ "saved": saved, "present": shown, "match": wanted.word(), "fits": fits.is_ok() });
+    (told, fits.err().map(|failure| format!("{failure:#}")))
+}
+
+fn space(request: &Request, place: &Path) -> Value {
+    let there = place.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let free = rustix::fs::statvfs(there).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let needed = fetch::needed(request);
+    json!([{ "place": there.to_string_lossy(), "needed": needed, "free": free, "fits": needed <= free }])
+}
+
+fn in_place(
+    context: &Context,
+    request: &Request,
+    place: &Place,
+    manifest: &Manifest,
+    contents: &Contents,
+    mut plan: Value,
+) -> Result<Value> {
+    let absent: Vec<String> = manifest
+        .roots
+        .iter()
+        .filter_map(|root| root.volume())
+        .filter(|name| !place.volumes.contains_key(name))
+        .collect();
+    let mut place = place.clone();
+    for name in &absent {
+        // A volume that is to be created holds nothing; any place without anything stands for it here.
+        place.volumes.insert(name.clone(), PathBuf::from("/nonexistent").join(name));
+    }
+    let there = |path: &Path| contents.contains_key(path);
+    let children =
+        |root: &Path| Ok(contents.keys().filter(|path| path.parent() == Some(root)).cloned().collect());
+    let survey = survey::look(request, &place, manifest, there, children)?;
+    let (existing, coming) = split(&survey);
+    let mut problems = survey::problems(context, request, &existing);
+    if let Some(false) = plan["space"][0]["fits"].as_bool() {
+        problems.push("there is not enough free space; see space".into());
+    }
+    for item in request.include.iter().filter(|item| !there(Path::new(item.as_str()))) {
+        problems.push(format!("the snapshot holds no {item}"));
+    }
+    let mut warnings: Vec<String> = survey
+        .missing
+        .iter()
+        .map(|item| format!("{} is not in the snapshot and stays as it is", item.display()))
+        .collect();
+    warnings.extend(place.warnings.iter().cloned());
+    plan["create_volumes"] = json!(absent);
+    changes(&mut plan, manifest, contents, &existing, &coming)?;
+    (plan["problems"], plan["warnings"]) = (json!(problems), json!(warnings));
+    Ok(plan)
+}
+
+/// What has a root already, and what comes with a root that is made.
+fn split(survey: &Survey) -> (Survey, Vec<(PathBuf, Spot)>) {
+    let (existing, coming) = survey.items.iter().cloned().partition(|(_, spot)| spot.root().is_dir());
+    (Survey { items: existing, missing: Vec::new(), removed: survey.removed.clone() }, coming)
+}
+
+fn changes(
+    plan: &mut Value,
+    manifest: &Manifest,
+    contents: &Contents,
+    existing: &Survey,
+    coming: &[(PathBuf, Spot)],
+) -> Result<()> {
+    let excludes = survey::excludes(manifest)?;
+    let (mut create, mut replace, mut carried, mut gone) = (vec![], vec![], vec![], vec![]);
+    for (item, spot) in existing.items.iter().chain(coming) {
+        let live = spot.path();
+        let (files, bytes) = inside(contents, item);
+        let mut row = json!({ "path": shown(item), "live": shown(&live), "files": files, "bytes": bytes });
+        if live.symlink_metadata().is_err() {
+            create.push(row);
+            continue;
+        }
+        row["live_bytes"] = survey::size_of(&live)?.into();
+        replace.push(row);
+        let Some(dir) = open(&live)? else { continue };
+        for left in carry::left_out(&dir, item, &excludes)? {
+            carried.extend(left.names.iter().map(|name| item.join(&left.dir).join(name)));
+        }
+        deleted(&live, item, contents, &carried, &mut gone)?;
+    }
+    gone.extend(existing.removed.iter().map(|(item, _)| item.clone()));
+    let list = |paths: &[PathBuf]| paths.iter().take(LISTED).map(|path| shown(path)).collect::<Vec<_>>();
+    plan["delete_count"] = gone.len().into();
+    plan["carry_over_count"] = carried.len().into();
+    (plan["delete"], plan["carry_over"]) = (json!(list(&gone)), json!(list(&carried)));
+    (plan["create"], plan["replace"]) = (json!(create), json!(replace));
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn open(path: &Path) -> Result<Option<std::os::fd::OwnedFd>> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    let (parent, _) = super::swap::parent_of(dir, Path::new(name))?;
+    super::swap::directory(&parent, name)
+}
+
+fn inside(contents: &Contents, item: &Path) -> (u64, u64) {
+    let below = contents.range(item.to_owned()..).take_while(|(path, _)| path.starts_with(item));
+    below.filter_map(|(_, size)| *size).fold((0, 0), |(files, bytes), size| (files + 1, bytes + size))
+}
+
+/// What lives, is not in the snapshot, and is not carried over; a directory stands for all below it.
+fn deleted(
+    live: &Path,
+    item: &Path,
+    contents: &Contents,
+    carried: &[PathBuf],
+    gone: &mut Vec<PathBuf>,
+) -> Result<()> {
+    let mut todo = vec![(live.to_owned(), item.to_owned())];
+    while let Some((dir, path)) = todo.pop() {
+        let entries = std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let path = path.join(entry.file_name());
+            if carried.contains(&path) {
+                continue;
+            }
+            let holds_carried = carried.iter().any(|kept| kept.starts_with(&path));
+            if !contents.contains_key(Path::new(&*path.to_string_lossy())) && !holds_carried {
+                gone.push(path);
+            } else if entry.file_type()?.is_dir() {
+                todo.push((entry.path(), path));
+            }
+        }
+    }
+    Ok(())
+}

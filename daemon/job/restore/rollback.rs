@@ -1,0 +1,129 @@
+//! The rollback job: what a restore replaced lives again, and what it brought is kept in its place.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use tracing::{error, info};
+
+use super::kept::{self, Kept, Swapped};
+use super::{NotPutBack, swap};
+use crate::definition::Instance;
+use crate::job::live::append;
+use crate::job::{Context, Live};
+use crate::restic;
+use crate::state::undo::{Step, Undo};
+use crate::state::{Outcome, Phase, UnitRecord};
+
+/// Runs the job to its end; how it ended stands in `live`.
+pub async fn run(context: Context, live: Arc<Live>, instance: Arc<Instance>) {
+    let unit =
+        UnitRecord { instance: instance.name.to_string(), phase: Phase::Plan, ..UnitRecord::default() };
+    live.update_stored(|record| {
+        record.started = Some(Timestamp::now());
+        record.units = vec![unit];
+    })
+    .await;
+    let name = &instance.name;
+    let (outcome, text) = match work(&context, &live, &instance).await {
+        Ok(text) => {
+            info!(holdfast_instance = %name, holdfast_outcome = "succeeded", "rolled back {name}; {text}");
+            (Outcome::Succeeded, text)
+        }
+        Err(failure) => {
+            let (outcome, text) = live.verdict(&failure);
+            error!(holdfast_instance = %name, holdfast_outcome = %outcome, "{name} was not rolled back: {text}");
+            (outcome, text)
+        }
+    };
+    live.unit(name, "", |unit| {
+        unit.outcome = Some(outcome);
+        append(&mut unit.error, &text);
+    });
+}
+
+async fn work(context: &Context, live: &Live, instance: &Instance) -> Result<String> {
+    let name = &instance.name;
+    let wait = |reason| live.waits(name, reason);
+    let _instance = context.queue.instance(name, &live.caller(), wait).await?;
+    let newest = kept::list(context, Some(name)).await?.into_iter().next();
+    let kept = newest.with_context(|| format!("nothing is kept of {name} that could be put back"))?;
+    check(&kept).await.context("nothing was changed")?;
+    let undo = Undo::begin(&context.dirs.undo(), live.id())?;
+    live.unit(name, "", |unit| unit.phase = Phase::Rollback);
+    let mut done = Vec::new();
+    match exchange(context, live, instance, &undo, &kept, &mut done).await {
+        Ok(now) => {
+            // The record of the restore is replaced by ours already; it only takes room.
+            if let Err(failure) = kept::forget(context, &kept.job).await {
+                tracing::warn!("the record of {} could not be removed: {failure:#}", kept.job);
+            }
+            Ok(now.told())
+        }
+        Err(failure) => match undone(done).await {
+            Ok(()) => {
+                kept::forget(context, live.id()).await?;
+                undo.finish().await?;
+                Err(failure.context("everything is as it was before the rollback"))
+            }
+            Err(second) => Err(failure.context(NotPutBack(format!("{second:#}")))),
+        },
+    }
+}
+
+/// Whether everything is still where the restore put it.
+async fn check(kept: &Kept) -> Result<()> {
+    let swaps = kept.swaps.clone();
+    tokio::task::spawn_blocking(move || {
+        swaps.iter().try_for_each(|s| swap::tradable(&s.live.0, &s.aside.0, s.new, s.old))
+    })
+    .await?
+}
+
+/// Exchanges what lives and what is kept, the last one first. What was done stands in `done`.
+async fn exchange(
+    context: &Context,
+    live: &Live,
+    instance: &Instance,
+    undo: &Undo,
+    kept: &Kept,
+    done: &mut Vec<Swapped>,
+) -> Result<Kept> {
+    for swapped in kept.swaps.iter().rev() {
+        anyhow::ensure!(!live.cancelled().is_cancelled(), restic::Error::Cancelled);
+        let step = Step::SwapBack {
+            instance: kept.instance.clone(),
+            live: swapped.live.0.clone(),
+            aside: swapped.aside.0.clone(),
+            inode: swapped.new,
+        };
+        undo.push(step).await?;
+        let back = Swapped { old: swapped.new, new: swapped.old, ..swapped.clone() };
+        done.push(back);
+        let s = swapped.clone();
+        tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
+    }
+    let keep = instance.restore.keep_previous;
+    let now = Timestamp::now();
+    let record = Kept {
+        job: live.id().to_owned(),
+        snapshot: String::new(),
+        made: now,
+        until: now.saturating_add(jiff::SignedDuration::try_from(keep)?)?,
+        bytes: kept.bytes,
+        replaces: Some(kept.job.clone()),
+        swaps: done.clone(),
+        ..kept.clone()
+    };
+    kept::write(context, undo, &record).await?;
+    // This is the moment: before it a crash undoes the rollback, after it the rollback stands.
+    undo.finish().await?;
+    Ok(record)
+}
+
+async fn undone(done: Vec<Swapped>) -> Result<()> {
+    tokio::task::spawn_blocking(move || {
+        done.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
+    })
+    .await?
+}
