@@ -35,6 +35,7 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     put_right(&control).await;
     tokio::spawn(events::forward(control.clone()));
     control.plan().await.context("planning slots")?;
+    control.run_owed().await;
     begin_schedule(&control).await?;
     Ok(control)
 }
@@ -69,7 +70,9 @@ async fn build(start: Start) -> anyhow::Result<Control> {
         trigger: std::sync::OnceLock::new(),
         paused: Mutex::new(paused),
         held: Mutex::default(),
+        owing: tokio::sync::Mutex::default(),
         stopping: AtomicBool::new(false),
+        began: std::time::Instant::now(),
     })))
 }
 
