@@ -12,7 +12,7 @@ use super::jobs::{Event, Registry, Ticket};
 use super::message;
 use crate::queue::Caller;
 use crate::restic::{self, Terms};
-use crate::state::{JobRecord, Kind, Outcome, Phase, UnitRecord};
+use crate::state::{JobRecord, Kind, Outcome, Phase, Slot, UnitRecord};
 
 /// How long somebody else's lock in a repository is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -262,6 +262,14 @@ impl Live {
             }
         });
         self.report(Outcome::Failed, why);
+    }
+
+    /// Stores it for the first time, together with the slot that it is the run of.
+    pub(super) async fn store_first(&self, slot: Option<&Slot>) {
+        let Some(slot) = slot else { return self.store().await };
+        if let Err(failure) = self.registry.database.save_job_of_slot(&self.record(), slot).await {
+            error!("could not store slot and job {}: {failure:#}; it runs all the same", self.id);
+        }
     }
 
     pub(super) async fn store(&self) {

@@ -15,6 +15,6 @@ pub mod lock;
 mod record;
 pub mod undo;
 
-pub use database::{Database, JobFilter, Opened, SetFilter};
+pub use database::{Database, JobFilter, Opened, SetFilter, Slot};
 pub use identity::identity;
 pub use record::{JobRecord, Kind, Outcome, Phase, SetRecord, UnitRecord};
