@@ -40,6 +40,8 @@ pub(super) const BACKUP: &[Known] = &[
     ("random_delay", Shape::Text),
     ("max_duration", Shape::Text),
     ("retry", Shape::Table),
+    ("allow_users", Shape::Texts),
+    ("allow_groups", Shape::Texts),
 ];
 
 /// The keys of a repository: no program can be named here.

@@ -184,6 +184,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         random_delay,
         max_duration,
         retry,
+        allow,
     } = backup;
     let selectors = instances.iter().map(|selector| match selector {
         Selector::Instance(name) => name.to_string(),
@@ -202,6 +203,8 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         ("random_delay", duration_text(*random_delay).into()),
         ("max_duration", text(max_duration.map(duration_text))),
         ("retry", table(retry)),
+        ("allow_users", list(&allow.users)),
+        ("allow_groups", list(&allow.groups)),
     ]
 }
 
@@ -235,6 +238,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         stall_timeout,
         restore,
         version,
+        allow,
     } = instance;
     let version = version.as_ref().map(|version| match version {
         Version::Command(words) => table([("command", Some(list(words)))]),
@@ -256,6 +260,8 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", steps.unwrap_or_else(|| text(None))),
         ("version", version.unwrap_or_else(|| text(None))),
+        ("allow_users", list(&allow.users)),
+        ("allow_groups", list(&allow.groups)),
     ]
 }
 

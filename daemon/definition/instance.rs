@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Name;
+use super::{Allow, Name};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Instance {
     pub restore: Restore,
     /// How its version is found; stored with every set.
     pub version: Option<Version>,
+    /// Who else may see, run and cancel what is only about it.
+    pub allow: Allow,
 }
 
 /// How an instance is restored.

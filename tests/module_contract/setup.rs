@@ -61,6 +61,7 @@ impl Module {
             stall_timeout: Duration::from_secs(60),
             restore: Restore { steps: None },
             version: None,
+            allow: holdfast::definition::Allow::default(),
         };
         Self { place, instance }
     }

@@ -10,9 +10,10 @@ use super::super::Environment;
 use super::super::diagnostic::{Diagnostic, Source};
 use super::super::raw::{Entry, RawInstance, RawModule, RawRestore, RawVersion};
 use super::super::value::{Argv, Exclude, Include, Reader, nearest};
+use super::backup::names_of;
 use super::link::Broken;
 use super::paths;
-use crate::definition::{Daemon, Instance, Name, Restore, Version, Volumes};
+use crate::definition::{Allow, Daemon, Instance, Name, Restore, Version, Volumes};
 
 /// Notes a version that is given in two ways, or in none.
 pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>) {
@@ -154,6 +155,10 @@ fn merged(
         stall_timeout: layers.value(|raw| &raw.stall_timeout).map_or(HOUR / 2, |limit| limit.0),
         restore: Restore { steps: steps(layers).map(|(_, steps)| steps.get_ref().0.clone()) },
         version: layers.pick(|raw| &raw.version).and_then(|(_, version)| version_of(version.get_ref())),
+        allow: Allow {
+            users: names_of(layers.pick(|raw| &raw.allow_users).map(|(_, names)| names)),
+            groups: names_of(layers.pick(|raw| &raw.allow_groups).map(|(_, names)| names)),
+        },
     }
 }
 
