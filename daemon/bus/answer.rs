@@ -8,7 +8,7 @@ use zbus::object_server::Interface;
 use zbus::wire::OwnedObjectPath;
 
 use super::argument;
-use super::authorise::{Action, Authority, Caller};
+use super::authorise::{Action, Authority, Caller, Thing};
 use super::error::{Error, Result};
 use super::objects::Objects;
 use super::path;
@@ -24,9 +24,15 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Lets a call in: what it is about is not too long, and its caller may do this.
-    pub(super) async fn admit(&self, header: &Header<'_>, action: Action, object: &str) -> Result<Caller> {
-        argument::limit("name", object)?;
-        self.authority.authorise(header, action, object).await
+    pub(super) async fn admit(
+        &self,
+        header: &Header<'_>,
+        action: Action,
+        thing: Thing,
+        name: &str,
+    ) -> Result<Caller> {
+        argument::limit("name", name)?;
+        self.authority.authorise(header, action, thing, name).await
     }
 
     /// Runs a request in a task of its own: a panic there becomes an error reply instead of silence.

@@ -5,7 +5,7 @@ use zbus::message::Header;
 use zbus::wire::OwnedObjectPath;
 
 use super::answer::{Desk, Shown, Shows};
-use super::authorise::Action;
+use super::authorise::{Action, Thing};
 use super::error::Result;
 use super::rows;
 use crate::control::BackupView;
@@ -22,7 +22,7 @@ impl Backup {
     }
 
     async fn set_enabled(&self, header: &Header<'_>, enabled: bool) -> Result<()> {
-        self.desk.admit(header, Action::Manage, &self.name).await?;
+        self.desk.admit(header, Action::Manage, Thing::Backup, &self.name).await?;
         let (control, name) = (self.desk.control.clone(), self.name.clone());
         self.desk.define(async move { control.set_enabled(&name, enabled).await }).await
     }
@@ -40,7 +40,7 @@ impl Backup {
     /// Starts it now; a disabled backup answers Disabled.
     #[zbus(out_args("job"))]
     async fn run(&self, #[zbus(header)] header: Header<'_>) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, &self.name).await?;
+        let caller = self.desk.admit(&header, Action::Run, Thing::Backup, &self.name).await?;
         let (control, name) = (self.desk.control.clone(), self.name.clone());
         self.desk.start(async move { control.run_backup(&name, None, &caller.cause()).await }).await
     }

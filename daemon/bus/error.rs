@@ -28,6 +28,11 @@ pub enum Error {
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The sentence.
+    pub(super) fn text(&self) -> &str {
+        self.description().unwrap_or_default()
+    }
+
     /// A malformed argument.
     pub(super) fn argument(message: impl Into<String>) -> Self {
         Self::InvalidArgument(message.into())

@@ -4,7 +4,7 @@ use zbus::interface;
 use zbus::message::Header;
 
 use super::answer::{Desk, Shown, Shows};
-use super::authorise::Action;
+use super::authorise::{Action, Thing};
 use super::error::Result;
 use super::rows::{self, Row};
 use crate::control::JobView;
@@ -32,7 +32,7 @@ impl Shows for Job {
 impl Job {
     /// Ends it: what it stopped is started again, what it staged is removed.
     async fn cancel(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Cancel, &self.id).await?;
+        self.desk.admit(&header, Action::Cancel, Thing::Job, &self.id).await?;
         let (control, id) = (self.desk.control.clone(), self.id.clone());
         self.desk.run(async move { control.cancel(&id) }).await
     }

@@ -16,7 +16,9 @@ use zbus::object_server::SignalEmitter;
 use zbus::wire::OwnedObjectPath;
 
 use super::answer::{Desk, Shows};
+use super::authorise::Thing;
 use super::backup::Backup;
+use super::guard::Guard;
 use super::instance::Instance;
 use super::job::Job;
 use super::manager::{Manager, ManagerView};
@@ -92,9 +94,12 @@ impl Keeper {
         };
         keeper.ask_restic().await;
         let manager = Manager::new(keeper.desk.clone(), keeper.manager_view());
+        let authority = keeper.desk.authority.clone();
+        let manager = Guard::properties(manager, authority.clone(), Thing::Daemon, "");
         keeper.connection.object_server().at(path::ROOT, manager).await?;
         keeper.look(Work { everything: true, ..Work::default() }).await;
-        keeper.connection.object_server().at(path::ROOT, zbus::fdo::ObjectManager).await?;
+        let tree = Guard::methods(zbus::fdo::ObjectManager, authority);
+        keeper.connection.object_server().at(path::ROOT, tree).await?;
         Ok(keeper)
     }
 
@@ -201,21 +206,27 @@ impl Keeper {
         let (control, desk) = (self.desk.control.clone(), self.desk.clone());
         for name in &work.repositories {
             let (view, stands) = (control.repository(name).await, self.repositories.contains(name));
-            let make = |view| Repository::new(desk.clone(), view);
+            let make = |view| self.guarded(Repository::new(desk.clone(), view), Thing::Repository, name);
             let kept = self.keep(path::repository(name), stands, view, make).await;
             mark(&mut self.repositories, name, kept);
         }
         for name in &work.instances {
             let (view, stands) = (control.instance(name).await, self.instances.contains(name));
-            let kept = self.keep(path::instance(name), stands, view, Instance::new).await;
+            let make = |view| self.guarded(Instance::new(view), Thing::Instance, name);
+            let kept = self.keep(path::instance(name), stands, view, make).await;
             mark(&mut self.instances, name, kept);
         }
         for name in &work.backups {
             let (view, stands) = (control.backup(name).await, self.backups.contains(name));
-            let make = |view| Backup::new(desk.clone(), view);
+            let make = |view| self.guarded(Backup::new(desk.clone(), view), Thing::Backup, name);
             let kept = self.keep(path::backup(name), stands, view, make).await;
             mark(&mut self.backups, name, kept);
         }
+    }
+
+    /// An object's interface behind the gate.
+    fn guarded<I>(&self, interface: I, thing: Thing, name: &str) -> Guard<I> {
+        Guard::properties(interface, self.desk.authority.clone(), thing, name)
     }
 
     /// Puts up, changes or removes the object of a definition; returns whether it stands now.
@@ -224,7 +235,7 @@ impl Keeper {
         path: OwnedObjectPath,
         stands: bool,
         view: Result<I::View, control::Error>,
-        make: impl FnOnce(I::View) -> I,
+        make: impl FnOnce(I::View) -> Guard<I>,
     ) -> bool {
         let server = self.connection.object_server();
         let (now, done) = match view {
@@ -234,7 +245,7 @@ impl Keeper {
                 tracing::warn!(%path, %error, "an object on the bus shows its last known state");
                 (stands, Ok(()))
             }
-            Err(_) if stands => (false, server.remove::<I, _>(path.as_ref()).await.map(drop)),
+            Err(_) if stands => (false, server.remove::<Guard<I>, _>(path.as_ref()).await.map(drop)),
             Err(_) => (false, Ok(())),
         };
         self.log("object", path.as_str(), done);
@@ -269,14 +280,15 @@ impl Keeper {
         let server = self.connection.object_server();
         let Some(view) = seen.view else {
             if self.jobs.remove(&seen.id).is_some() {
-                server.remove::<Job, _>(path.as_ref()).await?;
+                server.remove::<Guard<Job>, _>(path.as_ref()).await?;
             }
             return Ok(None);
         };
         let (standing, now) = (standing(&view), Instant::now());
         match self.jobs.get_mut(&seen.id) {
             None => {
-                server.at(path.as_ref(), Job::new(self.desk.clone(), view)).await?;
+                let job = self.guarded(Job::new(self.desk.clone(), view), Thing::Job, &seen.id);
+                server.at(path.as_ref(), job).await?;
                 self.jobs.insert(seen.id.clone(), Told { standing, at: now, due: false, ended: false });
                 Manager::job_new(&self.emitter(), path.as_ref()).await?;
             }

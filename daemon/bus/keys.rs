@@ -45,6 +45,8 @@ pub(super) const BACKUP: &[Known] = &[
     ("priority", Shape::Number),
     ("max_duration", Shape::Text),
     ("retry", Shape::Table),
+    ("allow_users", Shape::Texts),
+    ("allow_groups", Shape::Texts),
 ];
 
 /// The keys of a repository: no program can be named here.

@@ -8,7 +8,7 @@ use zbus::{Connection, ObjectServer};
 
 use super::answer::{Desk, Shown, Shows};
 use super::argument;
-use super::authorise::Action;
+use super::authorise::{Action, Thing};
 use super::error::{Error, Result};
 use super::options::{Given, Options};
 use super::request;
@@ -52,7 +52,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, &backup).await?;
+        let caller = self.desk.admit(&header, Action::Run, Thing::Backup, &backup).await?;
         let backup = argument::name("backup", &backup)?;
         let instances = request::run(options)?;
         let control = self.desk.control.clone();
@@ -70,7 +70,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
-        let caller = self.desk.admit(&header, Action::Restore, &instance).await?;
+        let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
         let instance = argument::name("instance", &instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
@@ -88,7 +88,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.desk.admit(&header, Action::Restore, &instance).await?;
+        self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
         argument::name("instance", &instance)?;
         Options::of(options, &["save_failed", "start"], &[])?;
         Err(Error::not_yet("Recover"))
@@ -101,7 +101,7 @@ impl Manager {
         instance: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Restore, &instance).await?;
+        let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
         let instance = argument::name("instance", &instance)?;
         let control = self.desk.control.clone();
         self.desk.start(async move { control.rollback(&instance, &caller.cause()).await }).await
@@ -110,7 +110,7 @@ impl Manager {
     /// Removes data of a repository that no set needs.
     #[zbus(out_args("job"))]
     async fn prune(&self, repository: String, #[zbus(header)] header: Header<'_>) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, &repository).await?;
+        let caller = self.desk.admit(&header, Action::Run, Thing::Repository, &repository).await?;
         let repository = argument::name("repository", &repository)?;
         let control = self.desk.control.clone();
         self.desk.start(async move { control.prune(&repository, &caller.cause()).await }).await
@@ -124,7 +124,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, &repository).await?;
+        let caller = self.desk.admit(&header, Action::Run, Thing::Repository, &repository).await?;
         let repository = argument::name("repository", &repository)?;
         let read_data = Options::of(options, &["read_data"], &[])?.text("read_data")?;
         let control = self.desk.control.clone();
@@ -139,7 +139,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.desk.admit(&header, Action::Run, &instance).await?;
+        self.desk.admit(&header, Action::Run, Thing::Instance, &instance).await?;
         argument::name("instance", &instance)?;
         Options::of(options, &[], &[])?;
         Err(Error::not_yet("Drill"))
@@ -155,7 +155,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
-        self.desk.admit(&header, Action::View, &instance).await?;
+        self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
         let instance = argument::name("instance", &instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
@@ -166,7 +166,7 @@ impl Manager {
     /// The committed sets of an instance, newest first.
     #[zbus(out_args("sets"))]
     async fn list_snapshots(&self, instance: String, #[zbus(header)] header: Header<'_>) -> Result<Vec<Row>> {
-        self.desk.admit(&header, Action::View, &instance).await?;
+        self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
         let instance = argument::name("instance", &instance)?;
         let control = self.desk.control.clone();
         let sets = self.desk.run(async move { control.list_snapshots(&instance).await }).await?;
@@ -180,7 +180,7 @@ impl Manager {
         repository: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<Row>> {
-        self.desk.admit(&header, Action::View, &repository).await?;
+        self.desk.admit(&header, Action::View, Thing::Repository, &repository).await?;
         let repository = argument::name("repository", &repository)?;
         let control = self.desk.control.clone();
         let contents = self.desk.run(async move { control.list_contents(&repository).await }).await?;
@@ -197,7 +197,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<objects::Properties>> {
-        self.desk.admit(&header, Action::View, "").await?;
+        self.desk.admit(&header, Action::View, Thing::Daemon, "").await?;
         let query = request::jobs(filter)?;
         let control = self.desk.control.clone();
         let jobs = self.desk.run(async move { control.list_jobs(query).await }).await?;
@@ -216,7 +216,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, &name).await?;
+        self.desk.admit(&header, Action::Manage, Thing::Repository, &name).await?;
         let name = argument::name("repository", &name)?;
         let keys = keys::take(options, keys::REPOSITORY)?;
         let control = self.desk.control.clone();
@@ -230,7 +230,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, &name).await?;
+        self.desk.admit(&header, Action::Manage, Thing::Backup, &name).await?;
         let name = argument::name("backup", &name)?;
         let keys = keys::take(options, keys::BACKUP)?;
         let control = self.desk.control.clone();
@@ -244,7 +244,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, &name).await?;
+        self.desk.admit(&header, Action::Manage, Thing::Backup, &name).await?;
         let name = argument::name("backup", &name)?;
         let keys = keys::take(options, keys::BACKUP)?;
         let control = self.desk.control.clone();
@@ -253,7 +253,7 @@ impl Manager {
 
     /// Removes a definition; its sets are kept.
     async fn remove_backup(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, &name).await?;
+        self.desk.admit(&header, Action::Manage, Thing::Backup, &name).await?;
         let name = argument::name("backup", &name)?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.remove_backup(&name).await }).await
@@ -261,7 +261,7 @@ impl Manager {
 
     /// Removes a definition; its data is kept.
     async fn remove_repository(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, &name).await?;
+        self.desk.admit(&header, Action::Manage, Thing::Repository, &name).await?;
         let name = argument::name("repository", &name)?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.remove_repository(&name).await }).await
@@ -270,7 +270,7 @@ impl Manager {
     /// Reads the definitions anew and says what is wrong with them.
     #[zbus(out_args("diagnostics"))]
     async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<String>> {
-        self.desk.admit(&header, Action::Manage, "").await?;
+        self.desk.admit(&header, Action::Manage, Thing::Daemon, "").await?;
         let control = self.desk.control.clone();
         let diagnostics = self.desk.define(async move { Ok(control.reload().await) }).await?;
         Ok(diagnostics.iter().map(|line| rows::text(line)).collect())
@@ -278,7 +278,7 @@ impl Manager {
 
     /// Runs nothing by schedule for so many seconds; 0: until Resume.
     async fn pause(&self, seconds: u64, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, "").await?;
+        self.desk.admit(&header, Action::Manage, Thing::Daemon, "").await?;
         let seconds = argument::pause(seconds)?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.pause(seconds).await }).await
@@ -286,7 +286,7 @@ impl Manager {
 
     /// Runs by schedule again.
     async fn resume(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, "").await?;
+        self.desk.admit(&header, Action::Manage, Thing::Daemon, "").await?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.resume().await }).await
     }

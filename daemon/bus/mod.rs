@@ -1,7 +1,7 @@
 //! The D-Bus face: translations of a few lines, no logic.
 //!
 //! [`serve`] puts all objects up and then takes the name `org.holdfast.Backup1`. One file per interface (`manager`, `backup`,
-//! `repository`, `instance`, `job`); `authorise` decides who may do what; `argument`, `options`, `keys` and `request` turn what
+//! `repository`, `instance`, `job`); `authorise` decides who may do what, where need be with `polkit`; `guard` keeps what objects show behind it; `argument`, `options`, `keys` and `request` turn what
 //! callers give into what `control` takes; `rows` turns what it answers into plain D-Bus types; `keeper` is the task that keeps
 //! the objects in line with what is. Every method goes: size of its arguments, authorisation, shape of its arguments, and
 //! then `control` in a task of its own, so that even a panic is answered.
@@ -11,6 +11,7 @@ mod argument;
 mod authorise;
 mod backup;
 mod error;
+mod guard;
 mod instance;
 mod job;
 mod keeper;
@@ -19,6 +20,7 @@ mod manager;
 mod objects;
 mod options;
 pub mod path;
+mod polkit;
 mod repository;
 mod request;
 mod rows;
@@ -112,12 +114,14 @@ impl Drop for End {
 /// The bus cannot be reached, it refuses us, or another daemon has the name.
 pub async fn serve(control: Control, address: &Address, cancel: CancellationToken) -> anyhow::Result<Served> {
     let connection = connect(address).await.with_context(|| format!("connecting to {address}"))?;
-    let authority = Authority::new(&connection).await.context("preparing to ask the bus who calls")?;
+    let authority =
+        Authority::new(&connection, control.clone()).await.context("preparing to ask the bus who calls")?;
     let (objects, wishes) = Objects::new();
     let end = End(authority.clone());
     let desk = Desk { control, authority, objects };
     let keeper = Keeper::raise(connection.clone(), desk, wishes).await.context("putting the objects up")?;
-    take_name(&connection).await.with_context(|| format!("taking the name {NAME} on {address}"))?;
+    let named = tokio::time::timeout(ANSWER, take_name(&connection)).await.context("the bus does not answer");
+    named.flatten().with_context(|| format!("taking the name {NAME} on {address}"))?;
     let (cancel, kept) = (cancel.child_token(), CancellationToken::new());
     let (token, guard) = (cancel.clone(), kept.clone().drop_guard());
     let keeper = tokio::spawn(async move {
@@ -135,7 +139,8 @@ async fn connect(address: &Address) -> zbus::Result<Connection> {
         Address::Session => Builder::session(),
         Address::Address(address) => Builder::address(address.as_str()),
     };
-    builder.method_timeout(ANSWER).build().await
+    // Longer than any question of ours; each has its own limit.
+    builder.method_timeout(polkit::PERSON + ANSWER).build().await
 }
 
 /// Takes the name and keeps it: it cannot be taken from us, and we do not take it from anybody.

@@ -9,6 +9,7 @@ use zbus::wire::{ObjectPath, OwnedVariant, Variant};
 use zbus::{Connection, fdo};
 
 use super::answer::Shows;
+use super::guard::Guard;
 
 /// Properties by name.
 pub(super) type Properties = HashMap<String, OwnedVariant>;
@@ -66,14 +67,14 @@ pub(super) async fn show<I: Shows>(
     view: I::View,
 ) -> zbus::Result<()> {
     let server = connection.object_server();
-    let object = server.interface::<_, I>(path.as_ref()).await?;
+    let object = server.interface::<_, Guard<I>>(path.as_ref()).await?;
     let interface = object.get().await;
     if *interface.shown().get() == view {
         return Ok(());
     }
-    let before = properties(&*interface, connection, server).await?;
+    let before = properties::<I>(&interface, connection, server).await?;
     *interface.shown().get() = view;
-    let after = properties(&*interface, connection, server).await?;
+    let after = properties::<I>(&interface, connection, server).await?;
     drop(interface);
     let changed: HashMap<&str, Variant<'_>> = after
         .iter()

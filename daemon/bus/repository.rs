@@ -4,7 +4,7 @@ use zbus::interface;
 use zbus::message::Header;
 
 use super::answer::{Desk, Shown, Shows};
-use super::authorise::Action;
+use super::authorise::{Action, Thing};
 use super::error::Result;
 use super::rows;
 use crate::control::RepositoryView;
@@ -32,14 +32,14 @@ impl Shows for Repository {
 impl Repository {
     /// Opens it; RepositoryUnavailable says why it does not open.
     async fn test(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Run, &self.name).await?;
+        self.desk.admit(&header, Action::Run, Thing::Repository, &self.name).await?;
         let (control, name) = (self.desk.control.clone(), self.name.clone());
         self.desk.run(async move { control.test_repository(&name).await }).await
     }
 
     /// Removes stale locks of ours.
     async fn unlock(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, &self.name).await?;
+        self.desk.admit(&header, Action::Manage, Thing::Repository, &self.name).await?;
         let (control, name) = (self.desk.control.clone(), self.name.clone());
         self.desk.run(async move { control.unlock(&name).await }).await
     }

@@ -188,6 +188,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         priority,
         max_duration,
         retry,
+        allow,
     } = backup;
     let selectors = instances.iter().map(|selector| match selector {
         Selector::Instance(name) => name.to_string(),
@@ -209,6 +210,8 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         ("priority", i64::from(*priority).into()),
         ("max_duration", text(max_duration.map(duration_text))),
         ("retry", table(retry)),
+        ("allow_users", list(&allow.users)),
+        ("allow_groups", list(&allow.groups)),
     ]
 }
 
@@ -243,6 +246,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         restore,
         version,
         version_match,
+        allow,
     } = instance;
     let version = version.as_ref().map(|version| {
         let (key, value) = match version {
@@ -266,6 +270,8 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
+        ("allow_users", list(&allow.users)),
+        ("allow_groups", list(&allow.groups)),
     ]
 }
 

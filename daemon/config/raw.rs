@@ -116,6 +116,10 @@ table! {
         max_duration: Limit,
         /// How a failed unit is tried again. Default: 2 attempts, after 15m.
         retry: RawRetry,
+        /// Users who may see, run and cancel it without polkit; they must be in the group holdfast. Default: none.
+        allow_users: Vec<Spanned<UserName>>,
+        /// Groups whose members may, likewise. Default: none.
+        allow_groups: Vec<Spanned<UserName>>,
     }
 }
 
@@ -160,6 +164,10 @@ table! {
         restore: RawRestore,
         /// How its version is found; stored with every set.
         version: RawVersion,
+        /// Users who may see it and cancel its jobs without polkit; they must be in the group holdfast. Default: none.
+        allow_users: Vec<Spanned<UserName>>,
+        /// Groups whose members may, likewise. Default: none.
+        allow_groups: Vec<Spanned<UserName>>,
     }
 }
 

@@ -34,6 +34,17 @@ pub struct Backup {
     pub max_duration: Option<Duration>,
     /// Whether a failed unit is tried again within the job.
     pub retry: Retry,
+    /// Who else may see, run and cancel it.
+    pub allow: Allow,
+}
+
+/// Who, beside those whom polkit lets, may see, run and cancel something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Names of users.
+    pub users: Vec<String>,
+    /// Names of groups.
+    pub groups: Vec<String>,
 }
 
 /// How a failed unit is tried again.

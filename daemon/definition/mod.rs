@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use backup::{Backup, Retention, Retry, Selector};
+pub use backup::{Allow, Backup, Retention, Retry, Selector};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use name::{MAX_NAME, Name};
 pub use repository::{Check, Layout, Password, Prune, Repository};

@@ -12,6 +12,7 @@ mod errors;
 mod hostile;
 mod introspection;
 mod policy;
+mod polkit;
 mod signals;
 
 /// A configuration with a repository, a backup, a disabled backup and an instance with a file.

@@ -8,10 +8,10 @@ use toml::Spanned;
 use super::super::diagnostic::Diagnostic;
 use super::super::parse::Kind;
 use super::super::raw::{Entry, RawBackup, RawRetry};
-use super::super::value::{Reader, nearest};
+use super::super::value::{Reader, UserName, nearest};
 use super::link::{Broken, Linked};
 use crate::calendar::{Window, cover_the_week};
-use crate::definition::{Backup, Name, Retry, Selector};
+use crate::definition::{Allow, Backup, Name, Retry, Selector};
 
 /// Notes keys that a backup cannot do without.
 pub(super) fn required(entry: &Entry<RawBackup>, reader: &mut Reader<'_>) {
@@ -73,6 +73,8 @@ pub(super) fn backup(
         priority,
         max_duration,
         retry,
+        allow_users,
+        allow_groups,
     } = &entry.raw;
     let given = |flag: &Option<Spanned<bool>>| flag.as_ref().is_none_or(|flag| *flag.get_ref());
     let repositories = repositories.as_ref().map_or(&[][..], |list| list.get_ref());
@@ -98,11 +100,17 @@ pub(super) fn backup(
         priority: priority.as_ref().map_or(0, |priority| priority.get_ref().0),
         max_duration: max_duration.as_ref().map(|limit| limit.get_ref().0),
         retry: retry_of(retry.as_ref().map(Spanned::get_ref)),
+        allow: Allow { users: names_of(allow_users.as_ref()), groups: names_of(allow_groups.as_ref()) },
     })
 }
 
 fn windows(raw: Option<&Spanned<Vec<Spanned<Window>>>>) -> Vec<Window> {
     raw.map_or(&[][..], |list| list.get_ref()).iter().map(|window| window.get_ref().clone()).collect()
+}
+
+/// Names of users or groups; none given: nobody.
+pub(super) fn names_of(list: Option<&Spanned<Vec<Spanned<UserName>>>>) -> Vec<String> {
+    list.map_or(&[][..], |list| list.get_ref()).iter().map(|name| name.get_ref().0.clone()).collect()
 }
 
 fn retry_of(raw: Option<&RawRetry>) -> Retry {

@@ -10,9 +10,10 @@ use super::super::Environment;
 use super::super::diagnostic::{Diagnostic, Source};
 use super::super::raw::{Entry, RawHealth, RawInstance, RawModule, RawRestore, RawVersion};
 use super::super::value::{Argv, Exclude, Include, Reader, nearest};
+use super::backup::names_of;
 use super::link::Broken;
 use super::paths;
-use crate::definition::{Daemon, Health, Instance, Name, Restore, Version, Volumes};
+use crate::definition::{Allow, Daemon, Health, Instance, Name, Restore, Version, Volumes};
 
 /// Notes a version that is given in two ways, or in none.
 pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>) {
@@ -159,6 +160,10 @@ fn merged(
             .and_then(|(_, version)| version.get_ref().r#match.as_ref())
             .map(|wanted| *wanted.get_ref())
             .unwrap_or_default(),
+        allow: Allow {
+            users: names_of(layers.pick(|raw| &raw.allow_users).map(|(_, names)| names)),
+            groups: names_of(layers.pick(|raw| &raw.allow_groups).map(|(_, names)| names)),
+        },
     }
 }
 

@@ -1,0 +1,337 @@
+//! Who may do what behind the bus policy: polkit, the definitions, root. The authority is a scripted one on the private
+//! bus. What calls as others needs root.
+
+use std::collections::HashMap;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use zbus::wire::OwnedVariant;
+use zbus::{Connection, interface};
+
+use crate::support::{Bus, Daemon, NAME, ROOT, stderr, stdout};
+
+const MANAGER: &str = "org.holdfast.Backup1.Manager";
+
+/// What the authority says.
+#[derive(Clone, Copy, PartialEq)]
+enum Says {
+    Yes,
+    No,
+    Password,
+    Never,
+}
+
+/// A question as it came: kind of subject, its name on the bus, action, object, flags.
+type Question = (String, String, String, String, u32);
+
+#[derive(Clone)]
+struct Authority {
+    says: Arc<Mutex<HashMap<&'static str, Says>>>,
+    asked: Arc<Mutex<Vec<Question>>>,
+    withdrawn: Arc<Mutex<Vec<String>>>,
+}
+
+#[interface(name = "org.freedesktop.PolicyKit1.Authority")]
+impl Authority {
+    async fn check_authorization(
+        &self,
+        subject: (String, HashMap<String, OwnedVariant>),
+        action: String,
+        details: HashMap<String, String>,
+        flags: u32,
+        _cancellation: String,
+    ) -> ((bool, bool, HashMap<String, String>),) {
+        let name: String = subject.1["name"].try_clone().unwrap().try_into().unwrap();
+        let word = action.rsplit('.').next().unwrap().to_owned();
+        self.asked.lock().unwrap().push((subject.0, name, action, details["object"].clone(), flags));
+        let says = self.says.lock().unwrap().get(word.as_str()).copied().unwrap_or(Says::No);
+        if says == Says::Never {
+            std::future::pending::<()>().await;
+        }
+        ((says == Says::Yes, says == Says::Password, HashMap::new()),)
+    }
+
+    fn cancel_check_authorization(&self, cancellation: String) {
+        self.withdrawn.lock().unwrap().push(cancellation);
+    }
+}
+
+/// An authority on the bus that says this of each action, and no to the others.
+async fn authority(bus: &Bus, says: &[(&'static str, Says)]) -> (Authority, Connection) {
+    let says = Arc::new(Mutex::new(says.iter().copied().collect()));
+    let authority = Authority { says, asked: Arc::default(), withdrawn: Arc::default() };
+    let connection = bus.connect().await;
+    let path = "/org/freedesktop/PolicyKit1/Authority";
+    connection.object_server().at(path, authority.clone()).await.unwrap();
+    connection.request_name("org.freedesktop.PolicyKit1").await.unwrap();
+    (authority, connection)
+}
+
+/// `busctl` as nobody; interaction is not allowed.
+fn as_nobody(bus: &Bus, arguments: &[&str]) -> Output {
+    let mut setpriv = bus.command("setpriv");
+    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "busctl"]);
+    setpriv.arg(format!("--address={}", bus.address)).arg("--allow-interactive-authorization=no");
+    setpriv.args(arguments).output().unwrap()
+}
+
+fn manager(bus: &Bus, arguments: &[&str]) -> Output {
+    as_nobody(bus, &[&["call", NAME, ROOT, MANAGER], arguments].concat())
+}
+
+fn run(bus: &Bus, backup: &str) -> Output {
+    manager(bus, &["RunBackup", "sa{sv}", backup, "0"])
+}
+
+fn job_of(output: &Output) -> String {
+    let text = stdout(output);
+    text.split('"').nth(1).unwrap_or_else(|| panic!("no job in {text:?} {}", stderr(output))).to_owned()
+}
+
+/// Each action is asked for by its name, about the sender's name on the bus, and only a yes is one.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (authority, _connection) =
+        authority(&bus, &[("run", Says::Yes), ("view", Says::Yes), ("restore", Says::Password)]).await;
+    let job = job_of(&run(&bus, "mybackup"));
+    assert_eq!(daemon.wait_for_job(&job).await, "succeeded");
+    let restore = manager(&bus, &["Restore", "ssa{sv}", "app-1", "", "0"]);
+    assert!(stderr(&restore).contains("needs an administrator's password"), "{}", stderr(&restore));
+    let reload = manager(&bus, &["Reload"]);
+    assert!(stderr(&reload).contains("polkit refuses org.holdfast.backup1.manage"), "{}", stderr(&reload));
+    let cancel = as_nobody(&bus, &["call", NAME, &job, "org.holdfast.Backup1.Job", "Cancel"]);
+    assert!(stderr(&cancel).contains("polkit refuses org.holdfast.backup1.cancel"), "{}", stderr(&cancel));
+    let asked = authority.asked.lock().unwrap().clone();
+    let (kind, name, action, object, flags) = asked[0].clone();
+    assert_eq!((kind.as_str(), action.as_str()), ("system-bus-name", "org.holdfast.backup1.run"));
+    assert_eq!((object.as_str(), flags), ("mybackup", 0));
+    assert!(name.starts_with(":1."), "{name}");
+    assert!(asked.iter().all(|question| question.4 == 0), "a dialog was allowed: {asked:?}");
+    let jobs = daemon.call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),)).await;
+    assert_eq!(jobs.unwrap().len(), 1, "a refused call started something");
+}
+
+/// B27: a dialog is only allowed where the caller allows one.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn a_dialog_is_allowed_where_the_caller_allows_one() {
+    let bus = Bus::start();
+    let _daemon = crate::daemon(&bus).await;
+    let (authority, _connection) = authority(&bus, &[("manage", Says::Yes)]).await;
+    let mut setpriv = bus.command("setpriv");
+    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "busctl"]);
+    setpriv.arg(format!("--address={}", bus.address)).args(["call", NAME, ROOT, MANAGER, "Reload"]);
+    let reload = setpriv.arg("--allow-interactive-authorization=yes").output().unwrap();
+    assert!(reload.status.success(), "{}", stderr(&reload));
+    assert_eq!(authority.asked.lock().unwrap()[0].4, 1);
+}
+
+/// B25: without polkit only root may, and others are told what to do.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn without_polkit_only_root_may() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let refused = run(&bus, "mybackup");
+    assert!(stderr(&refused).contains("polkit did not answer, so only root may"), "{}", stderr(&refused));
+    let seen = as_nobody(&bus, &["get-property", NAME, ROOT, MANAGER, "Version"]);
+    assert!(stderr(&seen).contains("polkit did not answer"), "{}", stderr(&seen));
+    let job = daemon.run_backup("mybackup").await;
+    assert_eq!(daemon.wait_for_job(&job).await, "succeeded");
+}
+
+/// B26: polkit that never answers holds nobody else up; in the end it is a no, and the question is taken back.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn polkit_that_never_answers_is_a_no_and_holds_nobody_up() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (authority, _connection) = authority(&bus, &[("run", Says::Never), ("view", Says::Never)]).await;
+    let asking = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| run(&bus, "mybackup"));
+        crate::support::until("the question", || !authority.asked.lock().unwrap().is_empty());
+        let start = Instant::now();
+        let seen = bus.busctl(&["call", NAME, ROOT, MANAGER, "Reload"]);
+        assert!(seen.status.success() && start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        asking.join().unwrap()
+    });
+    assert!(stderr(&asking).contains("polkit did not answer"), "{}", stderr(&asking));
+    let looked = Instant::now();
+    let seen = as_nobody(&bus, &["get-property", NAME, ROOT, MANAGER, "Version"]);
+    assert!(stderr(&seen).contains("polkit did not answer"), "{}", stderr(&seen));
+    let again = as_nobody(&bus, &["get-property", NAME, ROOT, MANAGER, "Version"]);
+    assert!(!again.status.success() && looked.elapsed() < Duration::from_secs(8), "{:?}", looked.elapsed());
+    crate::support::until("the questions to be taken back", || {
+        authority.withdrawn.lock().unwrap().len() >= 2
+    });
+    assert!(
+        daemon
+            .call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+/// B24: an authority that goes, or a caller that goes, while it is asked: no, and no job.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn whoever_vanishes_while_polkit_is_asked_gets_a_no() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (asked, connection) = authority(&bus, &[("run", Says::Never)]).await;
+    let answer = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| run(&bus, "mybackup"));
+        crate::support::until("the question", || !asked.asked.lock().unwrap().is_empty());
+        drop(connection.graceful_shutdown());
+        asking.join().unwrap()
+    });
+    assert!(stderr(&answer).contains("not authorised to run"), "{}", stderr(&answer));
+    assert!(
+        daemon
+            .call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+/// Those whom a definition names see, run and cancel it without polkit, and nothing else.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn those_named_in_a_definition_run_and_cancel_it_and_no_more() {
+    let bus = Bus::start();
+    let named = crate::CONFIG[0].1.replace("schedule = \"daily\"", "allow_users = [\"nobody\"]");
+    let named = named.replace("[instance.app-1]", "[instance.app-1]\nallow_groups = [\"nogroup\"]");
+    let daemon = Daemon::start(&bus, &[("holdfast.toml", &named)]).await;
+    daemon.write("data/file", "one\n");
+    let job = job_of(&run(&bus, "mybackup"));
+    let seen = as_nobody(&bus, &["get-property", NAME, &job, "org.holdfast.Backup1.Job", "Kind"]);
+    assert_eq!(stdout(&seen).trim(), "s \"backup\"", "{}", stderr(&seen));
+    let cancel = as_nobody(&bus, &["call", NAME, &job, "org.holdfast.Backup1.Job", "Cancel"]);
+    assert!(!stderr(&cancel).contains("not authorised"), "{}", stderr(&cancel));
+    daemon.wait_for_job(&job).await;
+    let sets = manager(&bus, &["ListSnapshots", "s", "app-1"]);
+    assert!(sets.status.success(), "{}", stderr(&sets));
+    for refused in [
+        run(&bus, "off"),
+        manager(&bus, &["Restore", "ssa{sv}", "app-1", "", "0"]),
+        manager(&bus, &["RemoveBackup", "s", "mybackup"]),
+        manager(&bus, &["Prune", "s", "local"]),
+        manager(&bus, &["ListJobs", "a{sv}", "0"]),
+        as_nobody(&bus, &["get-property", NAME, ROOT, MANAGER, "Version"]),
+    ] {
+        assert!(stderr(&refused).contains("not authorised to"), "{} {}", stdout(&refused), stderr(&refused));
+    }
+}
+
+/// B01, B34: whatever the introspection shows, a no stops it: a method or property that is added without asking fails here.
+#[tokio::test]
+#[ignore = "needs root: calls as other users"]
+async fn every_method_and_property_passes_the_one_place_that_decides() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let job = daemon.run_backup("mybackup").await.to_string();
+    daemon.wait_for_job(&job).await;
+    let (_authority, _connection) = authority(&bus, &[]).await;
+    let objects =
+        ["", "/backup/mybackup", "/repository/local", "/instance/app_2d1"].map(|p| format!("{ROOT}{p}"));
+    let (mut methods, mut properties) = (0, 0);
+    for path in objects.into_iter().chain([job]) {
+        let xml = bus.busctl(&["introspect", "--xml-interface", NAME, &path]);
+        for member in members(&stdout(&xml)) {
+            let (kind, interface, name, signature) = member;
+            let answer = if kind == "property" {
+                properties += 1;
+                as_nobody(&bus, &["get-property", NAME, &path, &interface, &name])
+            } else {
+                methods += 1;
+                let values = values(&signature);
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                let call = ["call", NAME, &path, &interface, &name];
+                let signature = if signature.is_empty() { vec![] } else { vec![signature.as_str()] };
+                as_nobody(&bus, &[&call[..], &signature, &values].concat())
+            };
+            assert!(
+                stderr(&answer).contains("not authorised to"),
+                "{path} {interface}.{name} was not refused: {}{}",
+                stdout(&answer),
+                stderr(&answer)
+            );
+        }
+        for interface in ["Manager", "Backup", "Repository", "Instance", "Job"] {
+            let interface = format!("{NAME}.{interface}");
+            let call = ["call", NAME, &path, "org.freedesktop.DBus.Properties", "GetAll", "s", &interface];
+            assert_eq!(stdout(&as_nobody(&bus, &call)), "", "{path} {interface}");
+        }
+    }
+    assert!(methods > 20 && properties > 40, "{methods} methods, {properties} properties");
+}
+
+/// Methods and properties of ours and of the object manager: kind, interface, name, signature in.
+fn members(xml: &str) -> Vec<(&'static str, String, String, String)> {
+    let (mut found, mut interface) = (Vec::new(), String::new());
+    for line in xml.lines().map(str::trim) {
+        let value = |key: &str| {
+            let rest = line.split_once(&format!(" {key}=\"")).map(|(_, rest)| rest);
+            rest.and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()
+        };
+        if line.starts_with("<interface ") {
+            interface = value("name");
+        }
+        if !interface.starts_with(NAME) && interface != "org.freedesktop.DBus.ObjectManager" {
+            continue;
+        }
+        if line.starts_with("<method ") {
+            found.push(("method", interface.clone(), value("name"), String::new()));
+        } else if line.starts_with("<property ") {
+            found.push(("property", interface.clone(), value("name"), String::new()));
+        } else if line.starts_with("<signal ") {
+            // Its arguments are nobody's.
+            found.push(("signal", interface.clone(), value("name"), String::new()));
+        } else if line.starts_with("<arg ") && value("direction") == "in" {
+            found.last_mut().unwrap().3.push_str(&value("type"));
+        }
+    }
+    found.retain(|member| member.0 != "signal");
+    found
+}
+
+/// Something for each argument of a signature.
+fn values(signature: &str) -> Vec<String> {
+    let mut rest = signature;
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let (value, taken) = match rest {
+            _ if rest.starts_with("a{sv}") => ("0", 5),
+            _ if rest.starts_with('s') => ("mybackup", 1),
+            _ if rest.starts_with('t') => ("1", 1),
+            other => panic!("no value for {other}"),
+        };
+        values.push(value.to_owned());
+        rest = &rest[taken..];
+    }
+    values
+}
+
+/// The shipped actions: each takes an administrator's password, every time; the rules let the group view and run.
+#[test]
+fn the_shipped_actions_never_keep_a_password() {
+    let actions = include_str!("../../units/org.holdfast.backup1.policy");
+    for action in ["view", "run", "cancel", "restore", "manage"] {
+        let from = actions.find(&format!("<action id=\"org.holdfast.backup1.{action}\">")).unwrap();
+        let text = actions[from..].split("</action>").next().unwrap();
+        assert_eq!(text.matches(">auth_admin<").count(), 3, "{action}");
+    }
+    assert!(!actions.contains("keep<"), "a password is for one call");
+    let rules = include_str!("../../units/org.holdfast.backup1.rules");
+    for (action, granted) in
+        [("view", true), ("run", true), ("cancel", false), ("restore", false), ("manage", false)]
+    {
+        assert_eq!(rules.contains(&format!("\"org.holdfast.backup1.{action}\"")), granted, "{action}");
+    }
+}
