@@ -127,7 +127,7 @@ async fn restore(work: &Work, staging: &Path) -> anyhow::Result<()> {
         .restic
         .restore(&request.opened.access, &wanted, &live.terms(request.instance.stall_timeout), progress)
         .await;
-    restored.context("restic restore; the live data was not touched")?;
+    restored.context("restic restore")?;
     Ok(())
 }
 

@@ -158,15 +158,18 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
     check_version(work).await.context("the live data was not touched")?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
     work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
-    let manifest = fetch::staged(work, &staging).await?;
-    let result = match place(work, &manifest).await {
-        Ok(place) => apply_or_put_back(work, &place, &staging, &manifest).await,
-        Err(failure) => Err(failure.context("the live data was not touched")),
-    };
+    let result = from_staging(work, &staging).await;
     if let Err(failure) = remove_tree(&staging).await {
         warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
     result
+}
+
+async fn from_staging(work: &Work, staging: &std::path::Path) -> anyhow::Result<Done> {
+    let untouched = "the live data was not touched";
+    let manifest = fetch::staged(work, staging).await.context(untouched)?;
+    let place = place(work, &manifest).await.context(untouched)?;
+    apply_or_put_back(work, &place, staging, &manifest).await
 }
 
 /// Whether the saved version may be restored over the present one.
