@@ -19,6 +19,7 @@ mod key;
 mod keys;
 mod local;
 mod logs;
+mod look;
 mod manual;
 mod output;
 mod pause;
@@ -121,6 +122,9 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Rollback(args) => rollback::rollback(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Snapshots(args) => snapshots::snapshots(context, args).await,
+        Command::Ls(args) => look::ls(context, args).await,
+        Command::Find(args) => look::find(context, args).await,
+        Command::Cat(args) => look::cat(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Backup { verb } => backup::backup(context, verb).await,
         Command::Repository { verb } => repository::repository(context, verb).await,

@@ -28,10 +28,30 @@ pub(super) struct ResticArgs {
     args: Vec<OsString>,
 }
 
+/// restic with a repository, its secrets prepared for as long as this lives.
+pub(super) struct Ready {
+    pub(super) restic: Restic,
+    pub(super) access: Access,
+    pub(super) instance: Name,
+    _place: tempfile::TempDir,
+}
+
 pub(super) async fn restic(context: &Context, args: ResticArgs) -> Done {
+    let ready = ready(context, &args.instance, args.repository.as_deref()).await?;
+    let terms = Terms::new(&CancellationToken::new());
+    let code = ready.restic.raw(&ready.access, args.args, &terms).await;
+    Ok(Exit::of_program(code.map_err(|e| Failure::failed(e.to_string()))?))
+}
+
+/// Makes the repository of an instance ready; without a name the first that it is backed up to.
+pub(super) async fn ready(
+    context: &Context,
+    instance: &str,
+    repository: Option<&str>,
+) -> Result<Ready, Failure> {
     let loaded = local::definitions(context)?;
-    let instance = known(&loaded, &args.instance)?;
-    let repository = chosen(&loaded, instance, args.repository.as_deref())?;
+    let instance = known(&loaded, instance)?;
+    let repository = chosen(&loaded, instance, repository)?;
     let location = location(context, repository, instance)?;
     let place = tempfile::Builder::new().prefix("holdfast-restic.").tempdir();
     let place = place.map_err(|error| Failure::failed(format!("making a private directory: {error}")))?;
@@ -40,11 +60,9 @@ pub(super) async fn restic(context: &Context, args: ResticArgs) -> Done {
     let access =
         Access::prepare(place.path(), &location.url(repository), &password, environment(repository)?, &cache);
     let access = access.map_err(|error| refused(&format!("making {} ready", repository.name), &error))?;
-    let program =
+    let restic =
         Restic::probe(&loaded.definitions.daemon.restic).await.map_err(|e| Failure::failed(e.to_string()))?;
-    let terms = Terms::new(&CancellationToken::new());
-    let code = program.raw(&access, args.args, &terms).await.map_err(|e| Failure::failed(e.to_string()))?;
-    Ok(Exit::of_program(code))
+    Ok(Ready { restic, access, instance: instance.name.clone(), _place: place })
 }
 
 fn known<'a>(loaded: &'a Loaded, name: &str) -> Result<&'a Instance, Failure> {

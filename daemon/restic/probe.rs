@@ -126,6 +126,11 @@ impl Restic {
         self.since(17)
     }
 
+    /// `restore --sparse` (0.15).
+    pub const fn has_sparse(&self) -> bool {
+        self.since(15)
+    }
+
     /// `restore` does not follow links that lie in the target (0.17).
     pub const fn restore_is_link_safe(&self) -> bool {
         self.since(17)

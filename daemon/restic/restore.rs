@@ -69,7 +69,7 @@ impl Restic {
             }
             Ok(Message::Other) | Err(_) => Sign::Nothing,
         };
-        self.call_lines(access, terms, &request.call(), &mut hear).await?;
+        self.call_lines(access, terms, &request.call(self.has_sparse()), &mut hear).await?;
         let (target, includes) = (request.target.clone(), request.includes.clone());
         let counted = tokio::task::spawn_blocking(move || count(&target, &includes)).await;
         counted.map_err(std::io::Error::other).flatten().map_err(|source| Error::File {
@@ -80,9 +80,11 @@ impl Restic {
 }
 
 impl RestoreRequest {
-    fn call(&self) -> Call {
+    /// Holes of files come back as holes where restic can do that.
+    fn call(&self, sparse: bool) -> Call {
         let mut call = Call::new(["restore", "--json", "--target"]);
         call.args.extend([self.target.clone().into(), OsString::from(&self.snapshot)]);
+        call.args.extend(sparse.then(|| "--sparse".into()));
         call.args.extend(self.verify.then(|| "--verify".into()));
         for include in &self.includes {
             call.args.extend(["--include".into(), literal(include).into()]);

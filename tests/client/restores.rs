@@ -62,3 +62,64 @@ async fn restic_itself_is_run_on_the_instances_repository_without_its_secrets_in
     house.holdfast(&["restic", "nobody", "--", "snapshots"]).ends_with(1).complains(&["nobody", "app-1"]);
     house.holdfast(&["restic", "app-1", "snapshots"]).ends_with(2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_shown_and_a_restore_is_rolled_back() {
+    let house = House::build().await;
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    house.daemon.write("data/file", "newer\n");
+    house.daemon.write("data/extra", "goes\n");
+    for plan in [&["plan", "app-1"][..], &["restore", "app-1", "--plan"]] {
+        house.holdfast(plan).ends_with(0).has(&["replace", "/data (2 files", "delete files/", "/extra"]);
+    }
+    assert_eq!(house.json(&["plan", "app-1"])["delete_count"], 1);
+    house
+        .holdfast(&["plan", "app-1", "--include", "state/none"])
+        .ends_with(1)
+        .has(&["refused: ", "state/none"]);
+    assert_eq!(house.daemon.read("data/extra"), "goes\n");
+    house.holdfast(&["rollback", "app-1"]).ends_with(1).complains(&["nothing is kept"]);
+    house
+        .holdfast(&["restore", "app-1", "--yes"])
+        .ends_with(0)
+        .has(&["kept until", "holdfast rollback app-1"]);
+    assert!(!house.path("data/extra").exists());
+    house.holdfast(&["rollback", "app-1"]).ends_with(0).has(&["rollback app-1: succeeded"]);
+    assert_eq!(
+        (house.daemon.read("data/file"), house.daemon.read("data/extra")),
+        ("newer\n".into(), "goes\n".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_instances_one_that_fails_does_not_keep_the_others_back() {
+    let house = House::build().await;
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    house.daemon.write("data/file", "spoilt\n");
+    house
+        .holdfast(&["restore", "nobody", "app-1", "neither", "--yes"])
+        .ends_with(1)
+        .complains(&["2 of 3 instances were not restored: nobody, neither"])
+        .has(&["restore app-1: succeeded"]);
+    assert_eq!(house.daemon.read("data/file"), "one\n");
+    house.holdfast(&["restore", "app-1", "nobody", "--target", "x"]).ends_with(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_snapshot_is_listed_found_and_printed() {
+    let house = House::build().await;
+    house.holdfast(&["run", "nightly"]).ends_with(0);
+    let inside = format!("files{}", house.path("data").display());
+    house.holdfast(&["ls", "app-1"]).ends_with(0).has(&["/sub/other", "/manifest.json"]);
+    let below = house.holdfast(&["ls", "app-1", &inside]).ends_with(0).has(&["/sub/other"]);
+    assert!(!below.out.contains("manifest.json"), "{}", below.out);
+    house.holdfast(&["find", "app-1", "oth*"]).ends_with(0).has(&["/sub/other"]);
+    let file = house.holdfast(&["cat", "app-1", &format!("{inside}/file")]).ends_with(0);
+    assert_eq!(file.out, "one\n");
+    house.holdfast(&["cat", "app-1", "state/none"]).ends_with(1).complains(&["none"]);
+    house
+        .holdfast(&["cat", "app-1", "--snapshot", "deadbeef", "x"])
+        .ends_with(1)
+        .complains(&["holdfast snapshots"]);
+    house.holdfast(&["cat", "app-1", "--snapshot", "--tag", "x"]).ends_with(2);
+}

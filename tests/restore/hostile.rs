@@ -21,7 +21,6 @@ async fn r01_to_r03(version: &str) {
     house.back_up().await;
     house.daemon.write("victim/conf/a", "victim\n");
     house.daemon.write("victim/file", "victim\n");
-    let victim = Tree::of(&house.path("victim"));
     // A directory, a file and a volume's child have become links; a file has a second name.
     std::fs::remove_dir_all(house.path("app/state/conf")).unwrap();
     symlink(house.path("victim/conf"), house.path("app/state/conf")).unwrap();
@@ -31,6 +30,7 @@ async fn r01_to_r03(version: &str) {
     std::fs::hard_link(house.path("victim/file"), house.path("volumes/data/x")).unwrap();
     std::fs::remove_dir_all(house.path("volumes/data/deep")).unwrap();
     symlink("../../victim", house.path("volumes/data/deep")).unwrap();
+    let victim = Tree::of(&house.path("victim"));
     assert_eq!(house.restore(&Options::new()).await.0, "succeeded", "{}", house.daemon.log());
     for (path, text) in
         [("app/state/conf/a", "a\n"), ("app/state/one.txt", "one\n"), ("volumes/data/deep/y", "y\n")]
@@ -141,29 +141,14 @@ async fn a_damaged_pack_is_noticed_before_anything_live_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn snapshots_that_are_unknown_ambiguous_or_foreign_are_refused_with_advice() {
+async fn snapshots_that_are_unknown_or_foreign_are_refused_with_advice() {
     let house = House::build("").await;
-    for _ in 0..17 {
-        house.back_up().await;
-    }
+    house.back_up().await;
     let call = async |snapshot: &str, options: &Options| {
         error_of(house.daemon.call::<_, zbus::OwnedObjectPath>("Restore", &("app1", snapshot, options)).await)
     };
     let (name, text) = call("deadbeef", &Options::new()).await.unwrap();
     assert!(name.ends_with("NoSuchSnapshot") && text.contains("holdfast snapshots"), "{name}: {text}");
-    // Of 17 ids two begin with the same digit.
-    let rows: Vec<super::Row> = house.daemon.call("ListSnapshots", &("app1",)).await.unwrap();
-    let ids: Vec<String> = rows
-        .iter()
-        .map(|row| match &*row["id"] {
-            zbus::wire::Variant::Str(id) => id.to_string(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let twice = |digit: &char| ids.iter().filter(|id| id.starts_with(*digit)).count() > 1;
-    let digit = "0123456789abcdef".chars().find(twice).unwrap();
-    let (name, text) = call(&digit.to_string(), &Options::new()).await.unwrap();
-    assert!(name.ends_with("InvalidArgument") && text.contains("give more of the id"), "{name}: {text}");
     // Another host's: the same state, another name.
     let config = house.daemon.read("config/holdfast.toml").replace("host = \"here\"", "host = \"elsewhere\"");
     house.daemon.write("config/holdfast.toml", &config);

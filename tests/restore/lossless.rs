@@ -70,7 +70,11 @@ async fn comes_back(version: &str) {
     let (outcome, said) = house.restore(&Options::new()).await;
     assert_eq!(outcome, "succeeded", "{said}");
     assert_eq!(house.daemon.read("outside/beside"), "changed, and not backed up\n");
-    let after = house.live();
+    let (mut before, mut after) = (before, house.live());
+    if version == "0.14" {
+        // It cannot restore holes.
+        (before, after) = (before.without_holes(), after.without_holes());
+    }
     before.without("outside/beside").assert_same(&after.without("outside/beside"), version);
     house.assert_clean();
 }

@@ -59,10 +59,11 @@ async fn what_would_be_refused_stands_in_the_plan_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_holds_the_daemons_own_state_is_not_swapped() {
     let house = House::build("").await;
-    let whole = format!("[instance.whole]\ninclude = [\"{}\"]\n", house.path("").display());
-    house.daemon.write("config/conf.d/whole.toml", &whole);
+    let whole = "[instance.whole]\ninclude = [\"@DIR@\"]\nexclude = [\"@DIR@/repository\"]\n";
+    house.daemon.write("config/conf.d/whole.toml", whole);
     let _: Vec<String> = house.daemon.call("Reload", &()).await.unwrap();
-    house.back_up().await;
+    let job = house.daemon.run_backup("b").await;
+    assert_ne!(house.daemon.wait_for_job(&job).await, "failed", "{}", house.daemon.log());
     let text: String = house.daemon.call("Plan", &("whole", "", Options::new())).await.unwrap();
     assert!(text.contains("which holdfastd itself works with"), "{text}");
     let before = house.live();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Tree(BTreeMap<PathBuf, Thing>);
 
 /// One thing, with all that it has.
-#[derive(Debug, PartialEq, Eq, Clone)]
+#[derive(PartialEq, Eq, Clone)]
 struct Thing {
     kind: &'static str,
     mode: u32,
@@ -25,6 +25,18 @@ struct Thing {
     /// Whether it takes less room than its length.
     sparse: bool,
     attributes: BTreeMap<OsString, Vec<u8>>,
+}
+
+impl std::fmt::Debug for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, mode, owner, mtime, content, same_as, sparse, attributes } = self;
+        let text = String::from_utf8_lossy(&content[..content.len().min(40)]).into_owned();
+        let length = content.len();
+        write!(
+            f,
+            "{kind} {mode:o} {owner:?} {mtime:?} {length} bytes {text:?} {same_as:?} sparse={sparse} {attributes:?}"
+        )
+    }
 }
 
 impl Tree {
@@ -85,6 +97,12 @@ impl Tree {
                 .map(|(p, t)| (p.clone(), t.clone()))
                 .collect(),
         )
+    }
+
+    /// The same, as if no file had holes.
+    pub(crate) fn without_holes(mut self) -> Self {
+        self.0.values_mut().for_each(|thing| thing.sparse = false);
+        self
     }
 
     /// The same with another beginning of all paths.

@@ -166,3 +166,43 @@ fn pick(sets: Vec<SetRecord>, wanted: &Wanted, host: &str) -> Result<Option<SetR
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(snapshot: &str, host: &str) -> SetRecord {
+        SetRecord {
+            repository: "r".into(),
+            location: String::new(),
+            set: format!("j{snapshot}"),
+            snapshot: snapshot.into(),
+            instance: "a".into(),
+            uuid: String::new(),
+            backup: "b".into(),
+            host: host.into(),
+            time: Timestamp::UNIX_EPOCH,
+            size: 0,
+            files: 0,
+            version: String::new(),
+            outcome: None,
+        }
+    }
+
+    #[test]
+    fn a_prefix_must_mean_one_snapshot_of_this_host() {
+        let pick = |snapshot: &str, foreign: bool| {
+            let sets = vec![set("abcd1", "here"), set("abcd2", "here"), set("beef", "there")];
+            let wanted = Wanted { snapshot: snapshot.into(), foreign, ..Wanted::default() };
+            pick(sets, &wanted, "here").map(|set| set.map(|set| set.snapshot))
+        };
+        assert_eq!(pick("abcd2", false).unwrap().unwrap(), "abcd2");
+        assert_eq!(pick("jabcd1", false).unwrap().unwrap(), "abcd1");
+        assert_eq!(pick("ffff", false).unwrap(), None);
+        assert!(
+            matches!(pick("abcd", false), Err(NoSet::Ambiguous(text)) if text.contains("more of the id"))
+        );
+        assert!(matches!(pick("beef", false), Err(NoSet::NotFound(text)) if text.contains("force_foreign")));
+        assert_eq!(pick("beef", true).unwrap().unwrap(), "beef");
+    }
+}

@@ -127,7 +127,7 @@ async fn restore(work: &Work, staging: &Path) -> anyhow::Result<()> {
     repository::write_lock_down(&work.undo, &request.opened).await?;
     let restored = work.restic.restore(&request.opened.access, &wanted, &terms, progress).await;
     let restored = repository::healed(&work.restic, &request.opened, restored).await;
-    restored.context("restic restore; the live data was not touched")?;
+    restored.context("restic restore")?;
     Ok(())
 }
 

@@ -161,16 +161,17 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
     check_version(work).await.context("the live data was not touched")?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
     work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
-    let result = fetch_and_apply(work, &staging).await;
+    let result = from_staging(work, &staging).await;
     if let Err(failure) = remove_tree(&staging).await {
         warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
     result
 }
 
-async fn fetch_and_apply(work: &Work, staging: &std::path::Path) -> anyhow::Result<Done> {
-    let manifest = fetch::staged(work, staging).await?;
-    let place = place(work, &manifest).await.context("the live data was not touched")?;
+async fn from_staging(work: &Work, staging: &std::path::Path) -> anyhow::Result<Done> {
+    let untouched = "the live data was not touched";
+    let manifest = fetch::staged(work, staging).await.context(untouched)?;
+    let place = place(work, &manifest).await.context(untouched)?;
     apply_or_put_back(work, &place, staging, &manifest).await
 }
 

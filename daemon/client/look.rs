@@ -1,0 +1,119 @@
+//! `holdfast ls`, `find` and `cat`: what is in a snapshot. Asks no daemon, so it needs the daemon's secrets.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::failure::{Done, Exit, Failure};
+use super::restic::{Ready, ready};
+use crate::restic::Terms;
+use crate::state;
+
+/// Whose snapshot is looked at.
+#[derive(Debug, Args)]
+pub(super) struct From {
+    /// The instance's name
+    instance: String,
+    /// The snapshot's id; default: the latest
+    #[arg(long, value_name = "ID")]
+    snapshot: Option<String>,
+    /// The repository; default: the first that the instance is backed up to
+    #[arg(long)]
+    repository: Option<String>,
+}
+
+/// `holdfast ls`
+#[derive(Debug, Args)]
+pub(super) struct LsArgs {
+    #[command(flatten)]
+    from: From,
+    /// Only below this path of the snapshot: state/…, volumes/NAME/…, files/…
+    path: Option<String>,
+}
+
+/// `holdfast find`
+#[derive(Debug, Args)]
+pub(super) struct FindArgs {
+    #[command(flatten)]
+    from: From,
+    /// A name; * and ? stand for any characters
+    pattern: String,
+}
+
+/// `holdfast cat`
+#[derive(Debug, Args)]
+pub(super) struct CatArgs {
+    #[command(flatten)]
+    from: From,
+    /// A file of the snapshot: state/…, volumes/NAME/…, files/…
+    path: String,
+}
+
+pub(super) async fn ls(context: &Context, args: LsArgs) -> Done {
+    let (ready, snapshot) = opened(context, &args.from).await?;
+    let mut words: Vec<OsString> = ["ls", "--quiet", "--", &snapshot].map(Into::into).to_vec();
+    if context.out.json {
+        words.insert(1, "--json".into());
+    }
+    // restic lists what lies directly in a directory; all below it is wanted.
+    if let Some(path) = &args.path {
+        words.insert(1, "--recursive".into());
+        words.push(rooted(path).into());
+    }
+    run(&ready, words).await
+}
+
+pub(super) async fn find(context: &Context, args: FindArgs) -> Done {
+    let (ready, snapshot) = opened(context, &args.from).await?;
+    let mut words: Vec<OsString> = ["find", "--quiet", "--snapshot", &snapshot].map(Into::into).to_vec();
+    if context.out.json {
+        words.push("--json".into());
+    }
+    words.extend(["--".into(), args.pattern.into()]);
+    run(&ready, words).await
+}
+
+pub(super) async fn cat(context: &Context, args: CatArgs) -> Done {
+    let (ready, snapshot) = opened(context, &args.from).await?;
+    run(&ready, ["dump", "--quiet", "--", &snapshot, &rooted(&args.path)].map(Into::into).to_vec()).await
+}
+
+fn rooted(path: &str) -> String {
+    format!("/{}", path.trim_matches('/'))
+}
+
+async fn run(ready: &Ready, words: Vec<OsString>) -> Done {
+    let terms = Terms::new(&CancellationToken::new());
+    let code = ready.restic.raw(&ready.access, words, &terms).await;
+    match code.map_err(|error| Failure::failed(error.to_string()))? {
+        0 => Ok(Exit::Done),
+        // restic has said why.
+        _ => Ok(Exit::Failed),
+    }
+}
+
+/// The repository and the whole id of the snapshot.
+async fn opened(context: &Context, from: &From) -> Result<(Ready, String), Failure> {
+    let ready = ready(context, &from.instance, from.repository.as_deref()).await?;
+    let wanted = from.snapshot.as_deref().unwrap_or_default();
+    if !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Failure::usage(format!("{wanted:?} is no snapshot id: they have hexadecimal digits")));
+    }
+    let uuid = state::identity(&context.state, &ready.instance, None)?;
+    let uuid = format!("uuid={uuid}");
+    let terms = Terms::new(&CancellationToken::new());
+    let found = ready.restic.snapshots(&ready.access, &["holdfast", "kind=tree", &uuid], &terms).await;
+    let found = found.map_err(|error| Failure::failed(error.to_string()))?;
+    let mut fitting = found.list.into_iter().rev().filter(|s| s.id.starts_with(wanted));
+    let hint = format!("`holdfast snapshots {}` lists what there is", from.instance);
+    let Some(first) = fitting.next() else {
+        let what = if wanted.is_empty() { "a snapshot".into() } else { format!("a snapshot {wanted}") };
+        return Err(Failure::failed(format!("{} has not {what}", from.instance)).hint(hint));
+    };
+    if !wanted.is_empty() && fitting.next().is_some() {
+        return Err(Failure::failed(format!("several snapshots begin with {wanted}")).hint(hint));
+    }
+    Ok((ready, first.id))
+}
