@@ -110,7 +110,9 @@ fn backups(text: &str) -> &'static str {
 fn c27_backups_that_follow_each_other_in_a_circle_are_named() {
     assert_said(&[
         (
-            backups("[backup.a]\nafter = 'b'\nKEYS\n[backup.b]\nafter = 'c'\nKEYS\n[backup.c]\nafter = 'a'\nKEYS\n"),
+            backups(
+                "[backup.a]\nafter = 'b'\nKEYS\n[backup.b]\nafter = 'c'\nKEYS\n[backup.c]\nafter = 'a'\nKEYS\n",
+            ),
             "2:9",
             "backups wait for each other: a after b after c after a",
             "give one of them a schedule",

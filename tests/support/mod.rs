@@ -133,14 +133,25 @@ impl Daemon {
         daemon
     }
 
+    /// Starts one with further environment variables, and waits.
+    pub async fn start_in(bus: &Bus, config: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let mut daemon = Self::spawn_in(bus, config, environment).await;
+        daemon.wait_for_name().await;
+        daemon
+    }
+
     /// Starts one and does not wait.
     pub async fn spawn(bus: &Bus, config: &[(&str, &str)]) -> Self {
+        Self::spawn_in(bus, config, &[]).await
+    }
+
+    async fn spawn_in(bus: &Bus, config: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in config {
             write(dir.path(), &format!("config/{path}"), text);
         }
         std::fs::create_dir_all(dir.path().join("config")).unwrap();
-        let child = launch(dir.path(), &bus.address);
+        let child = launch(dir.path(), &bus.address, environment);
         Self { bus: bus.connect().await, dir, address: bus.address.clone(), child }
     }
 
@@ -199,9 +210,14 @@ impl Daemon {
 
     /// Ends it without warning and starts it again on the same directories.
     pub async fn restart_after_kill(&mut self) {
+        self.restart_in(&[]).await;
+    }
+
+    /// The same with further environment variables.
+    pub async fn restart_in(&mut self, environment: &[(&str, &str)]) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.child = launch(self.dir.path(), &self.address);
+        self.child = launch(self.dir.path(), &self.address, environment);
         self.wait_for_name().await;
     }
 
@@ -284,12 +300,13 @@ fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
     path
 }
 
-fn launch(dir: &Path, address: &str) -> Child {
+fn launch(dir: &Path, address: &str, environment: &[(&str, &str)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfastd"));
     for name in ["config", "state", "cache", "runtime"] {
         command.arg(format!("--{name}")).arg(dir.join(name));
     }
+    command.envs(environment.iter().copied());
     command.args(["--bus", address]).env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
