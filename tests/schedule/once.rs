@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use holdfast::state::{Database, JobRecord, Kind, Phase, Slot};
 use rustix::process::Signal;
 
 use super::{House, Run, backup, told};
@@ -68,4 +69,53 @@ async fn what_comes_due_in_a_pause_runs_once_after_it_also_over_a_restart() {
     assert_eq!(told(&house.ended("nightly", 1).await), [("catch-up", "succeeded")]);
     house.restart_at("2026-06-03 10:00:10").await;
     assert_eq!(house.history("nightly").await.len(), 1);
+}
+
+/// What a daemon leaves that dies between storing a slot with its job and beginning that job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_taken_but_not_begun_runs_at_the_next_start_once() {
+    let mut house = House::at("2026-06-01 10:00:00", &backup("nightly", "schedule = '02:30'")).await;
+    assert_eq!(house.daemon.stop(), Some(0));
+    let slot: jiff::Timestamp = "2026-06-02T00:30:00Z".parse().unwrap();
+    let job = JobRecord {
+        id: "j20260602T003000Z_abcdef".to_owned(),
+        kind: Kind::Backup,
+        subject: "nightly".to_owned(),
+        cause: "schedule".to_owned(),
+        queued: slot,
+        started: None,
+        finished: None,
+        phase: Phase::Queued,
+        outcome: None,
+        error: String::new(),
+        bytes_done: 0,
+        bytes_total: 0,
+        files_done: 0,
+        units: Vec::new(),
+    };
+    let (database, _) = Database::open(&house.daemon.dir.path().join("state"), slot).unwrap();
+    let of = Slot { key: "backup/nightly".to_owned(), at: Some(slot) };
+    database.save_job_of_slot(&job, &of).await.unwrap();
+    drop(database);
+    house.restart_at("2026-06-02 00:30:05").await;
+    let runs = [("schedule", "interrupted"), ("catch-up", "succeeded")];
+    assert_eq!(told(&house.ended("nightly", 2).await), runs);
+    house.restart_at("2026-06-02 00:31:00").await;
+    assert_eq!(told(&house.history("nightly").await), runs);
+    // With a later slot missed as well, one run is for both.
+    let (again, of) = (
+        JobRecord { id: "j20260603T003000Z_abcdef".to_owned(), ..job },
+        Slot { at: Some("2026-06-03T00:30:00Z".parse().unwrap()), ..of },
+    );
+    assert_eq!(house.daemon.stop(), Some(0));
+    let (database, _) = Database::open(&house.daemon.dir.path().join("state"), slot).unwrap();
+    database.save_job_of_slot(&again, &of).await.unwrap();
+    drop(database);
+    house.restart_at("2026-06-05 12:00:00").await;
+    house
+        .until("one run", "nightly", |h| h.iter().filter(|run| run.outcome == "succeeded").count() == 2)
+        .await;
+    house.restart_at("2026-06-05 12:00:30").await;
+    let succeeded = house.history("nightly").await.iter().filter(|run| run.outcome == "succeeded").count();
+    assert_eq!(succeeded, 2);
 }
