@@ -113,6 +113,7 @@ fn start(cli: Cli) -> ExitCode {
     }
 }
 
+#[expect(clippy::cognitive_complexity, reason = "one arm for each command")]
 async fn dispatch(context: &Context, command: Command) -> Done {
     match command {
         Command::Status => status::status(context).await,

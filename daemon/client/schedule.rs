@@ -61,12 +61,15 @@ fn lines(found: &Explanation, context: &Context) -> Vec<String> {
     lines
 }
 
+/// An expression longer than this is not shown with its error.
+const LONGEST_SHOWN: usize = 200;
+
 /// The expression with the wrong part underlined.
 fn refused(expression: &str, error: &ParseError) -> Failure {
     let before = expression.get(..error.offset).unwrap_or(expression).chars().count();
     let end = error.offset.saturating_add(error.len);
     let width = expression.get(error.offset..end).map_or(1, |part| part.chars().count()).max(1);
-    let shown = if expression.contains(char::is_control) {
+    let shown = if expression.contains(char::is_control) || expression.len() > LONGEST_SHOWN {
         String::new()
     } else {
         format!("\n  {expression}\n  {}{}", " ".repeat(before), "^".repeat(width))

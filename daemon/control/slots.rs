@@ -58,7 +58,9 @@ impl Control {
         }
         if self.paused().is_some() {
             info!("{} is due, but the daemon is paused: it waits", due.key);
-            return held(&self.0.held).push(due);
+            let name = due.key.strip_prefix("backup/").map(str::to_owned);
+            held(&self.0.held).push(due);
+            return name.into_iter().for_each(|name| self.tell(Event::BackupChanged(name)));
         }
         if let Some(until) = self.blackout_until(&due.key) {
             return self.owe(&due, until).await;

@@ -331,3 +331,39 @@ fn after_each_look_the_next_wake_lies_ahead() {
         assert!(planner.next_wake().is_some_and(|wake| wake > now), "{now}");
     }
 }
+
+fn office(decided: &str) -> Entry {
+    let blackout = vec![holdfast::calendar::Window::parse("Mon..Fri 08:00-18:00").unwrap()];
+    Entry { blackout, catch_up: false, ..entry("hourly", Some(decided)) }
+}
+
+/// 2026-06-01 is a Monday; Berlin is two hours ahead.
+#[test]
+fn slots_in_a_blackout_become_one_run_at_its_end() {
+    let (mut planner, _) = planner(office("2026-06-01T05:00:00Z"), "2026-06-01T05:30:00Z");
+    assert_eq!(
+        planner.next_run("backup/b", instant("2026-06-01T05:30:00Z")),
+        Some(instant("2026-06-01T16:00:00Z"))
+    );
+    assert_eq!(planner.next_wake(), Some(instant("2026-06-01T16:00:00Z")));
+    assert_eq!(due(&mut planner, "2026-06-01T12:00:00Z"), NOTHING);
+    assert_eq!(due(&mut planner, "2026-06-01T16:00:00Z"), one(Kind::OnTime, "2026-06-01T16:00:00Z", 10));
+    assert_eq!(due(&mut planner, "2026-06-01T17:00:00Z"), one(Kind::OnTime, "2026-06-01T17:00:00Z", 0));
+}
+
+#[test]
+fn a_slot_missed_before_a_blackout_waits_for_its_end_and_nothing_wakes_before() {
+    let nightly = Entry {
+        schedule: Schedule::parse(NIGHTLY).unwrap(),
+        catch_up: true,
+        ..office("2026-05-31T00:30:00Z")
+    };
+    let (mut planner, _) = planner(nightly, "2026-06-01T09:00:00Z");
+    assert_eq!(due(&mut planner, "2026-06-01T09:00:00Z"), NOTHING);
+    assert_eq!(planner.next_wake(), Some(instant("2026-06-01T16:00:00Z")));
+    assert_eq!(
+        planner.held_until("backup/b", instant("2026-06-01T09:00:00Z")),
+        Some(instant("2026-06-01T16:00:00Z"))
+    );
+    assert_eq!(due(&mut planner, "2026-06-01T16:00:00Z"), one(Kind::CatchUp, "2026-06-01T00:30:00Z", 0));
+}

@@ -134,13 +134,24 @@ impl Daemon {
         daemon
     }
 
+    /// Starts one with further environment variables, and waits.
+    pub async fn start_in(bus: &Bus, config: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let mut daemon = Self::spawn_with(bus, config, environment).await;
+        daemon.wait_for_name().await;
+        daemon
+    }
+
     /// Starts one and does not wait.
     pub async fn spawn(bus: &Bus, config: &[(&str, &str)]) -> Self {
+        Self::spawn_with(bus, config, &[]).await
+    }
+
+    async fn spawn_with(bus: &Bus, config: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in config {
             write(dir.path(), &format!("config/{path}"), text);
         }
-        Self::spawn_in(bus, dir, Vec::new()).await
+        Self::spawn_in(bus, dir, owned(environment)).await
     }
 
     /// Starts one in a directory that was made ready, with more in its environment, and does not wait.
@@ -208,6 +219,12 @@ impl Daemon {
     pub async fn restart_after_kill(&mut self) {
         self.kill();
         self.start_again().await;
+    }
+
+    /// The same with other variables in its environment.
+    pub async fn restart_in(&mut self, environment: &[(&str, &str)]) {
+        self.environment = owned(environment);
+        self.restart_after_kill().await;
     }
 
     /// Ends it without warning.
@@ -303,6 +320,10 @@ fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
     // Definitions that others can write are refused.
     std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     path
+}
+
+fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn launch(dir: &Path, address: &str, environment: &[(String, String)]) -> Child {
