@@ -12,6 +12,7 @@ mod error;
 mod fate;
 mod limits;
 mod lines;
+mod orphans;
 mod program;
 mod run;
 mod spawner;
@@ -24,6 +25,7 @@ pub use capture::{Captured, capture};
 pub use error::Error;
 pub use limits::Limits;
 pub use lines::{Lines, printable};
+pub use orphans::await_orphans;
 pub use program::{Account, Program, Stdin, Stdout, find};
 pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
 

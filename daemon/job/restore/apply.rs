@@ -237,8 +237,9 @@ fn names_in(dir: &Path, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// The restore stands: from now on only our own directories are to be removed, also after a crash.
-pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<()> {
+pub(super) async fn keep(work: &Work, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
+    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
     for annex in &applied.annexes {
         tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
     }
@@ -248,6 +249,9 @@ pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<()> {
         if let Err(failure) = remove_tree(annex).await {
             warn!("the old data could not be removed from {}: {failure:#}", annex.display());
         }
+    }
+    if let Err(failure) = remove_tree(staging).await {
+        warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
     tidy.finish().await
 }

@@ -184,7 +184,7 @@ async fn apply_or_put_back(
     let mut applied = apply::Applied::default();
     match apply::run(work, place, staging, manifest, &mut applied).await {
         Ok(warnings) => {
-            apply::keep(work, &applied).await?;
+            apply::keep(work, &applied, staging).await?;
             // Once more: removing our own directories changed the roots' times.
             let again = apply::put_roots_on(work, place, manifest);
             Ok(warnings.into_iter().chain(again).collect())
