@@ -9,12 +9,15 @@ use tracing::{error, info, warn};
 
 use super::{Context, Location, hook, remove_tree};
 use crate::definition::{Definitions, Name};
+use crate::process;
 use crate::restic::{Restic, Terms};
 use crate::state::undo::{self, Recorded, Step, Undo};
 use crate::target::{Place, Purpose};
 
 /// How long removing a dead restic's lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long all children of a daemon that was killed may take to be gone.
+const GONE: std::time::Duration = std::time::Duration::from_secs(3);
 /// How long a restic that was killed with us may take to be gone.
 const DYING: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -27,6 +30,9 @@ pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> V
         Ok(Err(failure)) => return vec![format!("{failure:#}")],
         Err(death) => return vec![format!("reading undo steps: {death}")],
     };
+    if !pending.is_empty() {
+        await_dying(context).await;
+    }
     let mut problems = Vec::new();
     for job in pending {
         info!(holdfast_job = %job.job, "undoing what job {} left: {} steps", job.job, job.steps.len());
@@ -39,6 +45,17 @@ pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> V
         error!("{problem}");
     }
     problems
+}
+
+/// What died with the last daemon may still write for a moment: into directories that are to be removed.
+async fn await_dying(context: &Context) {
+    let (runtime, limit) = (context.dirs.runtime.clone(), GONE);
+    let left = tokio::task::spawn_blocking(move || process::await_orphans(&runtime, limit)).await;
+    if let Ok(left) = left
+        && !left.is_empty()
+    {
+        warn!("processes that the last daemon started still run: {left:?}");
+    }
 }
 
 async fn finish(

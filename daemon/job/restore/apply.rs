@@ -247,10 +247,10 @@ async fn written(work: &Work, site: &Site, new: Option<u64>, applied: &mut Appli
 }
 
 /// The restore stands: from now on the old data is only kept, or removed.
-pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<Option<Kept>> {
+pub(super) async fn keep(work: &Work, applied: &Applied, staging: &Path) -> anyhow::Result<Option<Kept>> {
     let keep = work.request.instance.restore.keep_previous;
     if keep.is_zero() || applied.swaps.is_empty() {
-        return remove_old(work, applied).await.map(|()| None);
+        return remove_old(work, applied, staging).await.map(|()| None);
     }
     let kept = Kept {
         job: work.live.id().to_owned(),
@@ -264,13 +264,18 @@ pub(super) async fn keep(work: &Work, applied: &Applied) -> anyhow::Result<Optio
         annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
+    let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
+    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
     // This is the moment: before it a crash brings the old data back, after it the new data stays.
     work.undo.finish().await?;
+    remove_tree(staging).await?;
+    tidy.finish().await?;
     Ok(Some(kept))
 }
 
-async fn remove_old(work: &Work, applied: &Applied) -> anyhow::Result<()> {
+async fn remove_old(work: &Work, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
+    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
     for annex in &applied.annexes {
         tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
     }
@@ -280,6 +285,9 @@ async fn remove_old(work: &Work, applied: &Applied) -> anyhow::Result<()> {
         if let Err(failure) = remove_tree(annex).await {
             warn!("the old data could not be removed from {}: {failure:#}", annex.display());
         }
+    }
+    if let Err(failure) = remove_tree(staging).await {
+        warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
     tidy.finish().await
 }

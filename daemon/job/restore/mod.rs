@@ -250,7 +250,7 @@ async fn apply_and_ask(
     work.phase(Phase::Resume);
     work.phase(Phase::Health);
     health::ask(place, work.live.cancelled()).await?;
-    let kept = apply::keep(work, applied).await?;
+    let kept = apply::keep(work, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     warnings.extend(apply::put_roots_on(work, place, manifest));
     Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })
