@@ -90,7 +90,7 @@ fn job_of(output: &Output) -> String {
 }
 
 /// Each action is asked for by its name, about the sender's name on the bus, and only a yes is one.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
     let bus = Bus::start();
@@ -116,7 +116,7 @@ async fn polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
 }
 
 /// B27: a dialog is only allowed where the caller allows one.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn a_dialog_is_allowed_where_the_caller_allows_one() {
     let bus = Bus::start();
@@ -131,7 +131,7 @@ async fn a_dialog_is_allowed_where_the_caller_allows_one() {
 }
 
 /// B25: without polkit only root may, and others are told what to do.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn without_polkit_only_root_may() {
     let bus = Bus::start();
@@ -145,7 +145,7 @@ async fn without_polkit_only_root_may() {
 }
 
 /// B26: polkit that never answers holds nobody else up; in the end it is a no, and the question is taken back.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn polkit_that_never_answers_is_a_no_and_holds_nobody_up() {
     let bus = Bus::start();
@@ -178,7 +178,7 @@ async fn polkit_that_never_answers_is_a_no_and_holds_nobody_up() {
 }
 
 /// B24: an authority that goes, or a caller that goes, while it is asked: no, and no job.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn whoever_vanishes_while_polkit_is_asked_gets_a_no() {
     let bus = Bus::start();
@@ -201,7 +201,7 @@ async fn whoever_vanishes_while_polkit_is_asked_gets_a_no() {
 }
 
 /// Those whom a definition names see, run and cancel it without polkit, and nothing else.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn those_named_in_a_definition_run_and_cancel_it_and_no_more() {
     let bus = Bus::start();
@@ -230,7 +230,7 @@ async fn those_named_in_a_definition_run_and_cancel_it_and_no_more() {
 }
 
 /// B01, B34: whatever the introspection shows, a no stops it: a method or property that is added without asking fails here.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn every_method_and_property_passes_the_one_place_that_decides() {
     let bus = Bus::start();
