@@ -33,14 +33,15 @@ test: ## install what the tests need and run all that need no root
 	fi
 	$(CARGO) test --locked --doc --quiet
 
-system-test: ## boot a Debian in a container and test the installed service in it (root)
+system-test: ## what needs root: tests as several users, and the installed service in a booted Debian
 	@((EUID == 0)) || { echo "make system-test boots a container: run it as root" >&2; exit 1; }
 	tests/deps/install system
 	$(CARGO) build --locked --bins
-	tests/system/run
+	status=0; tests/system/as-root || status=$$?; tests/system/run || status=$$?; exit $$status
 
-soak: ## refused: there is no long-running test yet
-	@echo "make soak: there is no long-running test yet" >&2; exit 1
+soak: ## the slow proofs in full: kill loops, thousands of random cases, simulated days
+	tests/deps/install test
+	HOLDFAST_SOAK=1 $(CARGO) test --locked --no-fail-fast --tests
 
 bench: ## measure the bars of the design on this machine
 	tests/deps/install test
@@ -76,11 +77,13 @@ install: ## install what was built: DESTDIR, PREFIX=/usr, SYSCONFDIR=/etc, PROFI
 	install -D -m 0644 units/holdfast.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/holdfast.conf"
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system.d" units/org.holdfast.Backup1.conf
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" units/org.holdfast.Backup1.service
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/polkit-1/actions" units/org.holdfast.backup1.policy
+	install -D -m 0644 units/org.holdfast.backup1.rules "$(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/60-org.holdfast.backup1.rules"
 	$(if $(wildcard units/*.xml),install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" units/*.xml)
 	$(if $(wildcard config/modules/*.toml),install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/holdfast/modules" config/modules/*.toml)
 	$(if $(wildcard config/*.toml config/*.json),install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/holdfast" $(wildcard config/*.toml config/*.json))
-	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" $(foreach d,bash-completion/completions zsh/site-functions fish/vendor_completions.d,"$(DESTDIR)$(PREFIX)/share/$(d)")
-	"$(BUILT)/holdfast" man "$(DESTDIR)$(PREFIX)/share/man/man1" 2>/dev/null
+	install -d "$(DESTDIR)$(PREFIX)/share/man" $(foreach d,bash-completion/completions zsh/site-functions fish/vendor_completions.d,"$(DESTDIR)$(PREFIX)/share/$(d)")
+	"$(BUILT)/holdfast" man "$(DESTDIR)$(PREFIX)/share/man"
 	"$(BUILT)/holdfast" completions bash >"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdfast"
 	"$(BUILT)/holdfast" completions zsh >"$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_holdfast"
 	"$(BUILT)/holdfast" completions fish >"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish"
@@ -90,5 +93,12 @@ install: ## install what was built: DESTDIR, PREFIX=/usr, SYSCONFDIR=/etc, PROFI
 	    busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig; \
 	fi
 
-deb: ## refused: there is no Debian package yet
-	@echo "make deb: there is no Debian package yet; use 'make install'" >&2; exit 1
+deb: ## build a Debian package in target/debian (PROFILE=release or debug) and check it
+	tests/deps/install deb
+	$(CARGO) build --locked --bins $(if $(filter release,$(PROFILE)),--release)
+	rm -rf target/package
+	$(MAKE) --no-print-directory --silent install DESTDIR=target/package PREFIX=/usr SYSCONFDIR=/etc PROFILE=$(PROFILE)
+	rm -f target/debian/holdfast_*.deb
+	$(CARGO) deb --locked --no-build --profile $(if $(filter release,$(PROFILE)),release,dev) --output target/debian/
+	lintian --fail-on error target/debian/holdfast_*.deb
+	@ls -l target/debian/holdfast_*.deb

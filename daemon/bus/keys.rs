@@ -20,6 +20,8 @@ pub(super) enum Shape {
     Texts,
     /// `b`
     Flag,
+    /// a whole number
+    Number,
     /// a number, or a table `a{sv}`
     NumberOrTable,
     /// a table: `a{sv}` or `a{ss}`
@@ -33,11 +35,14 @@ pub(super) type Known = (&'static str, Shape);
 pub(super) const BACKUP: &[Known] = &[
     ("repositories", Shape::Texts),
     ("schedule", Shape::Text),
+    ("after", Shape::Text),
     ("retention", Shape::NumberOrTable),
     ("instances", Shape::Texts),
     ("enabled", Shape::Flag),
     ("catch_up", Shape::Flag),
     ("random_delay", Shape::Text),
+    ("blackout", Shape::Texts),
+    ("priority", Shape::Number),
     ("max_duration", Shape::Text),
     ("retry", Shape::Table),
 ];
@@ -76,6 +81,7 @@ impl Shape {
             Self::Text => value.is_string(),
             Self::Texts => value.as_array().is_some_and(|a| a.iter().all(Value::is_string)),
             Self::Flag => value.is_boolean(),
+            Self::Number => value.is_i64() || value.is_u64(),
             Self::NumberOrTable => value.is_u64() || value.is_object(),
             Self::Table => value.is_object(),
         }
@@ -86,6 +92,7 @@ impl Shape {
             Self::Text => "a string (s)",
             Self::Texts => "an array of strings (as)",
             Self::Flag => "a boolean (b)",
+            Self::Number => "a whole number (i)",
             Self::NumberOrTable => "a number (u) or a table (a{sv})",
             Self::Table => "a table (a{sv})",
         }

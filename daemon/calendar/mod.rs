@@ -3,6 +3,7 @@
 //! [`Schedule::parse`] reads keywords, systemd's calendar syntax, cron and `every 6h`. How civil time becomes instants
 //! around the changes of a zone's offset stands in `instants`.
 
+mod blackout;
 mod days;
 mod explain;
 mod field;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use blackout::{Window, clear_of, cover_the_week};
 pub use explain::{Explanation, explain};
 
 /// A schedule expression that was understood. Cheap to clone.

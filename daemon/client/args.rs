@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, generate, history, logs, look, pause, plan, prune, repository, restic,
-    restore, rollback, run, schedule, snapshots, unlock,
+    backup, cancel, check, config, generate, history, logs, look, manual, pause, plan, prune, repository,
+    restic, restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
@@ -136,7 +136,7 @@ pub(super) enum Command {
     Completions(generate::CompletionsArgs),
     /// Write the man pages into a directory
     #[command(hide = true)]
-    Man(generate::ManArgs),
+    Man(manual::ManArgs),
 }
 
 /// Says what was wrong with the command line, or prints the help that was asked for.

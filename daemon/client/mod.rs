@@ -20,6 +20,7 @@ mod keys;
 mod local;
 mod logs;
 mod look;
+mod manual;
 mod output;
 mod pause;
 mod plan;
@@ -112,6 +113,7 @@ fn start(cli: Cli) -> ExitCode {
     }
 }
 
+#[expect(clippy::cognitive_complexity, reason = "one arm per command, nothing else")]
 async fn dispatch(context: &Context, command: Command) -> Done {
     match command {
         Command::Status => status::status(context).await,
@@ -138,6 +140,6 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Resume => pause::resume(context).await,
         Command::Reload => reload::reload(context).await,
         Command::Completions(args) => generate::completions(context, args),
-        Command::Man(args) => generate::man(context, args),
+        Command::Man(args) => manual::man(context, args),
     }
 }

@@ -7,10 +7,10 @@ use toml::Spanned;
 
 use super::diagnostic::Source;
 use super::value::{
-    AbsolutePath, Argv, Count, Delay, Exclude, FilePath, HostName, Include, Limit, MaxUnused, ReadData,
-    Steps, Switch, Url, UserName, Zone, table,
+    AbsolutePath, Argv, Count, Delay, Exclude, FilePath, HostName, Include, Limit, MaxUnused, Priority,
+    ReadData, Steps, Switch, Url, UserName, Zone, table,
 };
-use crate::calendar::Schedule;
+use crate::calendar::{Schedule, Window};
 use crate::definition::{Layout, Name, Retention, Selector, Version, VersionMatch, Volumes};
 
 /// A named table with the file it stands in.
@@ -64,7 +64,7 @@ table! {
         prune: Switch<RawPrune>,
         /// When the repository is checked; false: never by itself. Default: monthly.
         check: Switch<RawCheck>,
-        /// From which age a lock of another host may be removed. Default: never.
+        /// From which age, at least 30m, a lock that another host left is removed when it is in the way. Default: never.
         unlock_foreign_after: Limit,
     }
 }
@@ -96,6 +96,8 @@ table! {
         repositories: Vec<Spanned<Name>>,
         /// When it runs by itself: daily, "Mon..Fri 02:30", "30 2 * * *", "every 6h". Default: only when asked.
         schedule: Schedule,
+        /// Runs after each run of this backup that made sets, instead of by a schedule. Default: none.
+        after: Name,
         /// What is kept: a number of sets, or a table. Default: everything.
         retention: Retention,
         /// Names of instances, "*" for all, "module:NAME" for all of a module; evaluated at each run.
@@ -106,6 +108,10 @@ table! {
         catch_up: bool,
         /// Slots are delayed by up to this much, by an amount that is stable per host and name. Default: 0s.
         random_delay: Delay,
+        /// No slot runs in these weekly windows; it waits until they end: ["Mon..Fri 08:00-18:00"]. Default: none.
+        blackout: Vec<Spanned<Window>>,
+        /// Who goes first where several backups wait: -10 to 10, higher first. Default: 0.
+        priority: Priority,
         /// After this long a run is ended and fails. Default: no limit.
         max_duration: Limit,
         /// How a failed unit is tried again. Default: 2 attempts, after 15m.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::broadcast::error::RecvError;
+use tracing::error;
 
 use super::{Control, Event};
 use crate::job::{self, Live};
@@ -14,7 +15,7 @@ pub(super) async fn forward(control: Control) {
     loop {
         match events.recv().await {
             Ok(event) => pass(&control, event),
-            Err(RecvError::Lagged(_)) => control.tell(Event::DefinitionsChanged),
+            Err(RecvError::Lagged(_)) => lagged(&control),
             Err(RecvError::Closed) => return,
         }
     }
@@ -32,8 +33,29 @@ fn pass(control: &Control, event: job::Event) {
             let live = control.0.jobs.get(&id);
             control.tell(Event::JobRemoved(id, outcome));
             live.iter().for_each(|live| subjects(control, live));
+            live.into_iter().for_each(|live| follow(control, &live));
         }
         job::Event::Gone(id) => control.tell(Event::JobGone(id)),
+    }
+}
+
+/// Some events are lost: everything must be looked at anew.
+fn lagged(control: &Control) {
+    control.tell(Event::DefinitionsChanged);
+    let control = control.clone();
+    tokio::spawn(async move {
+        if let Err(failure) = control.follow_missed().await {
+            error!("what follows other backups could not be looked up: {failure:#}");
+        }
+    });
+}
+
+/// Begins what runs after a backup.
+fn follow(control: &Control, ended: &Live) {
+    let record = ended.record();
+    if record.kind == Kind::Backup {
+        let control = control.clone();
+        tokio::spawn(async move { control.follow(&record).await });
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod error;
 mod events;
+mod owed;
 mod run;
 mod slots;
 mod startup;
@@ -21,6 +22,7 @@ use crate::job::{Context, Jobs};
 use crate::schedule::{Planner, Trigger};
 
 pub use error::{Error, ErrorKind};
+pub use slots::Wakeups;
 pub use startup::{Start, start};
 pub use view::{
     BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions,
@@ -46,7 +48,10 @@ struct Inner {
     trigger: std::sync::OnceLock<Trigger>,
     paused: Mutex<Option<Timestamp>>,
     held: Mutex<Vec<crate::schedule::Due>>,
+    /// One look at what is owed or follows at a time; held across await because reading and deciding belong together.
+    owing: tokio::sync::Mutex<()>,
     stopping: AtomicBool,
+    began: std::time::Instant,
 }
 
 /// What was loaded last. The definitions stand apart, so that a job can keep them without their diagnostics.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::{Control, Error, ErrorKind, RestoreOptions, Result, checked};
 use crate::definition::{Backup, Instance};
 use crate::job::maintenance::{self, Task};
 use crate::job::restore::{self, NoSet, Wanted};
 use crate::job::{Ticket, backup};
-use crate::state::{Kind, identity};
+use crate::state::{Kind, Slot, identity};
 use crate::target::{Place, Purpose};
 
 /// How often old data that is kept no longer is looked for, at least.
@@ -29,6 +30,20 @@ impl Control {
         instances: Option<Vec<String>>,
         cause: &str,
     ) -> Result<String> {
+        if let Some(until) = self.blackout_until(&format!("backup/{name}")) {
+            info!(holdfast_backup = %name, "{name} runs in its blackout (until {until}), because it was asked for");
+        }
+        self.begin_backup(name, instances, cause, None).await
+    }
+
+    /// As [`Control::run_backup`], perhaps as the run of a slot, which is decided with it.
+    pub(super) async fn begin_backup(
+        &self,
+        name: &str,
+        instances: Option<Vec<String>>,
+        cause: &str,
+        slot: Option<Slot>,
+    ) -> Result<String> {
         let backup = self.known_backup(name)?;
         if !backup.enabled {
             let text = format!("backup {name} is disabled; `holdfast backup enable {name}` first");
@@ -39,7 +54,7 @@ impl Control {
             return Err(Error::new(ErrorKind::Busy, text));
         }
         let instances = self.selected(&backup, instances)?;
-        self.start_backup(&backup, instances, cause).await
+        self.start_backup(&backup, instances, cause, slot).await
     }
 
     fn selected(&self, backup: &Backup, wanted: Option<Vec<String>>) -> Result<Vec<Arc<Instance>>> {
@@ -62,6 +77,7 @@ impl Control {
         backup: &Arc<Backup>,
         instances: Vec<Arc<Instance>>,
         cause: &str,
+        slot: Option<Slot>,
     ) -> Result<String> {
         let active = self.active();
         let definitions = active.definitions;
@@ -76,9 +92,10 @@ impl Control {
             unusable: unusable.into_iter().map(|(name, why)| (name.to_string(), why)).collect(),
             retry_until: next,
         };
-        let context = self.0.context.clone();
+        let mut context = self.0.context.clone();
+        context.queue = context.queue.with_priority(backup.priority);
         let ticket = ticket(Kind::Backup, &backup.name, cause);
-        Ok(self.0.jobs.start(ticket, |live| backup::run(context, live, request)).await?)
+        Ok(self.0.jobs.start_slot(ticket, slot, |live| backup::run(context, live, request)).await?)
     }
 
     /// Starts a restore of an instance; an empty `snapshot` means its latest set.
@@ -220,6 +237,10 @@ impl Control {
     /// # Errors
     /// The repository is not defined, is append-only, or a prune of it has not ended.
     pub async fn prune(&self, name: &str, cause: &str) -> Result<String> {
+        self.begin_prune(name, cause, None).await
+    }
+
+    pub(super) async fn begin_prune(&self, name: &str, cause: &str, slot: Option<Slot>) -> Result<String> {
         let repository = self.known_repository(name)?;
         if repository.append_only {
             let text = format!("repository {name} is append-only: prune it where its storage allows deletes");
@@ -227,7 +248,7 @@ impl Control {
         }
         let max_unused =
             repository.prune.as_ref().map_or("10%", |prune| prune.max_unused.as_str()).to_owned();
-        self.maintain(Kind::Prune, name, Task::Prune { max_unused }, cause).await
+        self.maintain(Kind::Prune, name, Task::Prune { max_unused }, cause, slot).await
     }
 
     /// Starts a check. `read_data` as in the definition: `1/12`, `10%`, `all`; none: as defined.
@@ -235,23 +256,40 @@ impl Control {
     /// # Errors
     /// The repository is not defined, or a check of it has not ended.
     pub async fn check(&self, name: &str, read_data: Option<String>, cause: &str) -> Result<String> {
+        self.begin_check(name, read_data, cause, None).await
+    }
+
+    pub(super) async fn begin_check(
+        &self,
+        name: &str,
+        read_data: Option<String>,
+        cause: &str,
+        slot: Option<Slot>,
+    ) -> Result<String> {
         let repository = self.known_repository(name)?;
         if let Some(text) = &read_data {
             crate::config::check_read_data(text)
                 .map_err(|why| Error::new(ErrorKind::InvalidArgument, why))?;
         }
         let read_data = read_data.or_else(|| repository.check.as_ref()?.read_data.clone());
-        self.maintain(Kind::Check, name, Task::Check { read_data }, cause).await
+        self.maintain(Kind::Check, name, Task::Check { read_data }, cause, slot).await
     }
 
-    async fn maintain(&self, kind: Kind, name: &str, task: Task, cause: &str) -> Result<String> {
+    async fn maintain(
+        &self,
+        kind: Kind,
+        name: &str,
+        task: Task,
+        cause: &str,
+        slot: Option<Slot>,
+    ) -> Result<String> {
         if let Some(id) = self.0.jobs.is_active(kind, name) {
             return Err(Error::new(ErrorKind::Busy, format!("a {kind} of {name} is at work as job {id}")));
         }
         let (repository, definitions) = (self.known_repository(name)?, self.definitions());
         let context = self.0.context.clone();
         let work = |live| maintenance::run(context, live, definitions, repository, task);
-        Ok(self.0.jobs.start(ticket(kind, name, cause), work).await?)
+        Ok(self.0.jobs.start_slot(ticket(kind, name, cause), slot, work).await?)
     }
 
     /// Ends a job.

@@ -7,8 +7,17 @@ use tracing::{error, info, warn};
 
 use super::{Control, ErrorKind, Event, Result, held};
 use crate::definition::Definitions;
-use crate::schedule::{self, Due, Entry};
-use crate::state::{Kind, Outcome};
+use crate::schedule::{self, Due, Entry, Trigger};
+use crate::state::{Kind, Outcome, Slot};
+
+/// How often the schedule woke.
+#[derive(Debug, Clone, Copy)]
+pub struct Wakeups {
+    /// Since the start.
+    pub total: u64,
+    /// In an hour, on average; in the first hour as if it had passed.
+    pub per_hour: u64,
+}
 
 impl Control {
     /// Makes the planner work by the active definitions; called at start and after each reload.
@@ -30,7 +39,7 @@ impl Control {
         if let Some(trigger) = self.0.trigger.get() {
             trigger.rearm();
         }
-        Ok(())
+        self.follow_missed().await
     }
 
     /// Takes what the trigger found due. Never blocks.
@@ -43,71 +52,90 @@ impl Control {
         });
     }
 
-    async fn decide(&self, due: Due) {
-        if due.kind.runs() && self.paused().is_some() {
+    pub(super) async fn decide(&self, due: Due) {
+        if !due.kind.runs() {
+            return self.runs_not(&due).await;
+        }
+        if self.paused().is_some() {
             info!("{} is due, but the daemon is paused: it waits", due.key);
             return held(&self.0.held).push(due);
         }
-        if let Err(failure) = self.0.context.database.set_decided(&due.key, due.slot).await {
-            error!(
-                "{}: that slot {} is decided could not be stored: {failure:#}; it runs all the same",
-                due.key, due.slot
-            );
+        if let Some(until) = self.blackout_until(&due.key) {
+            return self.owe(&due, until).await;
         }
-        self.run_slot(&due).await;
-    }
-
-    async fn run_slot(&self, due: &Due) {
-        let Some((kind, name)) = due.key.split_once('/') else { return };
         let cause = match due.kind {
-            schedule::Kind::OnTime => "schedule",
             schedule::Kind::CatchUp => "catch-up",
-            schedule::Kind::Rebased => return,
-            schedule::Kind::Missed => {
-                let slots = due.skipped + 1;
-                return warn!(
-                    "{kind} {name}: {slots} slots up to {} were missed and are not made up for",
-                    due.slot
-                );
+            _ if self.follows(&due.key) => "after",
+            _ => "schedule",
+        };
+        self.start_slot(&due.key, cause, Slot { key: due.key.clone(), at: Some(due.slot) }).await;
+    }
+
+    fn follows(&self, key: &str) -> bool {
+        let name = key.strip_prefix("backup/").unwrap_or_default();
+        self.definitions().backups.get(name).is_some_and(|backup| backup.after.is_some())
+    }
+
+    /// A decision by which nothing runs. What was missed stands in the history as skipped.
+    async fn runs_not(&self, due: &Due) {
+        let slots = due.skipped + 1;
+        let why = format!("missed: {slots} slots up to {} are not made up for (catch_up = false)", due.slot);
+        let stored = match (due.kind, kind_and_name(&due.key)) {
+            (schedule::Kind::Missed, Some((kind, name))) => {
+                warn!(holdfast_outcome = "skipped", "{}: {why}", due.key);
+                let slot = Slot { key: due.key.clone(), at: Some(due.slot) };
+                self.0.jobs.note(kind, name, "schedule", Outcome::Skipped, &why, &slot).await
             }
+            _ => self.0.context.database.set_decided(&due.key, due.slot).await,
         };
-        let started = match kind {
-            "backup" => self.slot_of_backup(name, cause).await,
-            "prune" => self.slot_of_prune(name, cause).await,
-            _ => self.slot_of_check(name, cause).await,
-        };
-        if let Err(failure) = started {
-            error!("{kind} {name} was due and could not be started: {failure}");
+        if let Err(failure) = stored {
+            error!("{}: that slot {} is decided could not be stored: {failure:#}", due.key, due.slot);
         }
     }
 
-    /// A run longer than its interval makes the next slot `skipped`.
-    async fn slot_of_backup(&self, name: &str, cause: &str) -> Result<()> {
-        match self.run_backup(name, None, cause).await {
-            Err(refused) if refused.kind == ErrorKind::Busy => {
-                warn!(holdfast_backup = %name, holdfast_outcome = "skipped", "a slot of {name} is skipped: {refused}");
-                Ok(self.0.jobs.note(Kind::Backup, name, cause, Outcome::Skipped, &refused.message).await?)
-            }
-            other => other.map(drop),
+    /// Runs a slot: it is decided in the same step in which its job is stored, so that it runs once, whenever we die.
+    pub(super) async fn start_slot(&self, key: &str, cause: &str, slot: Slot) {
+        let Some((kind, name)) = kind_and_name(key) else { return };
+        let started = match kind {
+            Kind::Backup => self.begin_backup(name, None, cause, Some(slot.clone())).await.map(drop),
+            Kind::Prune => self.slot_of_prune(name, cause, &slot).await,
+            _ => self.slot_of_check(name, cause, &slot).await,
+        };
+        let Err(refused) = started else { return };
+        if self.0.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+            return info!("{key} is due while the daemon stops: it runs after the next start");
+        }
+        let (outcome, why) = match refused.kind {
+            // A run longer than its interval.
+            ErrorKind::Busy => (Outcome::Skipped, refused.message),
+            _ => (Outcome::Failed, format!("it was due and could not be started: {refused}")),
+        };
+        warn!(holdfast_outcome = %outcome, "a slot of {kind} {name} is not run: {why}");
+        if let Err(failure) = self.0.jobs.note(kind, name, cause, outcome, &why, &slot).await {
+            error!("{key}: that its slot is decided could not be stored: {failure:#}");
         }
     }
 
     /// Without anything forgotten since the last prune there is nothing to do.
-    async fn slot_of_prune(&self, name: &str, cause: &str) -> Result<()> {
+    async fn slot_of_prune(&self, name: &str, cause: &str, slot: &Slot) -> Result<()> {
         let forgotten = self.0.context.database.meta(&format!("forgotten/{name}")).await?;
         if forgotten.as_deref() != Some("1") {
             info!(holdfast_repository = %name, "nothing was forgotten since the last prune of {name}");
-            return Ok(());
+            return self.nothing_to_do(slot).await;
         }
-        self.prune(name, cause).await.map(drop)
+        self.begin_prune(name, cause, Some(slot.clone())).await.map(drop)
     }
 
     /// A repository that was never written to has nothing to check.
-    async fn slot_of_check(&self, name: &str, cause: &str) -> Result<()> {
+    async fn slot_of_check(&self, name: &str, cause: &str, slot: &Slot) -> Result<()> {
         if self.0.context.database.meta(&format!("repository-seen/{name}")).await?.is_none() {
-            return Ok(());
+            return self.nothing_to_do(slot).await;
         }
-        self.check(name, None, cause).await.map(drop)
+        self.begin_check(name, None, cause, Some(slot.clone())).await.map(drop)
+    }
+
+    async fn nothing_to_do(&self, slot: &Slot) -> Result<()> {
+        Ok(self.0.context.database.settle_slot(slot).await?)
     }
 
     /// When this backup will run by itself.
@@ -121,6 +149,13 @@ impl Control {
         let runs =
             definitions.backups.keys().filter_map(|name| Some((name.to_string(), self.next_run(name)?)));
         runs.min_by_key(|(_, at)| *at)
+    }
+
+    /// How often the schedule woke since the start.
+    pub fn wakeups(&self) -> Wakeups {
+        let total = self.0.trigger.get().map_or(0, Trigger::wakeups);
+        let seconds = self.0.began.elapsed().as_secs().max(3600);
+        Wakeups { total, per_hour: total * 3600 / seconds }
     }
 
     /// No slot runs for this long; 0 seconds: until resumed. It survives restarts.
@@ -150,18 +185,17 @@ impl Control {
         self.tell(Event::PausedChanged);
         let waiting = std::mem::take(&mut *held(&self.0.held));
         let mut last: std::collections::BTreeMap<String, Due> = std::collections::BTreeMap::new();
-        for due in waiting {
+        for mut due in waiting {
+            let earlier = last.remove(&due.key).map_or(0, |before| before.skipped + 1);
+            due.skipped += earlier;
             last.insert(due.key.clone(), due);
         }
-        let catching_up = |due: &Due| self.catches_up(&due.key);
         for mut due in last.into_values() {
-            due.kind = schedule::Kind::CatchUp;
-            if catching_up(&due) {
-                self.decide(due).await;
-            } else if let Err(failure) = self.0.context.database.set_decided(&due.key, due.slot).await {
-                error!("{}: its slot could not be stored: {failure:#}", due.key);
-            }
+            due.kind =
+                if self.catches_up(&due.key) { schedule::Kind::CatchUp } else { schedule::Kind::Missed };
+            self.decide(due).await;
         }
+        self.run_owed().await;
         Ok(())
     }
 
@@ -193,31 +227,39 @@ impl Control {
     }
 }
 
+/// What a key of the schedule is about.
+fn kind_and_name(key: &str) -> Option<(Kind, &str)> {
+    let (kind, name) = key.split_once('/')?;
+    Some((Kind::from_word(kind)?, name))
+}
+
 /// One entry for each thing that has a schedule.
 fn entries(definitions: &Definitions) -> Vec<Entry> {
     let zone = &definitions.daemon.timezone;
-    let entry = |key: String, schedule: &crate::calendar::Schedule, random_delay, catch_up| Entry {
+    let entry = |key: String, schedule: &crate::calendar::Schedule, random_delay| Entry {
         key,
         schedule: schedule.clone(),
         zone: zone.clone(),
         random_delay,
-        catch_up,
+        blackout: Vec::new(),
+        catch_up: true,
         decided: None,
     };
     let mut entries = Vec::new();
     for backup in definitions.backups.values().filter(|backup| backup.enabled) {
-        let schedule = backup.schedule.as_ref();
-        entries.extend(
-            schedule
-                .map(|s| entry(format!("backup/{}", backup.name), s, backup.random_delay, backup.catch_up)),
-        );
+        let Some(schedule) = &backup.schedule else { continue };
+        entries.push(Entry {
+            blackout: backup.blackout.clone(),
+            catch_up: backup.catch_up,
+            ..entry(format!("backup/{}", backup.name), schedule, backup.random_delay)
+        });
     }
     for repository in definitions.repositories.values() {
         let spread = Duration::from_secs(1800);
         let (prune, check) = (repository.prune.as_ref(), repository.check.as_ref());
         let prune = prune.filter(|_| !repository.append_only);
-        entries.extend(prune.map(|p| entry(format!("prune/{}", repository.name), &p.schedule, spread, true)));
-        entries.extend(check.map(|c| entry(format!("check/{}", repository.name), &c.schedule, spread, true)));
+        entries.extend(prune.map(|p| entry(format!("prune/{}", repository.name), &p.schedule, spread)));
+        entries.extend(check.map(|c| entry(format!("check/{}", repository.name), &c.schedule, spread)));
     }
     entries
 }

@@ -36,6 +36,7 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     tokio::spawn(events::forward(control.clone()));
     tokio::spawn(control.clone().watch_kept());
     control.plan().await.context("planning slots")?;
+    control.run_owed().await;
     begin_schedule(&control).await?;
     Ok(control)
 }
@@ -70,7 +71,9 @@ async fn build(start: Start) -> anyhow::Result<Control> {
         trigger: std::sync::OnceLock::new(),
         paused: Mutex::new(paused),
         held: Mutex::default(),
+        owing: tokio::sync::Mutex::default(),
         stopping: AtomicBool::new(false),
+        began: std::time::Instant::now(),
     })))
 }
 

@@ -11,7 +11,7 @@ use super::{
     BackupView, ContentView, Control, Error, ErrorKind, InstanceView, JobQuery, JobView, RepositoryView,
     Result, SetView, checked,
 };
-use crate::definition::{Layout, Repository};
+use crate::definition::{Backup, Layout, Repository};
 use crate::job::{self, Live, Location};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms, local_path};
@@ -95,7 +95,7 @@ impl Control {
         let active = self.0.jobs.is_active(Kind::Backup, name).and_then(|id| self.0.jobs.get(&id));
         Ok(BackupView {
             name: name.to_owned(),
-            schedule: backup.schedule.as_ref().map(|s| s.text().to_owned()).unwrap_or_default(),
+            schedule: when(&backup),
             enabled: backup.enabled,
             instances: definitions.instances_of(&backup).iter().map(|i| i.name.to_string()).collect(),
             repositories: backup.repositories.iter().map(ToString::to_string).collect(),
@@ -103,7 +103,7 @@ impl Control {
             last_run: last.as_ref().and_then(|job| job.finished),
             last_success: database.last_success(Kind::Backup, name).await?,
             last_outcome: last.and_then(|job| job.outcome),
-            waiting: active.map(|live| live.waiting()).unwrap_or_default(),
+            waiting: active.map_or_else(|| self.holds_back(name), |live| live.waiting()),
         })
     }
 
@@ -132,7 +132,8 @@ impl Control {
     pub async fn instance(&self, name: &str) -> Result<InstanceView> {
         let instance = self.known_instance(name)?;
         let filter = SetFilter { instance: Some(name.to_owned()), ..SetFilter::default() };
-        let newest = self.0.context.database.sets(filter).await?.into_iter().next();
+        let sets = self.0.context.database.sets(filter).await?;
+        let newest = sets.into_iter().find(|set| set.host == self.definitions().daemon.host);
         Ok(InstanceView {
             name: name.to_owned(),
             module: instance.module.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -312,6 +313,12 @@ impl Control {
 
 fn view(live: &Arc<Live>) -> JobView {
     JobView { record: live.record(), waiting: live.waiting(), progress: live.progress() }
+}
+
+/// Its schedule as written, or `after NAME`.
+fn when(backup: &Backup) -> String {
+    let after = backup.after.as_ref().map(|other| format!("after {other}"));
+    backup.schedule.as_ref().map(|s| s.text().to_owned()).or(after).unwrap_or_default()
 }
 
 /// `per-instance` or `shared`.

@@ -25,7 +25,7 @@ pub struct JobView {
 pub struct BackupView {
     /// Its name.
     pub name: String,
-    /// Its schedule as written, or empty.
+    /// Its schedule as written, `after NAME`, or empty.
     pub schedule: String,
     /// Whether it runs.
     pub enabled: bool,
@@ -41,7 +41,7 @@ pub struct BackupView {
     pub last_success: Option<Timestamp>,
     /// How its last job ended.
     pub last_outcome: Option<Outcome>,
-    /// What its running job waits for, or empty.
+    /// What its running job waits for, or what holds back a slot that has come; or empty.
     pub waiting: String,
 }
 

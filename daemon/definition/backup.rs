@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Instance, Name};
-use crate::calendar::Schedule;
+use crate::calendar::{Schedule, Window};
 
 /// A backup as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Backup {
     pub repositories: Vec<Name>,
     /// When it runs by itself; none: only when asked.
     pub schedule: Option<Schedule>,
+    /// Runs after each run of this backup that made sets; then it has no schedule.
+    pub after: Option<Name>,
     /// What is kept; none: everything.
     pub retention: Option<Retention>,
     /// What it covers, evaluated at each run.
@@ -24,6 +26,10 @@ pub struct Backup {
     pub catch_up: bool,
     /// Slots are delayed by up to this much, by an amount that is stable per host and name.
     pub random_delay: Duration,
+    /// No slot runs in these windows: it waits until they end.
+    pub blackout: Vec<Window>,
+    /// Who goes first where several wait; 0 unless told otherwise.
+    pub priority: i8,
     /// After this long a run is ended as if cancelled, and fails.
     pub max_duration: Option<Duration>,
     /// Whether a failed unit is tried again within the job.

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error};
 
 use super::live::{Live, held};
-use crate::state::{Database, JobRecord, Kind, Outcome, Phase};
+use crate::state::{Database, JobRecord, Kind, Outcome, Phase, Slot};
 
 /// How long a finished job stays readable.
 pub const READABLE: Duration = Duration::from_secs(600);
@@ -75,9 +75,26 @@ impl Jobs {
         W: FnOnce(Arc<Live>) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        self.start_slot(ticket, None, work).await
+    }
+
+    /// As [`Jobs::start`], for the run of a slot: that the slot is decided and the job are stored in one step.
+    ///
+    /// # Errors
+    /// When draining has begun; the slot is not decided then.
+    pub async fn start_slot<W, F>(
+        &self,
+        ticket: Ticket,
+        slot: Option<Slot>,
+        work: W,
+    ) -> anyhow::Result<String>
+    where
+        W: FnOnce(Arc<Live>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         anyhow::ensure!(!self.0.cancel_all.is_cancelled(), "the daemon is stopping and starts no new job");
         let live = Live::new(ticket, &self.0);
-        live.store().await;
+        live.store_first(slot.as_ref()).await;
         held(&self.0.live).insert(live.id().to_owned(), Arc::clone(&live));
         let id = live.id().to_owned();
         let _ = self.0.events.send(Event::New(id.clone()));
@@ -107,7 +124,7 @@ impl Jobs {
         });
     }
 
-    /// Notes a job that was right not to run, or could not be begun: it stands in the history, and nothing was done.
+    /// Notes a slot that was right not to run, or could not be begun: it stands in the history, and nothing was done.
     ///
     /// # Errors
     /// The history cannot be written.
@@ -118,6 +135,7 @@ impl Jobs {
         cause: &str,
         outcome: Outcome,
         why: &str,
+        slot: &Slot,
     ) -> anyhow::Result<()> {
         let ticket = Ticket { kind, subject: subject.to_owned(), cause: cause.to_owned() };
         let mut record = Live::new(ticket, &self.0).record();
@@ -125,7 +143,7 @@ impl Jobs {
         record.phase = Phase::Done;
         record.outcome = Some(outcome);
         record.error = why.to_owned();
-        self.0.database.save_job(&record).await
+        self.0.database.save_job_of_slot(&record, slot).await
     }
 
     /// What happens from now on.
@@ -156,10 +174,11 @@ impl Jobs {
 
     /// Refuses new jobs, cancels all and waits for their ends, at most `deadline`. Returns those that did not end.
     pub async fn drain(&self, deadline: Duration) -> Vec<String> {
+        let cancel = || self.active().iter().for_each(|live| live.cancel("the daemon was stopped"));
+        // The reason first: what ends sees it. Then none begins any more, and what began meanwhile gets it too.
+        cancel();
         self.0.cancel_all.cancel();
-        for live in self.active() {
-            live.cancel("the daemon was stopped");
-        }
+        cancel();
         self.0.tasks.close();
         let _ = tokio::time::timeout(deadline, self.0.tasks.wait()).await;
         self.active().into_iter().map(|live| live.id().to_owned()).collect()

@@ -12,7 +12,7 @@ use super::jobs::{Event, Registry, Ticket};
 use super::message;
 use crate::queue::Caller;
 use crate::restic::{self, Terms};
-use crate::state::{JobRecord, Kind, Outcome, Phase, UnitRecord};
+use crate::state::{JobRecord, Kind, Outcome, Phase, Slot, UnitRecord};
 
 /// How long somebody else's lock in a repository is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -137,8 +137,10 @@ impl Live {
 
     /// How a failure counts: what was ended on purpose is not a failure of restic or a hook.
     pub fn verdict(&self, failure: &anyhow::Error) -> (Outcome, String) {
-        let stopped = held(&self.state).stopped.clone();
-        if let (true, Some((outcome, because))) = (self.cancel.is_cancelled(), stopped) {
+        if self.cancel.is_cancelled() {
+            // Without a reason of its own it was ended with all others.
+            let drained = || (Outcome::Cancelled, "the daemon was stopped".to_owned());
+            let (outcome, because) = held(&self.state).stopped.clone().unwrap_or_else(drained);
             return (outcome, format!("ended: {because}"));
         }
         let advice = failure.downcast_ref::<restic::Error>().map_or("", |e| e.advice());
@@ -260,6 +262,14 @@ impl Live {
             }
         });
         self.report(Outcome::Failed, why);
+    }
+
+    /// Stores it for the first time, together with the slot that it is the run of.
+    pub(super) async fn store_first(&self, slot: Option<&Slot>) {
+        let Some(slot) = slot else { return self.store().await };
+        if let Err(failure) = self.registry.database.save_job_of_slot(&self.record(), slot).await {
+            error!("could not store slot and job {}: {failure:#}; it runs all the same", self.id);
+        }
     }
 
     pub(super) async fn store(&self) {

@@ -12,7 +12,8 @@ use super::live::append;
 use super::repository::{self, Location, Opened};
 use super::{Context, Live};
 use crate::definition::{Definitions, Repository};
-use crate::restic::Restic;
+use crate::restic::{self, Restic};
+use crate::state::undo::Undo;
 use crate::state::{Outcome, SetFilter, UnitRecord};
 
 /// How long restic may work on a repository without a sign of life.
@@ -47,7 +48,7 @@ pub async fn run(
         Ok(()) => (Outcome::Succeeded, String::new()),
         Err(failure) => live.verdict(failure),
     };
-    remember(&context, &repository, &task, outcome).await;
+    remember(&context, &repository, &task, Finding::of(&result)).await;
     if outcome != Outcome::Succeeded {
         error!(holdfast_repository = %repository.name, holdfast_outcome = %outcome, "{text}");
     }
@@ -79,12 +80,30 @@ async fn work(
         "nothing was ever stored in repository {} from here",
         repository.name
     );
+    let undo = Undo::begin(&context.dirs.undo(), live.id())?;
+    let mut result = Ok(());
     for location in locations {
-        let opened =
-            repository::open_existing(context, &restic, repository, location, &live.terms(STALL)).await?;
-        one(context, live, &restic, &opened, task).await.with_context(|| repository.shown_url())?;
+        result = at(context, live, &restic, repository, location, &undo, task).await;
+        if result.is_err() {
+            break;
+        }
     }
-    Ok(())
+    undo.finish().await.context("closing the undo steps")?;
+    result
+}
+
+async fn at(
+    context: &Context,
+    live: &Arc<Live>,
+    restic: &Restic,
+    repository: &Arc<Repository>,
+    location: Location,
+    undo: &Undo,
+    task: &Task,
+) -> anyhow::Result<()> {
+    let opened = repository::open_existing(context, restic, repository, location, &live.terms(STALL)).await?;
+    repository::write_lock_down(undo, &opened).await?;
+    one(context, live, restic, &opened, task).await.with_context(|| repository.shown_url())
 }
 
 /// The restic repositories of this definition that hold something of ours, or where our instances would lie.
@@ -115,7 +134,8 @@ async fn one(
         Task::Prune { max_unused } => {
             let _alone = context.queue.alone(&opened.key, name, &live.caller(), wait).await?;
             let _permit = context.queue.permit(&live.caller(), wait).await?;
-            restic.prune(&opened.access, max_unused, &live.terms(STALL)).await.context("restic prune")
+            let result = restic.prune(&opened.access, max_unused, &live.terms(STALL)).await;
+            repository::healed(restic, opened, result).await.context("restic prune")
         }
         Task::Check { read_data } => {
             let subset = match read_data {
@@ -124,10 +144,8 @@ async fn one(
             };
             let _alone = context.queue.alone(&opened.key, name, &live.caller(), wait).await?;
             let _permit = context.queue.permit(&live.caller(), wait).await?;
-            restic
-                .check(&opened.access, subset.as_deref(), &live.terms(STALL))
-                .await
-                .context("restic check")?;
+            let result = restic.check(&opened.access, subset.as_deref(), &live.terms(STALL)).await;
+            repository::healed(restic, opened, result).await.context("restic check")?;
             info!(holdfast_repository = %name, "checked{}", subset.map(|s| format!(", data read: {s}")).unwrap_or_default());
             Ok(())
         }
@@ -148,10 +166,31 @@ async fn next_part(context: &Context, opened: &Opened, read_data: &str) -> anyho
     Ok(format!("{part}/{total}"))
 }
 
-async fn remember(context: &Context, repository: &Repository, task: &Task, outcome: Outcome) {
+/// What a task found out about a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Whole,
+    Damaged,
+    /// It was not reached, not opened, or not read to the end: that says nothing about what it holds.
+    Nothing,
+}
+
+impl Finding {
+    fn of(result: &anyhow::Result<()>) -> Self {
+        match result {
+            Ok(()) => Self::Whole,
+            Err(failure) => match failure.downcast_ref::<restic::Error>() {
+                Some(restic::Error::Damaged(_)) => Self::Damaged,
+                _ => Self::Nothing,
+            },
+        }
+    }
+}
+
+async fn remember(context: &Context, repository: &Repository, task: &Task, finding: Finding) {
     let name = &repository.name;
     let now = Timestamp::now().as_microsecond().to_string();
-    let done = outcome == Outcome::Succeeded;
+    let done = finding == Finding::Whole;
     let facts: Vec<(String, String)> = match task {
         Task::Prune { .. } if done => {
             vec![(format!("last-prune/{name}"), now), (format!("forgotten/{name}"), "0".into())]
@@ -159,7 +198,7 @@ async fn remember(context: &Context, repository: &Repository, task: &Task, outco
         Task::Check { .. } if done => {
             vec![(format!("last-check/{name}"), now), (format!("damaged/{name}"), "0".into())]
         }
-        Task::Check { .. } if outcome == Outcome::Failed => vec![(format!("damaged/{name}"), "1".into())],
+        Task::Check { .. } if finding == Finding::Damaged => vec![(format!("damaged/{name}"), "1".into())],
         _ => Vec::new(),
     };
     for (key, value) in facts {

@@ -13,6 +13,7 @@ use crate::definition::{Instance, Layout, Name, Repository};
 use crate::queue::Caller;
 use crate::restic::{self, Access, Restic, Terms};
 use crate::state::SetRecord;
+use crate::state::undo::{Step, Undo};
 
 /// How long removing our own lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
@@ -99,9 +100,7 @@ pub async fn open(
             .await
             .with_context(|| format!("opening repository {}", repository.name))?,
     };
-    let opened = Opened { repository: Arc::clone(repository), location: location.path, key, access };
-    learn_sets(context, restic, &opened, terms).await?;
-    Ok(opened)
+    opened(context, restic, repository, location, (access, key), terms).await
 }
 
 /// Opens a repository only if it was seen before or can be seen now; never creates it.
@@ -124,6 +123,18 @@ pub async fn open_existing(
             id
         }
     };
+    opened(context, restic, repository, location, (access, key), terms).await
+}
+
+/// The repository with its list of sets known.
+async fn opened(
+    context: &Context,
+    restic: &Restic,
+    repository: &Arc<Repository>,
+    location: Location,
+    (access, key): (Access, String),
+    terms: &Terms,
+) -> anyhow::Result<Opened> {
     let opened = Opened { repository: Arc::clone(repository), location: location.path, key, access };
     learn_sets(context, restic, &opened, terms).await?;
     Ok(opened)
@@ -146,9 +157,10 @@ pub async fn access(
     let environment = secrets::environment(repository).await?;
     let cache = context.dirs.cache.join("restic").join(&*repository.name);
     let place = place.join(name);
-    tokio::task::spawn_blocking(move || Access::prepare(&place, &url, &password_file, environment, &cache))
-        .await?
-        .with_context(|| format!("making repository {} ready", repository.name))
+    let ready = move || Access::prepare(&place, &url, &password_file, environment, &cache);
+    let access = tokio::task::spawn_blocking(ready).await?;
+    let access = access.with_context(|| format!("making repository {} ready", repository.name))?;
+    Ok(Access { unlock_foreign_after: repository.unlock_foreign_after, ..access })
 }
 
 fn known_key(repository: &str, location: &str) -> String {
@@ -296,11 +308,32 @@ pub fn described(failure: &anyhow::Error) -> String {
     }
 }
 
+/// Written before restic runs: if we are killed with it, its lock goes at the next start and its sets are read anew.
+pub(super) async fn write_lock_down(undo: &Undo, opened: &Opened) -> anyhow::Result<()> {
+    let step =
+        Step::Unlock { repository: opened.repository.name.to_string(), location: opened.location.clone() };
+    undo.push(step).await.map(drop)
+}
+
+/// Passes a call's result on. restic ended by a signal may leave its lock (for some 200 ms after writing it nothing
+/// removes it; measured), so that is looked for.
+pub(super) async fn healed<T: Send>(
+    restic: &Restic,
+    opened: &Opened,
+    result: Result<T, restic::Error>,
+) -> Result<T, restic::Error> {
+    use restic::Error::{Cancelled, Killed, Stalled, TimedOut};
+    if matches!(result, Err(Cancelled | Killed { .. } | Stalled(_) | TimedOut(_))) {
+        clear_own_lock(restic, opened).await;
+    }
+    result
+}
+
 /// Removes the lock that a restic of ours left when it was ended; others' locks stay.
-pub(super) async fn clear_own_lock(restic: &Restic, opened: &Opened) {
+async fn clear_own_lock(restic: &Restic, opened: &Opened) {
     let terms = Terms { timeout: Some(UNLOCK), ..Terms::new(&tokio_util::sync::CancellationToken::new()) };
     let name = &opened.repository.name;
-    if let Err(failure) = restic.unlock(&opened.access, &terms, false).await {
+    if let Err(failure) = restic.heal_own_locks(&opened.access, &terms, std::time::Duration::ZERO).await {
         warn!(holdfast_repository = %name, "our own lock could not be removed now ({failure}); the next use will");
     }
 }
@@ -329,5 +362,40 @@ pub(super) fn defined<'a>(
     match definitions.repositories.get(name) {
         Some(repository) => Ok(repository),
         None => bail!("repository {name} is not defined"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::Password;
+
+    #[test]
+    fn an_instance_lies_below_the_url_in_each_backends_own_way() {
+        for (url, whole) in [
+            ("/srv/r/", "/srv/r/wiki/u"),
+            ("sftp:u@h:/srv/r", "sftp:u@h:/srv/r/wiki/u"),
+            ("rest:https://h:8000/", "rest:https://h:8000/wiki/u"),
+            ("s3:https://h/bucket", "s3:https://h/bucket/wiki/u"),
+            ("b2:backupns8", "b2:backupns8:/wiki/u"),
+            ("b2:backupns8:daily", "b2:backupns8:daily/wiki/u"),
+            ("gs:bucket:/", "gs:bucket:wiki/u"),
+            ("rclone:remote:path", "rclone:remote:path/wiki/u"),
+        ] {
+            let repository = Repository {
+                name: Name::parse("r").unwrap(),
+                url: url.into(),
+                password: Password::Generated("/x".into()),
+                environment_file: None,
+                layout: Layout::PerInstance,
+                append_only: false,
+                prune: None,
+                check: None,
+                unlock_foreign_after: None,
+            };
+            assert_eq!(Location::named(&repository, "wiki", "u").url(&repository), whole);
+            let shared = Repository { layout: Layout::Shared, ..repository };
+            assert_eq!(Location::named(&shared, "wiki", "u").url(&shared), url);
+        }
     }
 }

@@ -7,19 +7,20 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tracing::{error, info};
 
-use super::backup::Request;
+use super::backup::{Request, Shared};
 use super::repository::{self, Location, Opened};
 use super::retention::{self, SetTime};
 use super::{Context, Live};
 use crate::definition::{Repository, Retention};
-use crate::restic::{self, Restic};
+use crate::restic;
 use crate::state::{Outcome, Phase, SetFilter, SetRecord};
 
 /// How long forget may go without a sign of life.
 const STALL: std::time::Duration = std::time::Duration::from_secs(1800);
 
 /// Applies a backup's retention where its job made sets. A failure is a failure of the job.
-pub(super) async fn after_backup(context: &Context, live: &Arc<Live>, request: &Request, restic: &Restic) {
+pub(super) async fn after_backup(shared: &Shared) {
+    let (live, request) = (&shared.live, &shared.request);
     let Some(rules) = &request.backup.retention else { return };
     if live.cancelled().is_cancelled() {
         return;
@@ -29,7 +30,7 @@ pub(super) async fn after_backup(context: &Context, live: &Arc<Live>, request: &
         if repository.append_only || !stored_in(live, name) {
             continue;
         }
-        if let Err(failure) = in_repository(context, live, request, restic, repository, rules).await {
+        if let Err(failure) = in_repository(shared, repository, rules).await {
             let text = format!("retention in repository {name} failed, old sets were kept: {failure:#}");
             error!(holdfast_repository = %name, holdfast_phase = "retention", "{text}");
             live.report(Outcome::Failed, &text);
@@ -42,13 +43,11 @@ fn stored_in(live: &Live, repository: &str) -> bool {
 }
 
 async fn in_repository(
-    context: &Context,
-    live: &Arc<Live>,
-    request: &Request,
-    restic: &Restic,
+    shared: &Shared,
     repository: &Arc<Repository>,
     rules: &Retention,
 ) -> anyhow::Result<()> {
+    let Shared { context, live, request, restic, .. } = shared;
     live.update(|record| record.phase = Phase::Retention);
     let mut by_location: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (location, sets) in sets_by_location(context, request, repository).await? {
@@ -58,7 +57,7 @@ async fn in_repository(
     for (path, doomed) in by_location.into_iter().filter(|(_, doomed)| !doomed.is_empty()) {
         let location = Location { path };
         let opened = repository::open(context, restic, repository, location, &live.terms(STALL)).await?;
-        forget(context, live, restic, &opened, &doomed).await?;
+        forget(shared, &opened, &doomed).await?;
     }
     Ok(())
 }
@@ -90,20 +89,17 @@ fn doomed(sets: &[SetRecord], rules: &Retention, request: &Request) -> Vec<Strin
 }
 
 /// Forgets these snapshots with the repository to ourselves, and forgets them here too.
-async fn forget(
-    context: &Context,
-    live: &Arc<Live>,
-    restic: &Restic,
-    opened: &Opened,
-    doomed: &[String],
-) -> anyhow::Result<()> {
+async fn forget(shared: &Shared, opened: &Opened, doomed: &[String]) -> anyhow::Result<()> {
+    let Shared { context, live, restic, .. } = shared;
     let name = &opened.repository.name;
     let wait = |reason| live.waits(name, reason);
     let _alone = context.queue.alone(&opened.key, name, &live.caller(), wait).await?;
     let _permit = context.queue.permit(&live.caller(), wait).await?;
     let terms = live.terms(STALL);
     let ids: Vec<&str> = doomed.iter().map(String::as_str).collect();
-    match restic.forget(&opened.access, &ids, &terms).await {
+    repository::write_lock_down(&shared.undo, opened).await?;
+    let result = restic.forget(&opened.access, &ids, &terms).await;
+    match repository::healed(restic, opened, result).await {
         Ok(()) => {}
         // Somebody forgot some of them already: read what is there, so that the next run knows.
         Err(restic::Error::NoSnapshot(_)) => return repository::sync(context, restic, opened, &terms).await,

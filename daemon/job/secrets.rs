@@ -76,7 +76,8 @@ fn read_secret(path: &Path) -> anyhow::Result<String> {
 async fn from_command(argv: &[String], place: &Path, cancel: &CancellationToken) -> anyhow::Result<PathBuf> {
     let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
     let limits = Limits::within(COMMAND_LIMIT);
-    let output = process::capture(Program { limits, ..Program::new(argv) }, cancel, MAX_SECRET_LEN).await;
+    let program = Program { limits, sandbox: process::Sandbox::None, ..Program::new(argv) };
+    let output = process::capture(program, cancel, MAX_SECRET_LEN).await;
     let output = output.context("running password_command")?;
     ensure!(output.ended.ok(), "password_command failed: {}", output.ended.stderr_tail);
     let output = output.stdout;

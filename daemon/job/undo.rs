@@ -15,6 +15,8 @@ use crate::target::{Place, Purpose};
 
 /// How long removing a dead restic's lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long a restic that was killed with us may take to be gone.
+const DYING: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Executes the undo steps of all dead jobs. A step that fails stays written and is tried again at the next start;
 /// returns a sentence for each.
@@ -97,7 +99,7 @@ fn unlock(context: &Context, definitions: &Arc<Definitions>, repository: &str, l
         let unlocked = async {
             let restic = Restic::probe(&definitions.daemon.restic).await?;
             let access = super::access(&context, &repository, &location, &terms).await?;
-            anyhow::Ok(restic.unlock(&access, &terms, false).await?)
+            anyhow::Ok(restic.heal_own_locks(&access, &terms, DYING).await?)
         };
         match unlocked.await {
             Ok(()) => info!(holdfast_repository = %repository.name, "removed the locks of dead processes"),

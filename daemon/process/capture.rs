@@ -16,7 +16,7 @@ pub struct Captured {
 /// Runs a program and takes its whole standard output, at most `limit` bytes.
 ///
 /// # Errors
-/// As [`super::run`], and [`Error::TooMuchOutput`]; the child is then stopped.
+/// As [`super::run()`], and [`Error::TooMuchOutput`]; the child is then stopped.
 pub async fn capture(program: Program, cancel: &CancellationToken, limit: usize) -> Result<Captured, Error> {
     let name = program.name();
     let (mut stdout, mut too_much) = (Vec::new(), false);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::run::{Sign, Why};
-use super::spawner::Running;
+use super::running::Running;
 use super::work::Work;
 
 /// The least time that SIGKILL gets before a child counts as unkillable.
@@ -42,9 +42,9 @@ struct Look {
 }
 
 impl Fate {
-    pub(super) fn new(limits: Limits, pid: i32) -> Self {
+    pub(super) fn new(limits: Limits, running: &Running) -> Self {
         let now = Instant::now();
-        let work = if limits.work_counts { Work::of(pid) } else { Work::default() };
+        let work = if limits.work_counts { running.work() } else { Work::default() };
         let look = Look { at: now, work, heard: 0 };
         Self { limits, started: now, life: now, look, heard: 0, stage: Stage::Lives, why: None }
     }
@@ -125,15 +125,14 @@ impl Fate {
         }
         let Some(stall) = self.limits.stall else { return };
         if self.limits.work_counts && now >= self.look.at + stall / 4 {
-            self.look_at_work(now, running.pid());
+            self.look_at_work(now, running.work());
         }
         if now >= self.life + stall {
             self.stop(Why::Stalled, running);
         }
     }
 
-    fn look_at_work(&mut self, now: Instant, pid: i32) {
-        let work = Work::of(pid);
+    fn look_at_work(&mut self, now: Instant, work: Work) {
         if work.advanced(self.look.work, now - self.look.at, self.heard - self.look.heard) {
             self.life = now;
         }

@@ -1,8 +1,11 @@
 //! The only room that spawns: clean environment, own process group, limits, bounded output, a certain end.
 //!
 //! Every child runs as `setpriv --pdeathsig KILL [--reuid … --regid … --init-groups] -- argv…`, so that it dies with the
-//! daemon and may run as another user. No shell is involved anywhere. [`run`] hears a child line by line, [`capture`]
+//! daemon and may run as another user. No shell is involved anywhere. [`run()`] hears a child line by line, [`capture()`]
 //! takes its whole output, [`run_raw`] is beneath both.
+//!
+//! What users' definitions name is not to live in the daemon's sandbox ([`Sandbox::None`]): where the daemon is a system
+//! service it runs as a transient unit of systemd, under the same limits.
 //!
 //! A child is over when it has ended *and* its group is gone: leftovers that hold the pipes open get a short grace and
 //! are then killed. Only what called `setsid` escapes; under systemd the unit's control group ends that too.
@@ -14,7 +17,9 @@ mod limits;
 mod lines;
 mod program;
 mod run;
+mod running;
 mod spawner;
+mod unit;
 mod work;
 
 #[cfg(test)]
@@ -24,8 +29,9 @@ pub use capture::{Captured, capture};
 pub use error::Error;
 pub use limits::Limits;
 pub use lines::{Lines, printable};
-pub use program::{Account, Program, Stdin, Stdout, find};
+pub use program::{Account, Program, Sandbox, Stdin, Stdout, find};
 pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
+pub use unit::take_over;
 
 /// The longest line that is delivered whole, in bytes; the rest of a longer one is dropped.
 pub const MAX_LINE: usize = 1 << 20;

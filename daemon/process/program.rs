@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{Error, Limits};
 
@@ -50,6 +51,16 @@ pub enum Stdout {
     Terminal,
 }
 
+/// How much of the daemon's own sandbox a child lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// All of it: for our own tools.
+    Ours,
+    /// Nothing: for what users' definitions name. Where the daemon is a system service, as a transient unit of systemd;
+    /// a plain child elsewhere.
+    None,
+}
+
 /// What to run.
 #[derive(Debug)]
 pub struct Program {
@@ -69,6 +80,27 @@ pub struct Program {
     pub limits: Limits,
     /// Background work: lower CPU and disk priority, and the first to go when memory runs out.
     pub nice: bool,
+    /// How confined it is.
+    pub sandbox: Sandbox,
+}
+
+/// A program with all paths found, nothing left to decide.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The program itself.
+    pub(super) program: PathBuf,
+    /// What it sees as its arguments, its own name first.
+    pub(super) argv: Vec<OsString>,
+    /// Where it runs.
+    pub(super) dir: PathBuf,
+    /// Its environment; of two of one name the later counts.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// Whom it runs as, if not as ourselves.
+    pub(super) user: Option<Account>,
+    /// How long its leftovers have.
+    pub(super) drain: Duration,
+    /// Background work.
+    pub(super) nice: bool,
 }
 
 impl Program {
@@ -87,6 +119,7 @@ impl Program {
             stdout: Stdout::Heard,
             limits: Limits::NONE,
             nice: false,
+            sandbox: Sandbox::Ours,
         }
     }
 
@@ -101,20 +134,46 @@ impl Program {
         self.check_dir(dir)?;
         let program = self.resolve(dir)?;
         let mut command = Command::from_argv(&self.wrapped(program)?);
-        command.env_clear().env("PATH", self.path()).env("LANG", "C.UTF-8").current_dir(dir);
-        match &self.user {
-            Some(user) => {
-                command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
-            }
-            None => {
-                command.env("HOME", std::env::var_os("HOME").unwrap_or_else(|| "/".into()));
-            }
-        }
-        command.envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.env_clear().envs(self.environment()).current_dir(dir);
         if group {
             command.process_group(0);
         }
         Ok(command)
+    }
+
+    /// What is needed to have another run it.
+    pub(super) fn prepared(&self) -> Result<Prepared, Error> {
+        let dir = self.dir.clone().unwrap_or_else(|| "/".into());
+        self.check_dir(&dir)?;
+        let program = self.resolve(&dir)?;
+        let mut argv = self.argv.clone();
+        if let Some(name) = argv.first_mut() {
+            *name = program.clone().into();
+        }
+        let (environment, user) = (self.environment(), self.other_user()?.cloned());
+        Ok(Prepared { program, argv, dir, environment, user, drain: self.limits.drain, nice: self.nice })
+    }
+
+    /// Its environment; of two of one name the later counts.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut all: Vec<(OsString, OsString)> =
+            vec![("PATH".into(), self.path()), ("LANG".into(), "C.UTF-8".into())];
+        match &self.user {
+            Some(user) => {
+                all.push(("HOME".into(), user.home.clone().into()));
+                all.extend(["USER", "LOGNAME"].map(|key| (key.into(), user.name.clone().into())));
+            }
+            None => all.push(("HOME".into(), std::env::var_os("HOME").unwrap_or_else(|| "/".into()))),
+        }
+        all.extend(self.env.iter().cloned());
+        all
+    }
+
+    /// Whether it is to be free, and does not need what only a child of ours can have: our terminal.
+    pub(super) const fn may_leave(&self) -> bool {
+        matches!(self.sandbox, Sandbox::None)
+            && !matches!(self.stdin, Stdin::Terminal)
+            && !matches!(self.stdout, Stdout::Terminal)
     }
 
     /// Whether it shares our terminal and therefore our process group.

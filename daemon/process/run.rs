@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::{Lines, Tail};
-use super::spawner::{self, Running};
-use super::{Error, Program, fate::Fate};
+use super::running::Running;
+use super::{Error, Program, fate::Fate, spawner, unit};
 
 /// Which of a child's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +126,7 @@ pub async fn run_raw(
     let watch = |source: io::Error| Error::Watch { program: name.clone(), source };
     let limits = program.limits;
     let (mut running, mut streams) = start(program).await?;
-    let mut fate = Fate::new(limits, running.pid());
+    let mut fate = Fate::new(limits, &running);
     let mut tail = Tail::default();
     while !(fate.ended() && streams.closed()) {
         match streams.next(cancel, &fate).await.map_err(watch)? {
@@ -147,18 +146,9 @@ pub async fn run_raw(
             }
         }
     }
-    let status = running.reap().map_err(watch)?;
-    let ended = Ended {
-        how: how(status),
-        stopped: fate.stopped(),
-        stderr_tail: tail.text(),
-        duration: fate.duration(),
-    };
+    let how = running.reap().await.map_err(watch)?;
+    let ended = Ended { how, stopped: fate.stopped(), stderr_tail: tail.text(), duration: fate.duration() };
     not_executed(&name, &ended).map_or(Ok(ended), Err)
-}
-
-fn how(status: std::process::ExitStatus) -> How {
-    status.code().map_or_else(|| How::Signalled(status.signal().unwrap_or(0)), How::Exited)
 }
 
 /// `setpriv` stands between us and the program, so that a failed `exec` reaches us as its exit code and message.
@@ -174,7 +164,17 @@ fn not_executed(program: &Path, ended: &Ended) -> Option<Error> {
     })
 }
 
-async fn start(mut program: Program) -> Result<(Running, Streams), Error> {
+async fn start(program: Program) -> Result<(Running, Streams), Error> {
+    let name = program.name();
+    let (mut running, input) = match unit::host().filter(|_| program.may_leave()) {
+        Some(host) => unit::start(host, program).await.map(|(unit, input)| (Running::Unit(unit), input))?,
+        None => child(program).await?,
+    };
+    let streams = Streams::of(&mut running, input);
+    streams.map(|streams| (running, streams)).map_err(|source| Error::Watch { program: name, source })
+}
+
+async fn child(mut program: Program) -> Result<(Running, Option<Vec<u8>>), Error> {
     let name = program.name();
     let spawn = |source| Error::Spawn { program: name.clone(), source };
     let (group, yields) = (!program.on_terminal(), program.nice);
@@ -184,10 +184,8 @@ async fn start(mut program: Program) -> Result<(Running, Streams), Error> {
     let built = tokio::task::spawn_blocking(move || program.command(group)).await;
     let mut command = built.map_err(|e| spawn(io::Error::other(e)))??;
     command.stdin(stdin).stdout(stdout).stderr(stderr);
-    let mut running = spawner::spawn(command, group, yields).await.map_err(spawn)?;
-    let streams =
-        Streams::of(&mut running, input).map_err(|source| Error::Watch { program: name.clone(), source })?;
-    Ok((running, streams))
+    let running = spawner::spawn(command, group, yields).await.map_err(spawn)?;
+    Ok((Running::Child(running), input))
 }
 
 /// A child's pipes and its end, as events.
@@ -213,12 +211,13 @@ impl Streams {
     fn of(running: &mut Running, input: Option<Vec<u8>>) -> io::Result<Self> {
         let reader = |fd: OwnedFd| pipe::Receiver::from_owned_fd(fd);
         let writer = |fd: OwnedFd| pipe::Sender::from_owned_fd(fd);
-        let stdin = running.child.stdin.take().map(|p| writer(p.into())).transpose()?;
+        let pipes = running.pipes();
+        let stdin = pipes.stdin.map(writer).transpose()?;
         Ok(Self {
-            end: readable(running.pidfd.try_clone()?)?,
+            end: readable(running.end()?)?,
             stdin: stdin.zip(input).map(|(pipe, bytes)| (pipe, bytes, 0)),
-            stdout: running.child.stdout.take().map(|p| reader(p.into())).transpose()?,
-            stderr: running.child.stderr.take().map(|p| reader(p.into())).transpose()?,
+            stdout: pipes.stdout.map(reader).transpose()?,
+            stderr: pipes.stderr.map(reader).transpose()?,
             out: vec![0; 64 << 10].into(),
             err: vec![0; 8 << 10].into(),
         })

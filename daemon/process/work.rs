@@ -21,6 +21,11 @@ impl Work {
         Self { io: io(pid).unwrap_or(0), cpu: cpu(pid).unwrap_or_default() }
     }
 
+    /// Looks at a control group, named as systemd does (`/system.slice/x.service`). Its I/O is not counted.
+    pub(super) fn of_group(name: &str) -> Self {
+        Self { io: 0, cpu: group_cpu(name).unwrap_or_default() }
+    }
+
     /// Whether this much was done since an earlier look that it counts as a sign of life.
     pub(super) fn advanced(self, before: Self, since: Duration, heard: u64) -> bool {
         let io = self.io.saturating_sub(before.io).saturating_sub(heard);
@@ -35,11 +40,29 @@ fn io(pid: i32) -> Option<u64> {
     Some(field("rchar:")?.saturating_add(field("wchar:")?))
 }
 
-/// Time on a CPU; the kernel counts it in hundredths of a second on every architecture that we are built for.
+/// Time on a CPU of all that a control group ever held, in whichever layout the machine has: unified, hybrid or legacy.
+fn group_cpu(name: &str) -> Option<Duration> {
+    if name.is_empty() {
+        return None;
+    }
+    for place in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let Ok(text) = std::fs::read_to_string(format!("{place}{name}/cpu.stat")) else { continue };
+        let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        return usage.trim().parse().ok().map(Duration::from_micros);
+    }
+    let usage = std::fs::read_to_string(format!("/sys/fs/cgroup/cpuacct{name}/cpuacct.usage")).ok()?;
+    usage.trim().parse().ok().map(Duration::from_nanos)
+}
+
+/// Time on a CPU, its own and that of children that it waited for; the kernel counts it in hundredths of a
+/// second on every architecture that we are built for.
 fn cpu(pid: i32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let mut ticks = 0_u64;
+    for _ in ["utime", "stime", "cutime", "cstime"] {
+        ticks = ticks.saturating_add(fields.next()?.parse().ok()?);
+    }
     Some(Duration::from_millis(ticks.saturating_mul(10)))
 }
 

@@ -26,6 +26,9 @@ pub struct Waiting {
     pub why: String,
 }
 
+/// So often somebody of higher priority goes before the same one; then it is that one's turn.
+const MOST_PASSED: u32 = 8;
+
 /// All lanes in which somebody is.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -41,7 +44,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Lane {
-    /// Both in order of arrival: who waits is let in from the front only.
+    /// Who waits is let in from the front only.
     holders: VecDeque<Member>,
     waiting: VecDeque<Member>,
     changed: watch::Sender<()>,
@@ -50,6 +53,9 @@ struct Lane {
 #[derive(Debug)]
 struct Member {
     ticket: u64,
+    priority: i8,
+    /// How often somebody of higher priority went before.
+    passed: u32,
     mode: Mode,
     place: String,
     label: String,
@@ -113,6 +119,15 @@ impl Table {
 }
 
 impl Lane {
+    /// Places somebody behind all that have at least as high a priority, or were passed often enough.
+    fn join(&mut self, member: Member) {
+        let goes_before = |other: &&Member| other.priority < member.priority && other.passed < MOST_PASSED;
+        let passed = self.waiting.iter().rev().take_while(goes_before).count();
+        let place = self.waiting.len() - passed;
+        self.waiting.range_mut(place..).for_each(|other| other.passed += 1);
+        self.waiting.insert(place, member);
+    }
+
     fn new() -> Self {
         Self { holders: VecDeque::new(), waiting: VecDeque::new(), changed: watch::Sender::new(()) }
     }
@@ -141,14 +156,23 @@ impl Lane {
 }
 
 impl Ticket {
-    /// Joins the end of a lane; let in at once when nobody is in the way.
-    pub(super) fn take(lanes: &Arc<Lanes>, key: Key, place: &str, mode: Mode, label: &str) -> Self {
+    /// Joins a lane; let in at once when nobody is in the way.
+    pub(super) fn take(
+        lanes: &Arc<Lanes>,
+        key: Key,
+        place: &str,
+        mode: Mode,
+        label: &str,
+        priority: i8,
+    ) -> Self {
         let mut table = lanes.table();
         let number = table.next_ticket;
         table.next_ticket += 1;
         let lane = table.lanes.entry(key.clone()).or_insert_with(Lane::new);
-        lane.waiting.push_back(Member {
+        lane.join(Member {
             ticket: number,
+            priority,
+            passed: 0,
             mode,
             place: place.to_owned(),
             label: label.to_owned(),
@@ -173,7 +197,7 @@ impl Ticket {
     fn waits_for(&self) -> Option<String> {
         let table = self.lanes.table();
         let lane = table.lanes.get(&self.key)?;
-        let ahead = lane.waiting.binary_search_by_key(&self.number, |member| member.ticket).ok()?;
+        let ahead = lane.waiting.iter().position(|member| member.ticket == self.number)?;
         Some(lane.why(ahead, &lane.waiting[ahead].place))
     }
 }
@@ -183,7 +207,7 @@ impl Drop for Ticket {
         let mut table = self.lanes.table();
         let Some(lane) = table.lanes.get_mut(&self.key) else { return };
         for members in [&mut lane.holders, &mut lane.waiting] {
-            if let Ok(place) = members.binary_search_by_key(&self.number, |member| member.ticket) {
+            if let Some(place) = members.iter().position(|member| member.ticket == self.number) {
                 members.remove(place);
             }
         }

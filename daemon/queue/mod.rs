@@ -1,8 +1,8 @@
 //! Who may work where: one job per instance, readers or one writer per repository, a cap on restic processes over all.
 //!
 //! Take them in this order, or two jobs wait for each other for ever: instance, repository, permit; and never the same
-//! one twice. Everything is first come, first served: a writer that waits holds back the readers after it, so nobody
-//! starves. Instances and repositories are also `flock`ed, for commands that work beside the daemon (`--no-daemon`).
+//! one twice. Of equal priority everything is first come, first served: a writer that waits holds back the readers after
+//! it. Higher priority goes before lower, but only so often before the same one: nobody starves. Instances and repositories are also `flock`ed, for commands that work beside the daemon (`--no-daemon`).
 //! Dropping the future or cancelling its caller ends a wait at once and leaves no trace; dropping the [`Guard`] releases.
 
 mod flock;
@@ -22,6 +22,7 @@ use lanes::{Key, Lanes, Ticket};
 pub struct Queue {
     lanes: Arc<Lanes>,
     files: flock::Files,
+    priority: i8,
 }
 
 /// Who asks.
@@ -56,7 +57,12 @@ pub struct Guard {
 impl Queue {
     /// A queue for so many restic processes at once (at least one); lock files lie in `locks`.
     pub fn new(max_parallel: usize, locks: PathBuf) -> Self {
-        Self { lanes: Arc::new(Lanes::new(max_parallel)), files: flock::Files::new(locks) }
+        Self { lanes: Arc::new(Lanes::new(max_parallel)), files: flock::Files::new(locks), priority: 0 }
+    }
+
+    /// The same queue for somebody of this priority; 0 is everybody's, higher goes first.
+    pub fn with_priority(&self, priority: i8) -> Self {
+        Self { priority, ..self.clone() }
     }
 
     /// Has an instance alone.
@@ -161,7 +167,7 @@ impl Queue {
     ) -> Result<Guard, Ended> {
         let mut told = Told { on_wait, last: None };
         let files = self.files.of(&key)?;
-        let mut ticket = Ticket::take(&self.lanes, key, name, mode, &caller.label);
+        let mut ticket = Ticket::take(&self.lanes, key, name, mode, &caller.label, self.priority);
         ticket.granted(|why| told.tell(Some(why))).await;
         let file = match files {
             Some(files) => files.lock(mode, |who| told.tell(Some(format!("{name}: {who} uses it")))).await?,

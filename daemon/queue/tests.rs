@@ -296,3 +296,44 @@ async fn twenty_backups_and_a_forget_queued_together_end_with_the_forget() {
     }
     assert_eq!(order.lock().unwrap().last(), Some(&20));
 }
+
+#[tokio::test]
+async fn higher_priority_goes_first_and_equal_ones_in_order() {
+    let (queue, _dir) = queue(1);
+    let first = queue.permit(&caller("first"), quiet).await.unwrap();
+    let mut joined = Vec::new();
+    for (label, priority) in [("a", 0), ("low", -5), ("high", 5), ("b", 0), ("high too", 5)] {
+        let (queue, who) = (queue.with_priority(priority), caller(label));
+        let mut wait = Box::pin(async move { queue.permit(&who, quiet).await });
+        assert!(poll(wait.as_mut()).is_pending());
+        joined.push(wait);
+    }
+    assert_eq!(waiting(&queue), ["high", "high too", "a", "b", "low"]);
+    drop(first);
+    let held = joined.remove(2).await.unwrap();
+    assert_eq!(waiting(&queue), ["high too", "a", "b", "low"]);
+    drop(held);
+}
+
+#[tokio::test]
+async fn low_priority_is_passed_a_few_times_and_then_served() {
+    let (queue, _dir) = queue(1);
+    let mut held = queue.permit(&caller("first"), quiet).await.unwrap();
+    let (low, who) = (queue.with_priority(-10), caller("low"));
+    let mut low = Box::pin(async move { low.permit(&who, quiet).await });
+    assert!(poll(low.as_mut()).is_pending());
+    let mut passed = 0;
+    loop {
+        let (high, who) = (queue.with_priority(10), caller("high"));
+        let mut high = Box::pin(async move { high.permit(&who, quiet).await });
+        assert!(poll(high.as_mut()).is_pending());
+        drop(held);
+        if poll(low.as_mut()).is_ready() {
+            break;
+        }
+        held = high.await.unwrap();
+        passed += 1;
+        assert!(passed < 100, "low priority starves");
+    }
+    assert_eq!(passed, 8);
+}

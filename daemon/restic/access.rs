@@ -21,6 +21,9 @@ pub struct Access {
     pub cache_dir: PathBuf,
     /// Where the repository lies when it is a local directory: lets us look for ourselves.
     pub local_path: Option<PathBuf>,
+    /// From which age a lock of another host that is in the way is removed; none: never. restic's own rule for dead locks
+    /// (30 minutes without renewal) holds besides.
+    pub unlock_foreign_after: Option<std::time::Duration>,
 }
 
 impl Access {
@@ -38,13 +41,16 @@ impl Access {
         private_dir(dir)?;
         private_dir(cache_dir)?;
         let repository_file = dir.join("repository");
-        write_private(&repository_file, url.as_bytes())?;
+        if !holds(&repository_file, url.as_bytes()) {
+            write_private(&repository_file, url.as_bytes())?;
+        }
         Ok(Self {
             repository_file,
             password_file: password_file.into(),
             environment,
             cache_dir: cache_dir.into(),
             local_path: local_path(url),
+            unlock_foreign_after: None,
         })
     }
 
@@ -105,6 +111,13 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
+/// Whether a private file of ours has this content already: then the disk need not be waited for.
+fn holds(path: &Path, content: &[u8]) -> bool {
+    let private = std::fs::symlink_metadata(path)
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o777 == 0o600);
+    private && std::fs::read(path).is_ok_and(|found| found == content)
+}
+
 /// Writes a file that only we can read, in one step: the old content or the new, whatever the umask.
 ///
 /// # Errors
@@ -153,6 +166,26 @@ mod tests {
         assert_eq!(text, "eu: https://user:***@host key *** pw ***");
         let debug = format!("{access:?}");
         assert!(!debug.contains("AKIA"), "{debug}");
+    }
+
+    #[test]
+    fn a_changed_url_or_a_file_that_others_can_read_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, cache) = (dir.path().join("run"), dir.path().join("cache"));
+        let prepare = |url| {
+            let access = Access::prepare(&run, url, Path::new("/pw"), Vec::new(), &cache).unwrap();
+            let meta = std::fs::metadata(&access.repository_file).unwrap();
+            assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+            (std::fs::read_to_string(&access.repository_file).unwrap(), access.repository_file)
+        };
+        assert_eq!(prepare("/srv/a").0, "/srv/a");
+        let (text, file) = prepare("/srv/b");
+        assert_eq!(text, "/srv/b");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(prepare("/srv/b").0, "/srv/b");
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+        assert_eq!(prepare("/srv/b").0, "/srv/b");
     }
 
     #[test]

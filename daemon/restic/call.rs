@@ -184,13 +184,14 @@ impl Restic {
         if let Some(why) = ended.stopped {
             return stopped(access, terms, why, ended, notes).await;
         }
-        let text = access.mask(&notes.text()).await;
         let code = match ended.how {
             How::Signalled(signal) => return Error::Killed { signal },
             How::Exited(code) => code,
         };
-        if let Some(error) = classify(code, &text) {
-            return look(access, error);
+        // What it means is read from what restic said; a secret that is one of restic's words must not hide that.
+        let text = access.mask(&notes.text()).await;
+        if let Some(error) = classify(code, &notes.text()) {
+            return look(access, error.with_detail(brief(&text)));
         }
         let unknown = Error::Unknown { code, stderr: text };
         if code != 1 || self.typed_exit_codes() || is_config_question(call) {
@@ -214,7 +215,10 @@ fn is_config_question(call: &Call) -> bool {
 /// Why we stopped it; what it complained about while it was retrying says more than the time that went by.
 async fn stopped(access: &Access, terms: &Terms, why: Why, ended: &Ended, notes: &Notes) -> Error {
     let retry = match (&notes.retry, why) {
-        (Some(retry), Why::TimedOut | Why::Stalled | Why::Enough) => storage(&access.mask(retry).await),
+        (Some(retry), Why::TimedOut | Why::Stalled | Why::Enough) => {
+            let detail = brief(&access.mask(retry).await);
+            storage(retry).map(|error| error.with_detail(detail))
+        }
         _ => None,
     };
     match (retry, why) {

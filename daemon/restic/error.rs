@@ -116,6 +116,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same with another text of restic's in it, one without secrets.
+    pub(super) fn with_detail(self, detail: String) -> Self {
+        match self {
+            Self::NoPassword(_) => Self::NoPassword(detail),
+            Self::Unreachable(_) => Self::Unreachable(detail),
+            Self::Denied(_) => Self::Denied(detail),
+            Self::NoSpace(_) => Self::NoSpace(detail),
+            Self::Damaged(_) => Self::Damaged(detail),
+            Self::NoSnapshot(_) => Self::NoSnapshot(detail),
+            other => other,
+        }
+    }
+
     /// Whether the same call may succeed later, without anybody changing something.
     pub const fn retryable(&self) -> bool {
         match self {

@@ -19,6 +19,9 @@ use crate::process::Sign;
 /// From which age restic's `unlock` removes a lock of another host.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
 
+/// How long a dying process is given before its lock is looked at again.
+const HEAL_PAUSE: Duration = Duration::from_millis(200);
+
 /// How long one question about locks may take.
 const QUESTION: Duration = Duration::from_secs(120);
 
@@ -82,8 +85,14 @@ impl LockInfo {
     }
 
     fn stale_for_restic(&self) -> bool {
-        let age = self.created.map(|c| Timestamp::now().duration_since(c));
-        age.is_some_and(|age| age >= jiff::SignedDuration::try_from(STALE_AFTER).unwrap_or_default())
+        self.older_than(STALE_AFTER)
+    }
+
+    fn older_than(&self, age: Duration) -> bool {
+        let passed = self.created.map(|created| Timestamp::now().duration_since(created));
+        passed.is_some_and(|passed| {
+            passed >= jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX)
+        })
     }
 }
 
@@ -94,7 +103,12 @@ fn own_host() -> String {
 /// Whether the process that made a lock still lives. Process ids are reused: one that started after the lock was made
 /// and is no restic is somebody else. (The time alone would not do: the clock may have been set.)
 fn lives(pid: i32, created: Option<Timestamp>) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // /proc hides processes of others from a confined daemon (ProtectProc=): what cannot be seen there may live.
+    let Some(process) = rustix::process::Pid::from_raw(pid.max(0)) else { return false };
+    if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
+        return false;
+    }
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
     let Some((name, fields)) = stat.split_once('(').and_then(|(_, r)| r.rsplit_once(')')) else {
         return true;
     };
@@ -128,11 +142,12 @@ pub(super) struct Patience {
     until: Instant,
     pause: Duration,
     healed: bool,
+    outlived: bool,
 }
 
 impl Patience {
     pub(super) fn new(wait: Duration) -> Self {
-        Self { until: Instant::now() + wait, pause: Duration::from_secs(1), healed: false }
+        Self { until: Instant::now() + wait, pause: Duration::from_secs(1), healed: false, outlived: false }
     }
 
     /// Returns when the call should be made again; fails when it should not.
@@ -149,6 +164,10 @@ impl Patience {
             if restic.remove_own_dead_locks(access, terms).await? {
                 return Ok(());
             }
+        }
+        if !self.outlived && restic.remove_old_locks(access, terms).await? {
+            self.outlived = true;
+            return Ok(());
         }
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -198,6 +217,32 @@ impl Restic {
         self.call(access, &terms.question(QUESTION), &Call::new(args), &mut |_| Sign::Life).await.map(|_| ())
     }
 
+    /// Removes what dead processes of this host left, and nothing else. One that is about to die is waited for: a process
+    /// that was killed still counts as alive until the system has taken it apart.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn heal_own_locks(
+        &self,
+        access: &Access,
+        terms: &Terms,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let end = Instant::now() + patience;
+        loop {
+            self.remove_own_dead_locks(access, terms).await?;
+            let own = own_host();
+            if Instant::now() >= end || !self.locks(access, terms).await?.iter().any(|lock| lock.host == own)
+            {
+                return Ok(());
+            }
+            tokio::select! {
+                () = terms.cancel.cancelled() => return Err(Error::Cancelled),
+                () = tokio::time::sleep(HEAL_PAUSE) => {}
+            }
+        }
+    }
+
     /// Removes what dead processes of this host left, and nothing else. False when there is nothing of that kind, or
     /// no way to remove only that.
     pub(super) async fn remove_own_dead_locks(&self, access: &Access, terms: &Terms) -> Result<bool, Error> {
@@ -213,6 +258,21 @@ impl Restic {
         if others.iter().any(LockInfo::stale_for_restic) {
             return Ok(false);
         }
+        Box::pin(self.unlock(access, terms, false)).await?;
+        Ok(true)
+    }
+}
+
+impl Restic {
+    /// Removes locks of other hosts that are as old as the definition wants them to be; false when there are none. Only
+    /// restic itself does it, and only to locks that it calls stale, so a living holder is never robbed.
+    async fn remove_old_locks(&self, access: &Access, terms: &Terms) -> Result<bool, Error> {
+        let Some(age) = access.unlock_foreign_after else { return Ok(false) };
+        let old =
+            |lock: &LockInfo| lock.host != own_host() && lock.stale_for_restic() && lock.older_than(age);
+        let locks = Box::pin(self.locks(access, terms)).await?;
+        let Some(lock) = locks.iter().find(|lock| old(lock)) else { return Ok(false) };
+        tracing::warn!("removing the lock of {lock}, as unlock_foreign_after allows");
         Box::pin(self.unlock(access, terms, false)).await?;
         Ok(true)
     }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::delay;
-use crate::calendar::Schedule;
+use crate::calendar::{Schedule, Window, clear_of};
 
 /// How late a slot may be noticed and still be on time.
 pub const GRACE: Duration = Duration::from_secs(2 * 60);
@@ -40,6 +40,8 @@ pub struct Entry {
     pub zone: TimeZone,
     /// Width of the window over which hosts and keys are spread.
     pub random_delay: Duration,
+    /// Nothing runs in these windows: a slot that comes in one, its delay included, comes at its end.
+    pub blackout: Vec<Window>,
     /// Whether slots missed while the daemon or the machine was down are made up for by one run.
     pub catch_up: bool,
     /// The last slot decided, from the state; `None` where the state has none.
@@ -165,7 +167,15 @@ impl Planner {
 
     /// When something will run next, its random delay included. A run that is due already is told as `now`.
     pub fn next_run(&self, key: &str, now: Timestamp) -> Option<Timestamp> {
-        self.plans.get(key)?.next_run().map(|run| run.max(now))
+        let plan = self.plans.get(key)?;
+        plan.next_run().map(|run| plan.clear(run.max(now)))
+    }
+
+    /// Until when a slot that has come is held back by a blackout.
+    pub fn held_until(&self, key: &str, now: Timestamp) -> Option<Timestamp> {
+        let plan = self.plans.get(key)?;
+        plan.open_slots(earlier(now, plan.delay))?;
+        Some(plan.clear(now)).filter(|clear| *clear > now)
     }
 
     /// Plans everything anew: after a change of the entries, when the clock went back, when it became sane.
@@ -193,12 +203,13 @@ impl Plan {
     }
 
     fn is_for(&self, entry: &Entry) -> bool {
-        let Entry { key, schedule, zone, random_delay, catch_up, decided: _ } = entry;
+        let Entry { key, schedule, zone, random_delay, blackout, catch_up, decided: _ } = entry;
         let own = &self.entry;
         own.key == *key
             && own.schedule == *schedule
             && own.zone == *zone
             && own.random_delay == *random_delay
+            && own.blackout == *blackout
             && own.catch_up == *catch_up
     }
 
@@ -231,8 +242,7 @@ impl Plan {
     /// Decides what was owed under a definition that is about to be replaced, without waiting for its delay.
     fn settle(&mut self, now: Timestamp) -> Option<Due> {
         let (latest, count) = self.open_slots(now)?;
-        let late = latest < earlier(now, self.delay + GRACE);
-        self.decide(latest, count, late)
+        self.decide(latest, count, self.is_late(latest, now))
     }
 
     /// Looks at what has happened by `now`, decides, and plans the next look.
@@ -247,9 +257,11 @@ impl Plan {
             let believed = self.behind_since.is_some_and(|since| later(since, BELIEF) <= now);
             return believed.then(|| self.rebase(now));
         }
-        let reached = earlier(now, self.delay);
-        let (latest, count) = self.open_slots(reached)?;
-        let late = latest < earlier(reached, GRACE);
+        if self.clear(now) > now {
+            return None;
+        }
+        let (latest, count) = self.open_slots(earlier(now, self.delay))?;
+        let late = self.is_late(latest, now);
         if late && self.entry.catch_up && !self.catch_up_is_due(latest, now) {
             return None;
         }
@@ -275,6 +287,16 @@ impl Plan {
         };
         (self.decided, self.catch_up_at) = (Some(slot), None);
         Some(self.decision(slot, kind, count.saturating_sub(1)))
+    }
+
+    /// Whether a slot, its delay and blackout included, was to run longer ago than [`GRACE`].
+    fn is_late(&self, slot: Timestamp, now: Timestamp) -> bool {
+        self.clear(later(slot, self.delay)) < earlier(now, GRACE)
+    }
+
+    /// The same moment, or the end of the blackout that it lies in.
+    fn clear(&self, at: Timestamp) -> Timestamp {
+        clear_of(&self.entry.blackout, at, &self.entry.zone)
     }
 
     /// The latest slot up to `reached` that is not decided, and how many there are.
@@ -308,8 +330,14 @@ impl Plan {
             self.wake = Some(later(since, BELIEF));
         } else {
             self.behind_since = None;
-            self.wake = self.next_run();
+            self.wake = self.next_run().map(|run| self.clear(run).max(self.wait(now)));
         }
+    }
+
+    /// The end of the blackout that `now` lies in; outside of one anything may be looked at.
+    fn wait(&self, now: Timestamp) -> Timestamp {
+        let clear = self.clear(now);
+        if clear > now { clear } else { Timestamp::MIN }
     }
 
     fn decision(&self, slot: Timestamp, kind: Kind, skipped: u32) -> Due {

@@ -4,20 +4,28 @@ use std::io::IsTerminal;
 
 use tracing::Level;
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// tokio-cron-scheduler's own lines say nothing to an administrator.
 const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=error,zbus=warn";
 
-/// Starts logging. `HOLDFAST_LOG` sets the filter, in the syntax of `RUST_LOG`.
+/// Starts logging. `HOLDFAST_LOG` sets the filter: levels and `target=level`, with commas.
 pub(super) fn start() {
-    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let asked = std::env::var("HOLDFAST_LOG").ok().filter(|text| !text.is_empty());
+    let filter: Option<Targets> = asked.as_ref().and_then(|text| text.parse().ok());
+    let refused = asked.filter(|_| filter.is_none());
+    let filter = filter.or_else(|| DEFAULT_FILTER.parse().ok()).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
     match journal() {
         Some(journal) => registry.with(journal).init(),
         None => registry.with(stderr()).init(),
+    }
+    if let Some(text) = refused {
+        tracing::warn!(
+            "HOLDFAST_LOG={text:?} is not understood; write for example `debug` or `info,zbus=debug`"
+        );
     }
 }
 

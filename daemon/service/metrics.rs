@@ -53,6 +53,21 @@ async fn text(control: &Control) -> anyhow::Result<String> {
         let labels = [("kind", kind.word()), ("outcome", outcome.word())];
         out.sample("holdfast_jobs_total", "counter", "Jobs that ended.", &labels, n);
     }
+    let wakeups = control.wakeups();
+    out.sample(
+        "holdfast_wakeups_total",
+        "counter",
+        "How often the schedule woke since the daemon's start.",
+        &[],
+        wakeups.total,
+    );
+    out.sample(
+        "holdfast_wakeups_per_hour",
+        "gauge",
+        "How often the schedule woke in an hour, on average since the daemon's start.",
+        &[],
+        wakeups.per_hour,
+    );
     Ok(out.finish())
 }
 

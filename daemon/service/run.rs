@@ -30,6 +30,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     process::ready().map_err(|why| NeedsPerson(why.to_string()))?;
     let state = dirs.state.clone();
     let _only_one = tokio::task::spawn_blocking(move || DaemonLock::take(&state)).await??;
+    process::take_over(&dirs.runtime).await.context("asking systemd which service this is")?;
     // Before anything can take long: signals that come early are not lost.
     let signals = Signals::new()?;
     let control = control::start(Start { dirs }).await?;

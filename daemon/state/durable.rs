@@ -28,7 +28,7 @@ pub fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
-/// As [`write`], but only where nothing has this name yet: `false` when something has.
+/// As [`write()`], but only where nothing has this name yet: `false` when something has.
 ///
 /// # Errors
 /// The disk's; then there is no file of this name, or a whole one.
@@ -94,7 +94,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Removes what a process that was killed within [`write`] left in a directory, when it is an hour old: somebody else may
+/// Removes what a process that was killed within [`write()`] left in a directory, when it is an hour old: somebody else may
 /// be writing there.
 ///
 /// # Errors

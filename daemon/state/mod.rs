@@ -5,7 +5,7 @@
 //! | `holdfast.db` | [`Database`] |
 //! | `holdfast.db.damaged-TIME` | a database that could not be used, set aside |
 //! | `undo/JOB.undo` | [`undo`]: what to put back when the job does not live to do it |
-//! | `instances/NAME` | [`identity`]: the uuid of an instance |
+//! | `instances/NAME` | [`identity()`]: the uuid of an instance |
 //! | `locks/` | [`lock`]: `flock` files |
 
 mod database;
@@ -15,6 +15,6 @@ pub mod lock;
 mod record;
 pub mod undo;
 
-pub use database::{Database, JobFilter, Opened, SetFilter};
+pub use database::{Database, JobFilter, Opened, SetFilter, Slot};
 pub use identity::identity;
 pub use record::{JobRecord, Kind, Outcome, Phase, SetRecord, UnitRecord};

@@ -5,16 +5,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::geteuid;
 
 use super::Place;
 use super::environment::Environment;
-use crate::process::{Account, Limits, Program, Stdin};
+use crate::process::{Account, Limits, Program, Sandbox, Stdin};
 
 /// Where hooks find the system's programs.
 pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The time between SIGINT, SIGTERM and SIGKILL: both fit into a drain, with room for the cleanup after them.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// One step of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,10 +99,12 @@ impl Place {
         program.dir = Some(self.working_dir());
         program.env = self.variables(environment);
         program.user = Some(self.account.clone());
+        program.sandbox = Sandbox::None;
         program.limits = Limits {
             timeout: Some(self.instance.hook_timeout),
             stall: Some(self.instance.stall_timeout),
             work_counts: true,
+            grace: GRACE,
             ..Limits::NONE
         };
         program

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::walk;
 use crate::definition::{Instance, Volumes};
-use crate::process::{self, Account, Limits, Program};
+use crate::process::{self, Account, Limits, Program, Sandbox};
 
 /// How long one question to an engine may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -145,6 +145,7 @@ impl Resolver<'_> {
             program.dir = Some(self.account.home.clone()).filter(|home| home.is_dir());
             program.env.extend(super::hooks::session(self.account));
             program.user = Some(self.account.clone());
+            program.sandbox = Sandbox::None;
         }
         let shown = arguments.join(" ");
         let captured = process::capture(program, self.cancel, MAX_ANSWER).await;

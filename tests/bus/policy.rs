@@ -29,7 +29,7 @@ fn gid() -> String {
 /// B01, B35: nobody reaches no method and no property.
 #[tokio::test]
 #[ignore = "needs root: calls as other users"]
-async fn the_shipped_policy_keeps_others_out() {
+async fn system_the_shipped_policy_keeps_others_out() {
     let bus = installed();
     let daemon = crate::daemon(&bus).await;
     let denied = "Error org.freedesktop.DBus.Error.AccessDenied:";
@@ -44,7 +44,7 @@ async fn the_shipped_policy_keeps_others_out() {
 /// B02: nobody cannot own the name, whether it is free or not.
 #[tokio::test]
 #[ignore = "needs root: calls as other users"]
-async fn the_shipped_policy_keeps_the_name_for_root() {
+async fn system_the_shipped_policy_keeps_the_name_for_root() {
     let bus = installed();
     let mut setpriv = bus.command("setpriv");
     setpriv.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "dbus-send"]);
@@ -58,7 +58,7 @@ async fn the_shipped_policy_keeps_the_name_for_root() {
 /// A member of the group gets through the shipped policy, looks and runs, and does no more.
 #[tokio::test]
 #[ignore = "needs root: calls as other users, and the group holdfast"]
-async fn members_of_the_group_look_and_run_and_do_no_more() {
+async fn system_members_of_the_group_look_and_run_and_do_no_more() {
     let bus = installed();
     let daemon = crate::daemon(&bus).await;
     let job = daemon.run_backup("mybackup").await;
@@ -81,7 +81,7 @@ async fn members_of_the_group_look_and_run_and_do_no_more() {
 /// Behind an open bus the daemon decides alone: nobody may nothing, and learns nothing of what exists (B41).
 #[tokio::test]
 #[ignore = "needs root: calls as other users"]
-async fn the_daemon_refuses_others_without_saying_what_exists() {
+async fn system_the_daemon_refuses_others_without_saying_what_exists() {
     let bus = Bus::start();
     let _daemon = crate::daemon(&bus).await;
     for (method, arguments) in MANAGING.iter().chain(LOOKING) {

@@ -200,6 +200,7 @@ fn definitions() -> Vec<Entry> {
                 schedule: Schedule::parse(expr).unwrap(),
                 zone: TimeZone::get(zone).unwrap(),
                 random_delay: Duration::from_secs([0, 0, 600, 5400][(row + column) % 4]),
+                blackout: Vec::new(),
                 catch_up: (row * 3 + column) % 5 != 0,
                 decided: None,
             });

@@ -17,6 +17,7 @@ fn entry(expr: &str, decided: Option<&str>) -> Entry {
         schedule: Schedule::parse(expr).unwrap(),
         zone: TimeZone::get("Europe/Berlin").unwrap(),
         random_delay: Duration::ZERO,
+        blackout: Vec::new(),
         catch_up: true,
         decided: decided.map(instant),
     }
@@ -317,6 +318,7 @@ fn after_each_look_the_next_wake_lies_ahead() {
     let entries = expressions.iter().enumerate().map(|(index, expr)| Entry {
         key: format!("backup/{index}"),
         random_delay: Duration::from_secs(index as u64 * 400),
+        blackout: Vec::new(),
         catch_up: index % 2 == 0,
         ..entry(expr, None)
     });

@@ -20,6 +20,7 @@ fn hourly_from(key: String, slot: Timestamp) -> Entry {
         schedule: Schedule::parse("every 1h").unwrap(),
         zone: TimeZone::UTC,
         random_delay: Duration::ZERO,
+        blackout: Vec::new(),
         catch_up: true,
         decided: Some(slot - 1.hour()),
     }

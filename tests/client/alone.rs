@@ -129,7 +129,14 @@ fn definitions_are_checked_without_a_daemon() {
 fn man_pages_and_completions_come_from_the_same_definition() {
     let dir = tempfile::tempdir().unwrap();
     alone(&["man", dir.path().to_str().unwrap()]).ends_with(0);
-    for page in ["holdfast.1", "holdfast-run.1", "holdfast-backup-add.1"] {
+    for page in [
+        "man1/holdfast.1",
+        "man1/holdfast-run.1",
+        "man1/holdfast-backup-add.1",
+        "man5/holdfast.toml.5",
+        "man5/org.holdfast.Backup1.5",
+        "man8/holdfastd.8",
+    ] {
         assert!(dir.path().join(page).exists(), "{page} is not there");
     }
     for shell in ["bash", "zsh", "fish"] {

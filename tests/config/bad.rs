@@ -76,8 +76,6 @@ fn keys_of_later_versions_are_refused_not_ignored() {
     }
     assert_said(&[
         ("[[module.x.dump]]\nsource = 'redis'\n", "1:12", "`dump` is not supported yet", "leave it out"),
-        ("[backup.x]\nafter = 'y'\n", "2:1", "`after` is not supported yet", "leave it out"),
-        ("[backup.x]\nblackout = []\n", "2:1", "`blackout` is not supported yet", "leave it out"),
         ("[backup.x]\nallow_users = []\n", "2:1", "`allow_users` is not supported yet", "leave it out"),
         (
             "[backup.x]\ninstances = ['compose:*']\n",
@@ -87,6 +85,73 @@ fn keys_of_later_versions_are_refused_not_ignored() {
         ),
         ("[discovery]\ndocker = true\n", "1:2", "`discovery` is not supported yet", "leave it out"),
         ("[module.x.version]\nbuiltin = 'ostree'\n", "2:11", "\"ostree\" is not supported yet", "command"),
+    ]);
+}
+
+/// What every backup needs, in place of `KEYS`.
+fn backups(text: &str) -> &'static str {
+    text.replace("KEYS\n", "repositories = ['r']\ninstances = ['i']\n").leak()
+}
+
+#[test]
+fn c27_backups_that_follow_each_other_in_a_circle_are_named() {
+    assert_said(&[
+        (
+            backups(
+                "[backup.a]\nafter = 'b'\nKEYS\n[backup.b]\nafter = 'c'\nKEYS\n[backup.c]\nafter = 'a'\nKEYS\n",
+            ),
+            "2:9",
+            "backups wait for each other: a after b after c after a",
+            "give one of them a schedule",
+        ),
+        (
+            backups("[backup.a]\nafter = 'a'\nKEYS\n"),
+            "2:9",
+            "backups wait for each other: a after a",
+            "give one of them a schedule",
+        ),
+    ]);
+}
+
+#[test]
+fn c28_a_backup_that_follows_an_unknown_one_is_refused() {
+    assert_said(&[(
+        backups("[backup.a]\nafter = 'nighly'\nKEYS\n[backup.nightly]\nKEYS\n"),
+        "2:9",
+        "the backup `nighly` is not defined",
+        "did you mean `nightly`?",
+    )]);
+}
+
+#[test]
+fn when_a_backup_runs_cannot_contradict_itself() {
+    assert_said(&[
+        (
+            backups("[backup.a]\nafter = 'b'\nschedule = 'daily'\nKEYS\n[backup.b]\nKEYS\n"),
+            "2:9",
+            "`after` and `schedule` exclude each other",
+            "leave one of the two out",
+        ),
+        (
+            backups("[backup.a]\nblackout = ['08:00-20:00', '20:00-08:00']\nKEYS\n"),
+            "2:12",
+            "`blackout` leaves no time to run",
+            "leave some time",
+        ),
+        (
+            backups("[backup.a]\nblackout = ['Mon..Fry 08:00-18:00']\nKEYS\n"),
+            "2:19",
+            "`Fry` is neither a keyword nor a weekday",
+            "",
+        ),
+        (
+            backups("[backup.a]\nblackout = ['Mon 08:00-25:00']\nKEYS\n"),
+            "2:24",
+            "no such time of a day",
+            "24:00",
+        ),
+        (backups("[backup.a]\npriority = 11\nKEYS\n"), "2:12", "`priority` is out of range", "-10 to 10"),
+        (backups("[backup.a]\npriority = 'high'\nKEYS\n"), "2:12", "`priority` takes a whole number", ""),
     ]);
 }
 

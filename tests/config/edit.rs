@@ -184,7 +184,7 @@ fn what_would_not_be_valid_is_refused_before_anything_is_written() {
         (json!({"repositories": ["r"]}), "needs `instances`"),
         (json!({"repositories": ["r"], "instances": ["*"], "retention": 0}), "would keep nothing"),
         (json!({"repositories": ["r"], "instances": ["*"], "colour": 1}), "unknown key `colour`"),
-        (json!({"repositories": ["r"], "instances": ["*"], "after": "x"}), "not supported yet"),
+        (json!({"repositories": ["r"], "instances": ["*"], "after": "x"}), "`x` is not defined"),
         (json!({"repositories": "r", "instances": ["*"]}), "takes an array"),
         (json!({"repositories": ["r"], "instances": ["*"], "x\n[repository.evil]\nurl": "/"}), "unknown key"),
         (json!({"repositories": ["r"], "instances": ["*"], "schedule": 1.5}), "not a float"),

@@ -124,3 +124,38 @@ async fn nothing_to_forget_is_no_process() {
     lab.restic.forget(&lab.access, &[], &lab.terms).await.unwrap();
     assert_eq!(fs::read_to_string(calls).unwrap(), "init\n");
 }
+
+/// Locks of another host, in the times that restic itself would tell: a lock cannot be made old, so this restic is a fake.
+async fn locked_since(age: Duration, allowed: Option<Duration>) -> (Result<(), Error>, bool) {
+    let time = jiff::Timestamp::now().checked_sub(age).unwrap();
+    let id = "ab".repeat(32);
+    let lock = format!(
+        "{{\"time\":\"{time}\",\"exclusive\":true,\"hostname\":\"elsewhere\",\"username\":\"root\",\"pid\":7}}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let gone = dir.path().join("gone");
+    let (gone_text, said) =
+        (gone.display(), "unable to create lock in backend: repository is already locked");
+    let body = format!(
+        "case \"$*\" in *'list locks'*) echo {id};; *'cat lock'*) echo '{lock}';; *unlock*) touch '{gone_text}';; \
+         *) [ -e '{gone_text}' ] || {{ echo '{said} exclusively by PID 7 on elsewhere by root (UID 0, GID 0)' >&2; exit 11; }};; esac"
+    );
+    let (mut lab, _script) = faked(&body).await;
+    lab.access.unlock_foreign_after = allowed;
+    let done = lab.restic.prune(&lab.access, "10%", &lab.terms).await;
+    (done, gone.exists())
+}
+
+#[tokio::test]
+async fn l03_an_old_foreign_lock_goes_only_where_the_definition_allows_its_age() {
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    for (age, allowed, goes) in [
+        (hours(5), None, false),
+        (hours(5), Some(hours(3)), true),
+        (hours(5), Some(hours(6)), false),
+        (Duration::from_secs(600), Some(hours(3)), false),
+    ] {
+        let (done, gone) = locked_since(age, allowed).await;
+        assert_eq!((done.is_ok(), gone), (goes, goes), "{age:?} {allowed:?}: {done:?}");
+    }
+}

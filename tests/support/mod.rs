@@ -121,6 +121,7 @@ pub struct Daemon {
     /// Where everything of it lies: `config/`, `state/`, `cache/`, `runtime/`, and whatever the test puts there.
     pub dir: TempDir,
     address: String,
+    environment: Vec<(String, String)>,
     child: Child,
 }
 
@@ -139,9 +140,14 @@ impl Daemon {
         for (path, text) in config {
             write(dir.path(), &format!("config/{path}"), text);
         }
+        Self::spawn_in(bus, dir, Vec::new()).await
+    }
+
+    /// Starts one in a directory that was made ready, with more in its environment, and does not wait.
+    pub async fn spawn_in(bus: &Bus, dir: TempDir, environment: Vec<(String, String)>) -> Self {
         std::fs::create_dir_all(dir.path().join("config")).unwrap();
-        let child = launch(dir.path(), &bus.address);
-        Self { bus: bus.connect().await, dir, address: bus.address.clone(), child }
+        let child = launch(dir.path(), &bus.address, &environment);
+        Self { bus: bus.connect().await, dir, address: bus.address.clone(), environment, child }
     }
 
     /// Writes a file below [`Daemon::dir`], `@DIR@` replaced.
@@ -164,7 +170,8 @@ impl Daemon {
     pub async fn wait_for_name(&mut self) {
         let proxy = zbus::fdo::DBusProxy::new(&self.bus).await.unwrap();
         let start = Instant::now();
-        while !proxy.name_has_owner(NAME.try_into().unwrap()).await.unwrap() {
+        // By process: the bus may not have noticed yet that a killed one is gone.
+        while proxy.get_connection_unix_process_id(NAME.try_into().unwrap()).await.ok() != Some(self.pid()) {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("holdfastd ended with {status} before it was ready:\n{}", self.log());
             }
@@ -199,10 +206,25 @@ impl Daemon {
 
     /// Ends it without warning and starts it again on the same directories.
     pub async fn restart_after_kill(&mut self) {
+        self.kill();
+        self.start_again().await;
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.child = launch(self.dir.path(), &self.address);
+    }
+
+    /// Starts it again on the same directories, after it has ended.
+    pub async fn start_again(&mut self) {
+        self.launch_again();
         self.wait_for_name().await;
+    }
+
+    /// Starts it again and does not wait.
+    pub fn launch_again(&mut self) {
+        self.child = launch(self.dir.path(), &self.address, &self.environment);
     }
 
     /// Its process id.
@@ -270,8 +292,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -284,13 +305,14 @@ fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
     path
 }
 
-fn launch(dir: &Path, address: &str) -> Child {
+fn launch(dir: &Path, address: &str, environment: &[(String, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfastd"));
     for name in ["config", "state", "cache", "runtime"] {
         command.arg(format!("--{name}")).arg(dir.join(name));
     }
     command.args(["--bus", address]).env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 

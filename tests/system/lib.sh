@@ -41,7 +41,7 @@ fresh_machine() {
 }
 
 # An unprivileged user with an NS8 module directory and one volume, and a backup `mybackup` of it without schedule.
-# The dump hook leaves state/dump.txt, and waits while state/hold exists (state/held says that it does).
+# The dump hook leaves state/dump.txt, executes state/more if there is one, and waits while state/hold exists (state/held says that it does).
 wiki_instance() {
     id wiki1 >/dev/null 2>&1 || useradd --create-home --home-dir /home/wiki1 --shell /bin/bash wiki1
     rm -rf "$home" /srv/wiki1
@@ -51,6 +51,7 @@ wiki_instance() {
 set -e
 echo "dumping for backup $1 of $MODULE_ID as $(id -un)"
 printf 'dump of %s\n' "$MODULE_ID" >"$AGENT_STATE_DIR/dump.txt"
+[[ ! -e $AGENT_STATE_DIR/more ]] || source "$AGENT_STATE_DIR/more"
 while [[ -e $AGENT_STATE_DIR/hold ]]; do
     touch "$AGENT_STATE_DIR/held"
     sleep 0.1
@@ -132,6 +133,15 @@ outcome_of() {
 
 # job_id PATH: a job's id, from its object.
 job_id() { job_property "$1" Id; }
+
+# failed_with JOB PART: the job failed, and says so.
+failed_with() {
+    is "$(outcome_of "$1")" failed "the outcome"
+    has "$(job_row "$1" Error)" "$2" "the error"
+}
+
+# Units of the daemon's that run programs of the definitions.
+hook_units() { systemctl list-units --no-legend --plain --all 'holdfastd-run-*.service'; }
 
 locks() { restic --no-lock --no-cache --repo "$repository" --password-file /etc/holdfast/secrets/main.password list locks; }
 

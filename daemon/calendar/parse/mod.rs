@@ -5,6 +5,7 @@ mod cursor;
 mod interval;
 mod numbers;
 mod oncalendar;
+pub(super) mod window;
 mod words;
 mod zone;
 

@@ -40,7 +40,7 @@ pub(super) fn parse(words: &[Token<'_>]) -> Result<Spec, ParseError> {
         .map_or(Ok(spec), |word| Err(word.fail(format!("`{}` is one word too many", word.text)).help(SHAPE)))
 }
 
-fn weekdays(word: Token<'_>) -> Result<Field, ParseError> {
+pub(super) fn weekdays(word: Token<'_>) -> Result<Field, ParseError> {
     let mut days = Vec::new();
     let list = word.text.strip_suffix(',').map_or(word, |list| word.cut(0, list.len()));
     for item in list.split(|c| c == ',') {

@@ -41,7 +41,7 @@ pub enum EditError {
     NotWritable(#[from] anyhow::Error),
 }
 
-/// The outcome of an edit: the file that was written. The change is active after the next [`load`].
+/// The outcome of an edit: the file that was written. The change is active after the next [`load()`].
 pub type Edited = Result<PathBuf, EditError>;
 
 /// Defines a repository in `conf.d/NAME.toml`. `password` (a string) and `environment` (a table of strings) are written to

@@ -10,6 +10,7 @@ use super::super::parse::Kind;
 use super::super::raw::{Entry, RawBackup, RawRetry};
 use super::super::value::{Reader, nearest};
 use super::link::{Broken, Linked};
+use crate::calendar::{Window, cover_the_week};
 use crate::definition::{Backup, Name, Retry, Selector};
 
 /// Notes keys that a backup cannot do without.
@@ -37,6 +38,20 @@ pub(super) fn required(entry: &Entry<RawBackup>, reader: &mut Reader<'_>) {
             reader.error(&span, "the list is empty", Some("name at least one".into()));
         }
     }
+    timing(&entry.raw, reader);
+}
+
+/// What contradicts itself in when a backup runs.
+fn timing(raw: &RawBackup, reader: &mut Reader<'_>) {
+    if let (Some(after), Some(_)) = (&raw.after, &raw.schedule) {
+        let help = "leave one of the two out: it runs by its own schedule, or after the other backup";
+        reader.error(&after.span(), "`after` and `schedule` exclude each other", Some(help.into()));
+    }
+    if let Some(blackout) = raw.blackout.as_ref().filter(|_| cover_the_week(&windows(raw.blackout.as_ref())))
+    {
+        let help = "leave some time of the week free, or write enabled = false";
+        reader.error(&blackout.span(), "`blackout` leaves no time to run", Some(help.into()));
+    }
 }
 
 /// The backup with its references followed; otherwise why not.
@@ -48,11 +63,14 @@ pub(super) fn backup(
     let RawBackup {
         repositories,
         schedule,
+        after,
         retention,
         instances,
         enabled,
         catch_up,
         random_delay,
+        blackout,
+        priority,
         max_duration,
         retry,
     } = &entry.raw;
@@ -70,14 +88,21 @@ pub(super) fn backup(
         name: entry.name.clone(),
         repositories: repositories.iter().map(|name| name.get_ref().clone()).collect(),
         schedule: schedule.as_ref().map(|schedule| schedule.get_ref().clone()),
+        after: after.as_ref().map(|after| after.get_ref().clone()),
         retention: retention.as_ref().map(|retention| retention.get_ref().clone()),
         instances: selectors.iter().map(|selector| selector.get_ref().clone()).collect(),
         enabled: given(enabled),
         catch_up: given(catch_up),
         random_delay: random_delay.as_ref().map_or(Duration::ZERO, |delay| delay.get_ref().0),
+        blackout: windows(blackout.as_ref()),
+        priority: priority.as_ref().map_or(0, |priority| priority.get_ref().0),
         max_duration: max_duration.as_ref().map(|limit| limit.get_ref().0),
         retry: retry_of(retry.as_ref().map(Spanned::get_ref)),
     })
+}
+
+fn windows(raw: Option<&Spanned<Vec<Spanned<Window>>>>) -> Vec<Window> {
+    raw.map_or(&[][..], |list| list.get_ref()).iter().map(|window| window.get_ref().clone()).collect()
 }
 
 fn retry_of(raw: Option<&RawRetry>) -> Retry {

@@ -203,26 +203,7 @@ fn check(
 ) {
     let placed = layers.pick(|raw| &raw.install_dir).is_some();
     let need = "give `install_dir`, or an absolute path";
-    if let Some((source, health)) = layers
-        .pick(|raw| &raw.restore)
-        .and_then(|(source, restore)| Some((source, restore.get_ref().health.as_ref()?)))
-    {
-        match &health.get_ref().command {
-            None => complaints.add(
-                source,
-                &health.span(),
-                "`health` has no `command`".into(),
-                "write health = { command = [\"…\"], timeout = \"2m\" }",
-            ),
-            Some(argv) if !placed && relative(argv.get_ref()) => complaints.add(
-                source,
-                &argv.span(),
-                "`health` is relative to `install_dir`, which is not given".into(),
-                need,
-            ),
-            Some(_) => {}
-        }
-    }
+    health(layers, placed, complaints);
     let hooks = [
         ("dump_state", layers.pick(|raw| &raw.dump_state)),
         ("cleanup_state", layers.pick(|raw| &raw.cleanup_state)),
@@ -265,6 +246,31 @@ fn check(
         }
         if let Some((message, help)) = volume_unknown(text, volumes, placed) {
             complaints.add(source, &include.span(), message, help);
+        }
+    }
+}
+
+/// What a health check needs.
+fn health(layers: &Layers<'_>, placed: bool, complaints: &mut Complaints<'_>) {
+    let need = "give `install_dir`, or an absolute path";
+    if let Some((source, health)) = layers
+        .pick(|raw| &raw.restore)
+        .and_then(|(source, restore)| Some((source, restore.get_ref().health.as_ref()?)))
+    {
+        match &health.get_ref().command {
+            None => complaints.add(
+                source,
+                &health.span(),
+                "`health` has no `command`".into(),
+                "write health = { command = [\"…\"], timeout = \"2m\" }",
+            ),
+            Some(argv) if !placed && relative(argv.get_ref()) => complaints.add(
+                source,
+                &argv.span(),
+                "`health` is relative to `install_dir`, which is not given".into(),
+                need,
+            ),
+            Some(_) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use super::super::diagnostic::{Diagnostic, Place, Severity};
 use super::super::parse::Kind;
 use super::super::raw::{Entry, RawBackup, RawInstance, RawModule};
 use super::super::{Environment, Loaded};
-use super::{LocalFile, backup, instance, paths, repository};
+use super::{LocalFile, after, backup, instance, paths, repository};
 use crate::definition::{Backup, Daemon, Definitions, Instance, Name, Repository};
 
 /// What has been linked so far, kind after kind: repositories, modules, instances, backups.
@@ -100,6 +100,11 @@ impl Linked {
                 self.winners.insert(id, Winner { file: number, kind, name, place });
             }
         }
+    }
+
+    /// Whether some file defines it, usable or not.
+    pub(super) fn defines(&self, kind: Kind, name: &Name) -> bool {
+        self.winners.contains_key(&kind.id(name))
     }
 
     fn wins(&self, kind: Kind, name: &Name, file: usize) -> bool {
@@ -223,15 +228,20 @@ impl Linked {
     ) {
         let before = previous.map(|previous| &previous.definitions.backups);
         let mut good = BTreeMap::new();
+        let mut followers = BTreeMap::new();
         for (number, file) in files.iter_mut().enumerate() {
             for entry in std::mem::take(&mut file.backups) {
                 if self.wins(Kind::Backup, &entry.name, number) {
+                    let place = |span| after::Place { source: Arc::clone(&entry.source), span };
+                    let place = entry.raw.after.as_ref().map(|after| place(after.span()));
+                    followers.extend(place.map(|place| (entry.name.clone(), place)));
                     let value = self.backup(&entry, env, found);
                     let value = file.refused.clone().map_or(value, Err);
                     good.insert(entry.name, value);
                 }
             }
         }
+        after::follow(self, &followers, &mut good, before, found);
         let repositories = std::mem::take(&mut self.repositories);
         let whole = |backup: &Backup| backup.repositories.iter().all(|name| repositories.contains_key(name));
         self.backups = self.settle(Kind::Backup, good, files, before, previous, whole);

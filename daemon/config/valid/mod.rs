@@ -1,5 +1,6 @@
 //! Raw tables to valid definitions: pure, no file is touched. [`local`] looks at one file alone; `link` joins them.
 
+mod after;
 mod backup;
 mod daemon;
 mod instance;

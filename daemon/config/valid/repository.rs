@@ -10,6 +10,9 @@ use super::super::value::{Argv, FilePath, Reader, Switch, UserName};
 use crate::calendar::Schedule;
 use crate::definition::{Check, Layout, Name, Password, Prune, Repository};
 
+/// A lock that its holder has not renewed for so long is dead for restic (its own rule).
+const LEAST_LOCK_AGE: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+
 /// The repository; `None` when a key is missing or contradicts another, which was noted.
 pub(super) fn repository(
     entry: &Entry<RawRepository>,
@@ -55,6 +58,15 @@ pub(super) fn repository(
         check: check_of(check.as_ref()),
         unlock_foreign_after: unlock_foreign_after.as_ref().map(|limit| limit.get_ref().0),
     };
+    if let Some(age) = unlock_foreign_after.as_ref().filter(|age| age.get_ref().0 < LEAST_LOCK_AGE) {
+        let help = "write 30m or more: restic renews the lock of a living process every 5 minutes, and drops none younger";
+        reader.error(
+            &age.span(),
+            "`unlock_foreign_after` is too short to tell a dead lock",
+            Some(help.into()),
+        );
+        return None;
+    }
     if reader.source.public && repository.shown_url() != repository.url {
         let help = "chmod 0600 the file, or give the password in `environment_file`";
         reader.warning(

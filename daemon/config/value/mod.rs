@@ -20,7 +20,7 @@ use super::diagnostic::{Diagnostic, Severity, Source};
 pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
-pub(super) use text::{Argv, Count, HostName, UserName};
+pub(super) use text::{Argv, Count, HostName, Priority, UserName};
 pub(super) use time::{Delay, Limit, Zone, duration_text};
 
 /// More findings than this in one file are counted, not listed.
@@ -318,17 +318,14 @@ impl<'s> Reader<'s> {
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
 const LATER: &[&str] = &[
-    "after",
     "allow_groups",
     "allow_users",
     "attempts",
     "before",
-    "blackout",
     "container",
     "databases",
     "discovery",
     "dump",
-    "priority",
     "recovery",
     "require_healthy",
     "save_failed",

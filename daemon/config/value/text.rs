@@ -118,6 +118,31 @@ impl Value for Count {
     }
 }
 
+/// Who goes first: -10 to 10.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct Priority(pub(in crate::config) i8);
+
+impl Value for Priority {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let DeValue::Integer(number) = node.get_ref() else {
+            return reader.wrong_type(node, "a whole number from -10 to 10", None);
+        };
+        let value = i8::from_str_radix(number.as_str(), number.radix()).ok();
+        match value.filter(|value| (-10..=10).contains(value)) {
+            Some(value) => Some(Self(value)),
+            None => reader.refuse(
+                node,
+                format!("`{}` is out of range", reader.key()),
+                "write -10 to 10; who has more goes first",
+            ),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "integer", "minimum": -10, "maximum": 10 })
+    }
+}
+
 /// The largest number that is taken: more than anyone keeps, tries or runs.
 const MOST: u32 = 1_000_000;
 

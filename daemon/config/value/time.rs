@@ -6,7 +6,7 @@ use serde_json::json;
 use toml::de::DeValue;
 
 use super::{Node, Reader, Value};
-use crate::calendar::Schedule;
+use crate::calendar::{ParseError, Schedule, Window};
 
 /// The longest duration that makes sense anywhere: ten years.
 const LONGEST: u64 = 10 * 365 * 86_400;
@@ -101,30 +101,41 @@ pub(in crate::config) fn duration_text(duration: Duration) -> String {
 impl Value for Schedule {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.text(node, "a schedule like \"daily\"")?;
-        let error = match Self::parse(text) {
-            Ok(schedule) => return Some(schedule),
-            Err(error) => error,
-        };
-        let span = node.span();
-        // The offset counts in the value, the place in the file; they run in step when nothing is escaped.
-        let plain = reader.source.text.get(span.clone()).is_some_and(|raw| raw.len() == text.len() + 2);
-        let place = match plain {
-            true => {
-                let from = span.start + 1 + error.offset.min(text.len());
-                from..(from + error.len).min(span.end)
-            }
-            false => span,
-        };
-        let help = error
-            .help
-            .or_else(|| Some("write \"daily\", \"Mon..Fri 02:30\", \"30 2 * * *\" or \"every 6h\"".into()));
-        reader.error(&place, format!("`{}`: {}", reader.key().to_owned(), error.message), help);
-        None
+        let help = "write \"daily\", \"Mon..Fri 02:30\", \"30 2 * * *\" or \"every 6h\"";
+        Self::parse(text).map_err(|error| misread(node, text, error, help, reader)).ok()
     }
 
     fn schema() -> serde_json::Value {
         json!({ "type": "string", "examples": ["daily", "Mon..Fri 02:30", "30 2 * * *", "every 6h"] })
     }
+}
+
+impl Value for Window {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, "a weekly window like \"Mon..Fri 08:00-18:00\"")?;
+        let help = "write \"Mon..Fri 08:00-18:00\", or \"22:00-06:00\" for every day";
+        Self::parse(text).map_err(|error| misread(node, text, error, help, reader)).ok()
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "examples": ["Mon..Fri 08:00-18:00", "22:00-06:00"] })
+    }
+}
+
+/// Notes what is wrong in an expression, at its place within the value.
+fn misread(node: &Node<'_>, text: &str, error: ParseError, help: &str, reader: &mut Reader<'_>) {
+    let span = node.span();
+    // The offset counts in the value, the place in the file; they run in step when nothing is escaped.
+    let plain = reader.source.text.get(span.clone()).is_some_and(|raw| raw.len() == text.len() + 2);
+    let place = match plain {
+        true => {
+            let from = span.start + 1 + error.offset.min(text.len());
+            from..(from + error.len).min(span.end)
+        }
+        false => span,
+    };
+    let help = error.help.unwrap_or_else(|| help.to_owned());
+    reader.error(&place, format!("`{}`: {}", reader.key().to_owned(), error.message), Some(help));
 }
 
 impl Value for Zone {

@@ -79,12 +79,13 @@ impl Part {
         self.units(|unit| unit.phase = phase);
     }
 
-    /// Fails the units that have no verdict yet.
+    /// Fails the units that have no set and no verdict yet; a warning on the way is none.
     fn fail(&self, failure: &anyhow::Error) {
         let (outcome, text) = self.shared.live.verdict(failure);
         error!(holdfast_outcome = %outcome, "{} was not backed up: {text}", self.instance.name);
         self.units(|unit| {
-            if unit.outcome.is_none() {
+            let open = matches!(unit.outcome, None | Some(Outcome::Warning)) && unit.snapshot.is_empty();
+            if open {
                 unit.outcome = Some(outcome);
                 append(&mut unit.error, &text);
             }
@@ -132,7 +133,9 @@ impl Part {
         if let Err(failure) = remove_tree(&ready.staging).await {
             self.warn(&format!("the staging directory could not be removed: {failure:#}"));
         }
-        for step in steps.iter().rev() {
+        // Alone in its job it needs no marks: the whole file goes next.
+        let others = self.shared.request.instances.len() > 1;
+        for step in steps.iter().rev().filter(|_| others) {
             if let Err(failure) = self.shared.undo.done(*step).await {
                 self.warn(&format!("undo steps could not be closed and will run again: {failure:#}"));
             }

@@ -14,7 +14,7 @@ use super::live::append;
 use super::{Context, Live, retain};
 use crate::definition::{Backup, Definitions, Instance};
 use crate::restic::Restic;
-use crate::state::undo::{Step, Undo};
+use crate::state::undo::Undo;
 use crate::state::{Outcome, UnitRecord};
 
 /// What one backup job does; frozen when it is asked for, a reload does not touch it.
@@ -32,25 +32,22 @@ pub struct Request {
 }
 
 /// What all parts of one job share.
-struct Shared {
-    context: Context,
-    live: Arc<Live>,
-    request: Request,
-    restic: Restic,
-    undo: Undo,
-}
-
-impl Shared {
-    /// Written before restic runs: if we are killed with it, its lock goes at the next start and its set is found.
-    async fn written_lock(&self, repository: &str, location: &str) -> anyhow::Result<()> {
-        let step = Step::Unlock { repository: repository.to_owned(), location: location.to_owned() };
-        self.undo.push(step).await.map(drop)
-    }
+pub(super) struct Shared {
+    pub(super) context: Context,
+    pub(super) live: Arc<Live>,
+    pub(super) request: Request,
+    pub(super) restic: Restic,
+    pub(super) undo: Undo,
 }
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, request: Request) {
-    begin(&live, &request).await;
+    begin(&live, &request);
+    // The job is stored as queued already: that it has begun is written while it works.
+    tokio::join!(live.store(), work(context, Arc::clone(&live), request));
+}
+
+async fn work(context: Context, live: Arc<Live>, request: Request) {
     let restic = match Restic::probe(&request.definitions.daemon.restic).await {
         Ok(restic) => restic,
         Err(failure) => return fail_all(&live, &format!("{failure}: {}", failure.advice())),
@@ -66,13 +63,13 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     if let Some(watch) = watch {
         watch.abort();
     }
+    retain::after_backup(&shared).await;
     if let Err(failure) = shared.undo.finish().await {
         warn!("undo steps could not be closed and will run again at the next start: {failure:#}");
     }
-    retain::after_backup(&shared.context, &shared.live, &shared.request, &shared.restic).await;
 }
 
-async fn begin(live: &Live, request: &Request) {
+fn begin(live: &Live, request: &Request) {
     let mut units = Vec::new();
     for instance in &request.instances {
         units.extend(request.backup.repositories.iter().map(|repository| unit(&instance.name, repository)));
@@ -84,11 +81,10 @@ async fn begin(live: &Live, request: &Request) {
             ..unit(instance, repository)
         }));
     }
-    live.update_stored(|record| {
+    live.update(|record| {
         record.started = Some(Timestamp::now());
         record.units = units;
-    })
-    .await;
+    });
     let names: BTreeMap<_, _> = request.instances.iter().map(|i| (i.name.as_str(), ())).collect();
     let names: Vec<_> = names.into_keys().collect();
     info!("instances: {}", names.join(", "));

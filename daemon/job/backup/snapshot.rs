@@ -16,6 +16,10 @@ use crate::job::repository::{self, Opened};
 use crate::restic::{self, BackupRequest, BackupSummary};
 use crate::state::{Outcome, Phase, SetRecord};
 
+/// How long, and how often, storage that does not answer is asked again before that counts as a failed attempt.
+const COMES_UP_WITHIN: Duration = Duration::from_secs(5 * 60);
+const COMES_UP_EVERY: Duration = Duration::from_secs(15);
+
 /// Makes the snapshot that commits the set in one repository; how it went stands in the unit.
 pub(super) async fn store(
     shared: Arc<Shared>,
@@ -59,8 +63,9 @@ impl Part {
     async fn with_retries(&self) -> anyhow::Result<BackupSummary> {
         let retry = self.shared.request.backup.retry;
         let mut pause = retry.delay;
+        let begun = tokio::time::Instant::now();
         for left in (0..=retry.attempts).rev() {
-            let failure = match self.once().await {
+            let failure = match self.once_the_network_is_up(begun).await {
                 Ok(summary) => return Ok(summary),
                 Err(failure) => failure,
             };
@@ -72,6 +77,27 @@ impl Part {
             pause = pause.saturating_mul(2);
         }
         anyhow::bail!("no attempt was made")
+    }
+
+    /// One attempt. The network comes up some seconds after a boot or a resume, and with it the slots that were missed:
+    /// so at the begin of a run that nobody asked for, remote storage is waited for without counting attempts.
+    async fn once_the_network_is_up(&self, begun: tokio::time::Instant) -> anyhow::Result<BackupSummary> {
+        loop {
+            let failure = match self.once().await {
+                Err(failure) if self.may_come_up(&failure, begun) => failure,
+                other => return other,
+            };
+            self.pause(COMES_UP_EVERY, &failure).await;
+        }
+    }
+
+    fn may_come_up(&self, failure: &anyhow::Error, begun: tokio::time::Instant) -> bool {
+        let unreachable =
+            matches!(failure.downcast_ref::<restic::Error>(), Some(restic::Error::Unreachable(_)));
+        let remote = restic::local_path(&self.repository.url).is_none();
+        let automatic = matches!(self.shared.live.record().cause.as_str(), "schedule" | "catch-up" | "after");
+        let early = begun.elapsed() < COMES_UP_WITHIN && self.time_for(COMES_UP_EVERY);
+        unreachable && remote && automatic && early && !self.cancel().is_cancelled()
     }
 
     fn time_for(&self, pause: Duration) -> bool {
@@ -98,7 +124,7 @@ impl Part {
         let caller = self.shared.live.caller();
         let _shared = context.queue.share(&opened.key, &self.repository.name, &caller, wait).await?;
         let _permit = context.queue.permit(&caller, wait).await?;
-        self.shared.written_lock(&self.repository.name, &opened.location).await?;
+        repository::write_lock_down(&self.shared.undo, &opened).await?;
         let parent = context.database.parent(&self.repository.name, &opened.location, &self.uuid()).await?;
         self.backup(&opened, parent).await
     }
@@ -124,10 +150,7 @@ impl Part {
             }
             other => other,
         };
-        if ended_by_us(&summary) {
-            repository::clear_own_lock(restic, opened).await;
-        }
-        match summary {
+        match repository::healed(restic, opened, summary).await {
             Err(restic::Error::NoRepository) => anyhow::bail!("{}", repository::gone(&self.repository)),
             other => other.context("restic backup"),
         }
@@ -217,12 +240,6 @@ impl Part {
             append(&mut unit.error, &text);
         });
     }
-}
-
-/// restic ended by a signal may leave its lock: for some 200 ms after writing it nothing removes it (measured).
-fn ended_by_us(summary: &Result<BackupSummary, restic::Error>) -> bool {
-    use restic::Error::{Cancelled, Killed, Stalled, TimedOut};
-    matches!(summary, Err(Cancelled | Killed { .. } | Stalled(_) | TimedOut(_)))
 }
 
 fn unreadable(summary: &BackupSummary) -> String {

@@ -139,8 +139,10 @@ async fn sets(context: &Context, repository: &Repository, uuid: Uuid) -> Result<
 
 /// Sets come newest first.
 fn pick(sets: Vec<SetRecord>, wanted: &Wanted, host: &str) -> Result<Option<SetRecord>, NoSet> {
+    // Times are shown in microseconds: a time that was shown means the set that it was shown for.
+    let in_time = |before: Timestamp, set: &SetRecord| set.time.as_microsecond() <= before.as_microsecond();
     let mut sets: Vec<_> =
-        sets.into_iter().filter(|s| wanted.before.is_none_or(|before| s.time <= before)).collect();
+        sets.into_iter().filter(|set| wanted.before.is_none_or(|before| in_time(before, set))).collect();
     if wanted.snapshot.is_empty() {
         return Ok(sets.into_iter().find(|s| wanted.foreign || s.host == host));
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{Mode, OFlags};
 
 use super::Work;
-use crate::job::remove_tree;
+use crate::job::{remove_tree, repository};
 use crate::process::{self, Limits, Program, Sign};
 use crate::restic::RestoreRequest;
 use crate::state::undo::Step;
@@ -123,10 +123,10 @@ async fn restore(work: &Work, staging: &Path) -> anyhow::Result<()> {
     };
     let progress =
         |p: crate::restic::Progress| live.advance(&request.instance.name, &request.set.repository, &p);
-    let restored = work
-        .restic
-        .restore(&request.opened.access, &wanted, &live.terms(request.instance.stall_timeout), progress)
-        .await;
+    let terms = live.terms(request.instance.stall_timeout);
+    repository::write_lock_down(&work.undo, &request.opened).await?;
+    let restored = work.restic.restore(&request.opened.access, &wanted, &terms, progress).await;
+    let restored = repository::healed(&work.restic, &request.opened, restored).await;
     restored.context("restic restore")?;
     Ok(())
 }

@@ -150,7 +150,10 @@ async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::R
 async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Done> {
     let staged = fetch::beside(work, &target).await?;
     work.phase(Phase::Apply);
-    fetch::move_to(work, &staged, &target).await?;
+    if let Err(failure) = fetch::move_to(work, &staged, &target).await {
+        remove_tree(&staged).await?;
+        return Err(failure.context(format!("{} was not touched", target.display())));
+    }
     Ok(Done::default())
 }
 
@@ -243,10 +246,12 @@ async fn apply_and_ask(
     manifest: &Manifest,
     applied: &mut apply::Applied,
 ) -> anyhow::Result<Done> {
-    let warnings = apply::run(work, place, staging, manifest, applied).await?;
+    let mut warnings = apply::run(work, place, staging, manifest, applied).await?;
     work.phase(Phase::Resume);
     work.phase(Phase::Health);
     health::ask(place, work.live.cancelled()).await?;
     let kept = apply::keep(work, applied).await?;
+    // Once more: our own directories come and go, which changes the roots' times.
+    warnings.extend(apply::put_roots_on(work, place, manifest));
     Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })
 }

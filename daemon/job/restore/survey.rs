@@ -164,7 +164,7 @@ fn own_places(dirs: &Dirs, request: &Request) -> Vec<PathBuf> {
     let definitions = &request.definitions;
     let local = definitions.repositories.values().filter_map(|repository| local_path(&repository.url));
     let dirs = [state, cache, runtime, &definitions.daemon.staging_dir];
-    let all = dirs.into_iter().cloned().chain(local.map(PathBuf::from));
+    let all = dirs.into_iter().cloned().chain(local);
     all.map(|path| path.canonicalize().unwrap_or(path)).collect()
 }
 

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params};
 
-use super::Database;
 use super::row::{At, Count, one, sound};
+use super::{Database, slots};
 use crate::state::{JobRecord, Kind, Outcome, UnitRecord};
 
 /// Which jobs are asked for; what is not given does not matter.
@@ -32,6 +32,9 @@ pub struct JobFilter {
 
 const JOB: &str = "SELECT id, kind, subject, cause, queued, started, finished, phase, outcome, error, \
                    bytes_done, bytes_total, files_done FROM job";
+
+/// Causes of jobs that nobody asked for.
+const AUTOMATIC: [&str; 3] = ["schedule", "catch-up", "after"];
 
 impl Database {
     /// Keeps a job with its units, in place of what was known of it.
@@ -76,7 +79,8 @@ impl Database {
         self.ask("reading unfinished jobs", |connection| unfinished(connection)).await
     }
 
-    /// Ends the jobs that a dead daemon left unfinished, and their units likewise; gives them as they are now.
+    /// Ends the jobs that a dead daemon left unfinished, and their units likewise; gives them as they are now. The run of
+    /// a slot that had not begun is owed from then on.
     ///
     /// # Errors
     /// The database's; then none was ended.
@@ -85,6 +89,9 @@ impl Database {
             let transaction = connection.transaction()?;
             let mut jobs = unfinished(&transaction)?;
             for job in &mut jobs {
+                if job.started.is_none() && AUTOMATIC.contains(&job.cause.as_str()) {
+                    slots::owe(&transaction, &format!("{}/{}", job.kind, job.subject), job.queued)?;
+                }
                 interrupt(job, now);
                 save(&transaction, job)?;
             }
@@ -175,7 +182,7 @@ fn interrupt(job: &mut JobRecord, now: Timestamp) {
     }
 }
 
-fn save(connection: &Connection, job: &JobRecord) -> rusqlite::Result<()> {
+pub(super) fn save(connection: &Connection, job: &JobRecord) -> rusqlite::Result<()> {
     count(connection, job)?;
     let sql = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
         ON CONFLICT DO UPDATE SET kind = excluded.kind, subject = excluded.subject, cause = excluded.cause,

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 pub use jobs::JobFilter;
 pub use open::Opened;
 pub use sets::SetFilter;
+pub use slots::Slot;
 
 /// A handle on the database. Copies are the same; the file is closed when the last one is gone.
 #[derive(Debug, Clone)]

@@ -4,12 +4,85 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
-use super::Database;
 use super::row::{At, one, sound};
+use super::{Database, jobs};
+use crate::state::JobRecord;
+
+/// Keys of values that say since when a run is owed.
+const OWED: &str = "owed/";
+
+/// A slot that a job is the run of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The key of its schedule.
+    pub key: String,
+    /// The slot; none: it was decided before, and its run is still owed.
+    pub at: Option<Timestamp>,
+}
 
 impl Database {
+    /// Notes in one step that a slot is decided, that nothing is owed for it, and the job that is its run.
+    ///
+    /// # Errors
+    /// The database's; then neither was noted: the slot is found due again.
+    pub async fn save_job_of_slot(&self, job: &JobRecord, slot: &Slot) -> Result<()> {
+        let (job, slot) = (job.clone(), slot.clone());
+        self.ask("saving a slot and its job", move |connection| {
+            let transaction = connection.transaction()?;
+            settle(&transaction, &slot)?;
+            jobs::save(&transaction, &job)?;
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Notes that a slot is decided and that nothing is owed for it.
+    ///
+    /// # Errors
+    /// The database's; then nothing was noted.
+    pub async fn settle_slot(&self, slot: &Slot) -> Result<()> {
+        let slot = slot.clone();
+        self.ask("saving a slot", move |connection| {
+            let transaction = connection.transaction()?;
+            settle(&transaction, &slot)?;
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Notes in one step that a slot is decided and that its run is owed.
+    ///
+    /// # Errors
+    /// The database's; then neither was noted.
+    pub async fn owe(&self, key: &str, slot: Timestamp) -> Result<()> {
+        let key = key.to_owned();
+        self.ask("saving what is owed", move |connection| {
+            let transaction = connection.transaction()?;
+            decide(&transaction, &key, slot)?;
+            owe(&transaction, &key, slot)?;
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// The keys whose run is owed, and since when.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn owed(&self) -> Result<Vec<(String, Timestamp)>> {
+        self.ask("reading what is owed", |connection| {
+            let sql = "SELECT substr(key, length(?1) + 1), value FROM meta
+                WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+            let mut query = connection.prepare_cached(sql)?;
+            let rows = query.query_map([OWED], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+            let rows = rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+            Ok(rows.into_iter().filter_map(|(key, since)| Some((key, since.parse().ok()?))).collect())
+        })
+        .await
+    }
+
     /// The last slot of a schedule that was decided: run, skipped or given up.
     ///
     /// # Errors
@@ -42,11 +115,7 @@ impl Database {
     /// The database's; then nothing was noted.
     pub async fn set_decided(&self, key: &str, slot: Timestamp) -> Result<()> {
         let key = key.to_owned();
-        self.ask("saving a slot", move |connection| {
-            let sql = "INSERT INTO slot VALUES (?1, ?2) ON CONFLICT DO UPDATE SET decided = excluded.decided";
-            connection.prepare_cached(sql)?.execute(params![key, At(slot)]).map(drop)
-        })
-        .await
+        self.ask("saving a slot", move |connection| decide(connection, &key, slot)).await
     }
 
     /// A small value.
@@ -74,4 +143,23 @@ impl Database {
         })
         .await
     }
+}
+
+fn settle(connection: &Connection, slot: &Slot) -> rusqlite::Result<()> {
+    if let Some(at) = slot.at {
+        decide(connection, &slot.key, at)?;
+    }
+    let owed = format!("{OWED}{}", slot.key);
+    connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([owed]).map(drop)
+}
+
+fn decide(connection: &Connection, key: &str, slot: Timestamp) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO slot VALUES (?1, ?2) ON CONFLICT DO UPDATE SET decided = excluded.decided";
+    connection.prepare_cached(sql)?.execute(params![key, At(slot)]).map(drop)
+}
+
+/// Notes that the run of a slot is owed.
+pub(super) fn owe(connection: &Connection, key: &str, since: Timestamp) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(sql)?.execute(params![format!("{OWED}{key}"), since.to_string()]).map(drop)
 }
