@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn options_of_a_later_version_are_refused_and_never_ignored() {
-        for key in ["as", "stop", "start", "force_version"] {
+        for key in ["as", "stop", "start"] {
             let Err(Error::InvalidArgument(message)) = restore(given([(key, true.into())])) else {
                 panic!("{key} was taken")
             };
