@@ -76,7 +76,6 @@ fn keys_of_later_versions_are_refused_not_ignored() {
     }
     assert_said(&[
         ("[[module.x.dump]]\nsource = 'redis'\n", "1:12", "`dump` is not supported yet", "leave it out"),
-        ("[backup.x]\nallow_users = []\n", "2:1", "`allow_users` is not supported yet", "leave it out"),
         (
             "[backup.x]\ninstances = ['compose:*']\n",
             "2:14",

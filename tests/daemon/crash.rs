@@ -252,9 +252,10 @@ async fn killed_in_a_step_after_the_files_the_old_data_lives() {
     tree::assert_same(&old, &tree::read(&lab.path("app/state/files")), "restored");
 }
 
-/// With staging on another file system each item is copied beside the live data by `cp`: one of them waits.
+/// With staging on another file system each item is copied beside the live data by `cp`: one of them waits. Nothing is
+/// swapped before all lies beside.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_between_two_swaps_the_old_data_lives() {
+async fn killed_while_copies_are_made_the_old_data_lives() {
     let staging = tempfile::tempdir_in("/dev/shm").unwrap();
     let here = fs::metadata(std::env::temp_dir()).unwrap().dev();
     assert_ne!(fs::metadata(staging.path()).unwrap().dev(), here, "/dev/shm is another file system");
@@ -275,8 +276,8 @@ async fn killed_between_two_swaps_the_old_data_lives() {
     lab.hold("cp");
     lab.start_restore("app", "", &[]).await;
     lab.reached("cp").await;
-    tree::assert_same(&old, &tree::read(&lab.path("app/state/files")), "the first is swapped already");
-    assert_eq!(lab.text("app/state/second/x"), "newer\n", "the second is not");
+    tree::assert_same(&live, &tree::read(&lab.path("app/state/files")), "nothing is swapped yet");
+    assert_eq!(lab.text("app/state/second/x"), "newer\n", "nor the second");
     killed_and_started(&mut lab).await;
     tree::assert_same(&live, &tree::read(&lab.path("app/state/files")), "put back at the start");
     assert_eq!(lab.text("app/state/second/x"), "newer\n");
@@ -332,7 +333,8 @@ async fn killed_at_random_moments_of_a_backup_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_moments_of_a_restore_the_data_is_wholly_old_or_wholly_new() {
-    let setup = Setup::new().hooked();
+    let setup =
+        Setup::new().hooked().replace("install_dir", "restore = { keep_previous = \"0s\" }\ninstall_dir");
     setup.write("app/etc/state-include.conf", "state/files\nstate/more\nstate/dump.sql\n", 0o644);
     for number in 0..40 {
         setup.write(&format!("app/state/more/{number}"), "old\n", 0o600);
