@@ -333,8 +333,7 @@ async fn killed_at_random_moments_of_a_backup_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_moments_of_a_restore_the_data_is_wholly_old_or_wholly_new() {
-    let setup =
-        Setup::new().hooked().replace("install_dir", "restore = { keep_previous = \"0s\" }\ninstall_dir");
+    let setup = Setup::new().hooked();
     setup.write("app/etc/state-include.conf", "state/files\nstate/more\nstate/dump.sql\n", 0o644);
     for number in 0..40 {
         setup.write(&format!("app/state/more/{number}"), "old\n", 0o600);

@@ -175,7 +175,7 @@ impl Setup {
         self.write("app/state/files/deep/two", "two\n", 0o600);
         self.config(
             "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\n\
-             [instance.app]\ninstall_dir = \"@DIR@/app\"\n",
+             [instance.app]\nrestore = { keep_previous = \"0s\" }\ninstall_dir = \"@DIR@/app\"\n",
         )
     }
 
