@@ -36,7 +36,7 @@ test: ## install what the tests need and run all that need no root
 system-test: ## what needs root: tests as several users, and the installed service in a booted Debian
 	@((EUID == 0)) || { echo "make system-test boots a container: run it as root" >&2; exit 1; }
 	tests/deps/install system
-	$(CARGO) build --locked --bins
+	$(MAKE) --no-print-directory deb PROFILE=debug
 	status=0; tests/system/as-root || status=$$?; tests/system/run || status=$$?; exit $$status
 
 soak: ## the slow proofs in full: kill loops, thousands of random cases, simulated days

@@ -9,6 +9,7 @@ mod calls;
 mod connection;
 mod definitions;
 mod errors;
+mod fuzz;
 mod hostile;
 mod introspection;
 mod policy;

@@ -1,6 +1,7 @@
 //! Who may do what: the shipped bus policy, and what the daemon itself decides behind it. Both need root, to call as others,
 //! and the group of `units/holdfast.sysusers`.
 
+use crate::polkit::{Says, authority};
 use crate::support::{Bus, Daemon, NAME, ROOT, stderr, stdout};
 
 /// nobody, on Debian and elsewhere.
@@ -10,6 +11,15 @@ const NOBODY: &str = "65534";
 fn installed() -> Bus {
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/units/org.holdfast.Backup1.conf");
     Bus::with_policies(&format!("<include>{policy}</include>"))
+}
+
+/// The same, with room for an authority of ours.
+fn installed_with_polkit() -> Bus {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/units/org.holdfast.Backup1.conf");
+    Bus::with_policies(&format!(
+        "<include>{policy}</include><policy user=\"root\"><allow own=\"org.freedesktop.PolicyKit1\"/>\
+         <allow send_destination=\"org.freedesktop.PolicyKit1\"/></policy>"
+    ))
 }
 
 /// What `dbus-send` complains of when nobody, in a group, calls a method.
@@ -55,12 +65,13 @@ async fn system_the_shipped_policy_keeps_the_name_for_root() {
     assert!(answer.starts_with("Error org.freedesktop.DBus.Error.AccessDenied:"), "{answer}");
 }
 
-/// A member of the group gets through the shipped policy, looks and runs, and does no more.
-#[tokio::test]
+/// A member of the group gets through the shipped policy, and as the shipped rules have it looks and runs, and does no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users, and the group holdfast"]
 async fn system_members_of_the_group_look_and_run_and_do_no_more() {
-    let bus = installed();
+    let bus = installed_with_polkit();
     let daemon = crate::daemon(&bus).await;
+    let (_authority, _connection) = authority(&bus, &[("view", Says::Yes), ("run", Says::Yes)]).await;
     let job = daemon.run_backup("mybackup").await;
     let call = |method: &str, arguments: &[&str]| {
         as_nobody(&bus, &gid(), ROOT, &format!("{NAME}.Manager.{method}"), arguments)

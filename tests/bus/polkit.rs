@@ -15,7 +15,7 @@ const MANAGER: &str = "org.holdfast.Backup1.Manager";
 
 /// What the authority says.
 #[derive(Clone, Copy, PartialEq)]
-enum Says {
+pub(crate) enum Says {
     Yes,
     No,
     Password,
@@ -26,7 +26,7 @@ enum Says {
 type Question = (String, String, String, String, u32);
 
 #[derive(Clone)]
-struct Authority {
+pub(crate) struct Authority {
     says: Arc<Mutex<HashMap<&'static str, Says>>>,
     asked: Arc<Mutex<Vec<Question>>>,
     withdrawn: Arc<Mutex<Vec<String>>>,
@@ -58,7 +58,7 @@ impl Authority {
 }
 
 /// An authority on the bus that says this of each action, and no to the others.
-async fn authority(bus: &Bus, says: &[(&'static str, Says)]) -> (Authority, Connection) {
+pub(crate) async fn authority(bus: &Bus, says: &[(&'static str, Says)]) -> (Authority, Connection) {
     let says = Arc::new(Mutex::new(says.iter().copied().collect()));
     let authority = Authority { says, asked: Arc::default(), withdrawn: Arc::default() };
     let connection = bus.connect().await;
@@ -92,7 +92,7 @@ fn job_of(output: &Output) -> String {
 /// Each action is asked for by its name, about the sender's name on the bus, and only a yes is one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
+async fn system_polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let (authority, _connection) =
@@ -118,7 +118,7 @@ async fn polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
 /// B27: a dialog is only allowed where the caller allows one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn a_dialog_is_allowed_where_the_caller_allows_one() {
+async fn system_a_dialog_is_allowed_where_the_caller_allows_one() {
     let bus = Bus::start();
     let _daemon = crate::daemon(&bus).await;
     let (authority, _connection) = authority(&bus, &[("manage", Says::Yes)]).await;
@@ -133,7 +133,7 @@ async fn a_dialog_is_allowed_where_the_caller_allows_one() {
 /// B25: without polkit only root may, and others are told what to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn without_polkit_only_root_may() {
+async fn system_without_polkit_only_root_may() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let refused = run(&bus, "mybackup");
@@ -147,7 +147,7 @@ async fn without_polkit_only_root_may() {
 /// B26: polkit that never answers holds nobody else up; in the end it is a no, and the question is taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn polkit_that_never_answers_is_a_no_and_holds_nobody_up() {
+async fn system_polkit_that_never_answers_is_a_no_and_holds_nobody_up() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let (authority, _connection) = authority(&bus, &[("run", Says::Never), ("view", Says::Never)]).await;
@@ -180,7 +180,7 @@ async fn polkit_that_never_answers_is_a_no_and_holds_nobody_up() {
 /// B24: an authority that goes, or a caller that goes, while it is asked: no, and no job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn whoever_vanishes_while_polkit_is_asked_gets_a_no() {
+async fn system_whoever_vanishes_while_polkit_is_asked_gets_a_no() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let (asked, connection) = authority(&bus, &[("run", Says::Never)]).await;
@@ -203,7 +203,7 @@ async fn whoever_vanishes_while_polkit_is_asked_gets_a_no() {
 /// Those whom a definition names see, run and cancel it without polkit, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn those_named_in_a_definition_run_and_cancel_it_and_no_more() {
+async fn system_those_named_in_a_definition_run_and_cancel_it_and_no_more() {
     let bus = Bus::start();
     let named = crate::CONFIG[0].1.replace("schedule = \"daily\"", "allow_users = [\"nobody\"]");
     let named = named.replace("[instance.app-1]", "[instance.app-1]\nallow_groups = [\"nogroup\"]");
@@ -232,7 +232,7 @@ async fn those_named_in_a_definition_run_and_cancel_it_and_no_more() {
 /// B01, B34: whatever the introspection shows, a no stops it: a method or property that is added without asking fails here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
-async fn every_method_and_property_passes_the_one_place_that_decides() {
+async fn system_every_method_and_property_passes_the_one_place_that_decides() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let job = daemon.run_backup("mybackup").await.to_string();
@@ -274,8 +274,13 @@ async fn every_method_and_property_passes_the_one_place_that_decides() {
 
 /// Methods and properties of ours and of the object manager: kind, interface, name, signature in.
 fn members(xml: &str) -> Vec<(&'static str, String, String, String)> {
-    let (mut found, mut interface) = (Vec::new(), String::new());
+    let (mut found, mut interface, mut depth) = (Vec::new(), String::new(), 0);
     for line in xml.lines().map(str::trim) {
+        // Objects below have their own turn.
+        depth += i32::from(line.starts_with("<node") && !line.ends_with("/>")) - i32::from(line == "</node>");
+        if depth > 1 {
+            continue;
+        }
         let value = |key: &str| {
             let rest = line.split_once(&format!(" {key}=\"")).map(|(_, rest)| rest);
             rest.and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()

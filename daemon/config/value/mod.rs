@@ -318,8 +318,6 @@ impl<'s> Reader<'s> {
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
 const LATER: &[&str] = &[
-    "allow_groups",
-    "allow_users",
     "attempts",
     "before",
     "container",
