@@ -48,10 +48,11 @@ pub(in crate::process) async fn start(
     let prepared = prepared.map_err(|e| spawn(io::Error::other(e)))??;
     let unit = unit_name(host, &prepared);
     let environment = keep(host, &unit, &prepared).map_err(spawn)?;
+    let heard = heard(&pipes).map_err(spawn)?;
     let (orders, taken) = mpsc::unbounded_channel();
     let (tell, started) = oneshot::channel();
     // In a task of its own: were it dropped half-way, a unit could run that nobody knows of.
-    tokio::spawn(lead(unit, prepared, environment, streams, taken, tell));
+    tokio::spawn(lead(unit, prepared, environment, (streams, heard), taken, tell));
     let started = started.await.map_err(|_| spawn(io::Error::other("the runtime is ending")))??;
     let Started { pid, cgroup, end, verdict } = started;
     Ok((Running { pipes, end, pid, cgroup, orders, verdict: Some(verdict) }, input))
@@ -70,7 +71,7 @@ async fn lead(
     unit: String,
     prepared: Prepared,
     environment: EnvironmentFile,
-    streams: Streams,
+    (streams, heard): (Streams, Vec<OwnedFd>),
     orders: mpsc::UnboundedReceiver<Signal>,
     tell: oneshot::Sender<Result<Started, Error>>,
 ) {
@@ -80,7 +81,10 @@ async fn lead(
     };
     let followed = match begin_in_time(&unit, &prepared, environment, streams).await {
         Ok((followed, true)) => followed,
-        Ok((followed, false)) => return drop(tell.send(Err(refusal(&prepared, &followed).await))),
+        Ok((followed, false)) => match refusal(&prepared, &followed, &heard).await {
+            None => followed,
+            Some(refusal) => return drop(tell.send(Err(refusal))),
+        },
         Err(failure) => return drop(tell.send(Err(refused(failure)))),
     };
     let (say, verdict) = oneshot::channel();
@@ -236,19 +240,30 @@ async fn started(
     Ok((Started { pid, cgroup, end, verdict }, held))
 }
 
+/// Our ends of its output once more, to see whether it wrote anything.
+fn heard(pipes: &Pipes) -> io::Result<Vec<OwnedFd>> {
+    pipes.stdout.iter().chain(&pipes.stderr).map(OwnedFd::try_clone).collect()
+}
+
 /// Why it never began, by systemd's own exit codes (`systemd.exec(5)`, "Process Exit Codes").
-async fn refusal(prepared: &Prepared, followed: &Followed) -> Error {
+///
+/// None of a program that did begin: one that fails at once can have ended before systemd saw that it was executed
+/// (systemd 252, measured), and such a code may be its own. It is taken for systemd's only if nothing was written.
+async fn refusal(prepared: &Prepared, followed: &Followed, heard: &[OwnedFd]) -> Option<Error> {
     let (program, dir) = (prepared.program.clone(), prepared.dir.clone());
     let user = prepared.user.as_ref().map_or("root", |user| &user.name);
-    let because = |reason: String| Error::NotExecutable { program: program.clone(), reason };
+    let because = |reason: String| Some(Error::NotExecutable { program: program.clone(), reason });
+    let wrote = heard.iter().any(|end| rustix::io::ioctl_fionread(end).is_ok_and(|bytes| bytes > 0));
     match followed.how().await {
-        Ok(How::Exited(200)) => {
+        Ok(How::Exited(200)) if !wrote => {
             let source = io::Error::other(format!("user {user} may not enter it"));
-            Error::Directory { program, dir, source }
+            Some(Error::Directory { program, dir, source })
         }
-        Ok(How::Exited(203)) => {
+        Ok(How::Exited(203)) if !wrote => {
             because(format!("its interpreter is missing, or user {user} may not execute it"))
         }
+        Ok(How::Exited(status)) if wrote || !(200..=255).contains(&status) => None,
+        Ok(How::Signalled(_)) => None,
         how => because(format!(
             "systemd could not start it ({how:?}); `journalctl -u {}` says more",
             followed.name

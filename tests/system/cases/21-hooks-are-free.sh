@@ -45,6 +45,11 @@ done
 echo 'echo the reason >&2; exit 203' >"$more"
 failed_with "$(job_id "$(run_backup mybackup)")" "dump_state exited with 203: the reason"
 rm "$more"
+# One that fails at once is not taken for one that could not be started.
+sed -i '1s|.*|#!/bin/false|' "$home/bin/module-dump-state"
+for _ in {1..10}; do
+    failed_with "$(job_id "$(run_backup mybackup)")" "dump_state exited with 1"
+done
 sed -i '1s|.*|#!/no/such/interpreter|' "$home/bin/module-dump-state"
 failed_with "$(job_id "$(run_backup mybackup)")" "its interpreter is missing, or user wiki1 may not execute it"
 sed -i '1s|.*|#!/bin/bash|' "$home/bin/module-dump-state"
