@@ -150,9 +150,14 @@ has_lock() { compgen -G "$repository/locks/*" >/dev/null; }
 no_process_of_wiki1() { ! pgrep -u wiki1 >/dev/null; }
 
 # listing DIR...: type, owner, group, mode, target of each path and the hash of each file, to compare before and after.
+# Old data that a restore keeps beside the new is left out.
 listing() {
     local dir
     for dir in "$@"; do
-        (cd "$dir" && find . -printf '%y %U %G %m %P %l\n' | sort && find . -type f -print0 | sort -z | xargs -0r sha256sum)
+        (
+            cd "$dir"
+            find . -name '.holdfast-*' -prune -o -printf '%y %U %G %m %P %l\n' | sort
+            find . -name '.holdfast-*' -prune -o -type f -print0 | sort -z | xargs -0r sha256sum
+        )
     done
 }

@@ -27,6 +27,7 @@ repositories = ["main"]
 instances = ["all"]
 
 [instance.all]
+restore = { keep_previous = "0s" }
 include = ["/srv/all/tree", "volumes/data"]
 volumes = { data = "/srv/all/volume" }
 TOML
