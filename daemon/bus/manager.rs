@@ -60,7 +60,7 @@ impl Manager {
     }
 
     /// Restores a set of an instance; snapshot "" is the latest. Options: repository (s), before (t), include (as),
-    /// target (s), force_foreign (b), force_version (b).
+    /// target (s), stop (b), start (b), force_foreign (b), force_version (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,

@@ -49,6 +49,12 @@ pub(super) struct What {
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
+    /// Do not stop services while data is replaced
+    #[arg(long)]
+    no_stop: bool,
+    /// Leave the services stopped that were stopped for it
+    #[arg(long)]
+    no_start: bool,
     /// Also a snapshot that another host made
     #[arg(long)]
     force_foreign: bool,
@@ -129,6 +135,11 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
+    }
+    for (key, refused) in [("stop", args.no_stop), ("start", args.no_start)] {
+        if refused {
+            options.insert(key, false.into());
+        }
     }
     for (key, given) in [("force_foreign", args.force_foreign), ("force_version", args.force_version)] {
         if given {

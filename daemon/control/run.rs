@@ -148,8 +148,19 @@ impl Control {
         let uuid = self.identity_of(&instance).await?;
         let chosen = restore::choose(&self.0.context, &definitions, &instance, uuid, &wanted).await;
         let (opened, set) = chosen.map_err(refused)?;
-        let RestoreOptions { include, target, force_version, .. } = options;
-        Ok(restore::Request { definitions, instance, set, opened, include, target, force_version })
+        let RestoreOptions { include, target, force_version, no_stop, no_start, .. } = options;
+        let (stop, start) = (!no_stop, !no_start);
+        Ok(restore::Request {
+            definitions,
+            instance,
+            set,
+            opened,
+            include,
+            target,
+            force_version,
+            stop,
+            start,
+        })
     }
 
     /// What a restore would do, as JSON; nothing is touched.

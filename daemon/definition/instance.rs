@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Allow, Name};
+use super::{Allow, Name, Service};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub struct Instance {
     pub version: Option<Version>,
     /// Which saved versions may be restored over the present one.
     pub version_match: VersionMatch,
+    /// What is stopped while it is worked on, in the order in which it is stopped.
+    pub services: Vec<Service>,
     /// Who else may see, run and cancel what is only about it.
     pub allow: Allow,
 }

@@ -7,6 +7,7 @@ mod backup;
 mod instance;
 mod name;
 mod repository;
+mod service;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use backup::{Allow, Backup, Retention, Retry, Selector};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use name::{MAX_NAME, Name};
 pub use repository::{Check, Layout, Password, Prune, Repository};
+pub use service::{Manager, Ran, STOP_TIMEOUT, Service, StopUntil};
 
 /// Everything that is defined, in one consistent state. A reload makes a new one; running jobs keep theirs.
 #[derive(Debug, Clone)]
