@@ -5,6 +5,8 @@
 //! is tried on in the background, with the undo step open until it runs.
 
 mod after;
+mod check;
+mod entry;
 mod holds;
 mod resume;
 
@@ -13,15 +15,16 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Context, Live};
-use crate::definition::{Instance, Manager, Service, StopUntil};
+use crate::definition::{Instance, Service, StopUntil};
 use crate::restic;
 use crate::service_control::{Reach, Seen, State};
 use crate::state::undo::{Step, Undo};
-use crate::target::Place;
 pub(super) use after::{start_what_was_stopped, stop_what_runs};
+pub(super) use check::{check, would_stop};
+use entry::{Entry, close, finish, has_stopped, stop_entry};
 pub use holds::Holds;
 use resume::{Part, SETTLE, START_LIMIT, Starter, tries};
 
@@ -49,18 +52,6 @@ struct Held {
     entries: Vec<Entry>,
 }
 
-/// One service that ran, at least in parts.
-struct Entry {
-    service: Service,
-    starter: Starter,
-    parts: Vec<Part>,
-    step: usize,
-    /// It is stopped, or may be.
-    open: bool,
-    /// What could not be started, and why.
-    down: Vec<(Part, String)>,
-}
-
 /// What came of starting services again.
 #[derive(Debug, Default)]
 pub(super) struct Resumed {
@@ -76,60 +67,6 @@ impl Resumed {
         let down = self.down.into_iter().map(|why| format!("a service is down: {why}; it is tried again"));
         down.chain(self.notes).collect()
     }
-}
-
-/// What a restore would stop; each service with the names of what runs.
-pub(super) async fn would_stop(instance: &Instance, cancel: &CancellationToken) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for service in instance.services.iter().filter(|service| service.stop != StopUntil::Never) {
-        let reach = Reach::of(&service.manager, &service.name, instance.user.as_deref()).await?;
-        let seen = reach.look(cancel).await.with_context(|| format!("service {}", service.name))?;
-        let running = seen.into_iter().filter(|seen| seen.state != State::Stopped);
-        names.extend(running.map(|seen| format!("{} {}", service.manager.word(), seen.part.name)));
-    }
-    Ok(names)
-}
-
-/// Whether all services are there, and, for a backup, healthy where that is required. Touches nothing.
-///
-/// # Errors
-/// What is missing or sick.
-pub(super) async fn check(
-    context: &Context,
-    place: &Place,
-    what_for: For,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    let instance = &place.instance;
-    for service in &instance.services {
-        programs(place, service)?;
-        let place = || format!("service {}", service.name);
-        let reach =
-            Reach::of(&service.manager, &service.name, instance.user.as_deref()).await.with_context(place)?;
-        let seen = reach.look(cancel).await.with_context(place)?;
-        for seen in seen.iter().filter(|_| service.require_healthy && what_for == For::Backup) {
-            // What another job of ours has stopped is not sick.
-            let ours = context.holds.wanted(&reach.key(&seen.part));
-            if let Some(why) = seen.sick.as_ref().filter(|_| !ours) {
-                bail!(
-                    "service {}: {} is not healthy: {why}; `require_healthy` refuses a backup of it",
-                    service.name,
-                    seen.part.name
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The programs of a service must be there, and safe to run, before anything is stopped.
-fn programs(place: &Place, service: &Service) -> Result<()> {
-    if let Manager::Command { start, stop, status } = &service.manager {
-        for (key, argv) in [("start", start), ("stop", stop), ("status", status)] {
-            place.command(key, argv).with_context(|| format!("service {}", service.name))?;
-        }
-    }
-    Ok(())
 }
 
 impl Quiet {
@@ -312,6 +249,7 @@ impl Quiet {
         let mut begun = Vec::new();
         for entry in held.entries.iter_mut().rev().filter(|entry| entry.open && which(entry)) {
             entry.open = false;
+            has_stopped(entry).await;
             let started = entry.starter.begin(&entry.parts, START_LIMIT).await;
             begun.push((entry, started));
         }
@@ -386,58 +324,5 @@ impl Drop for Quiet {
                 self.context.holds.give_back(&part.key, &owner);
             }
         }
-    }
-}
-
-impl Entry {
-    fn starts_for_dump(&self, part: &Part) -> bool {
-        self.service.start_for_dump.contains(&part.called)
-    }
-}
-
-/// Stops parts that are not stopped yet, in order.
-async fn stop_entry(
-    entry: &mut Entry,
-    cancel: &CancellationToken,
-    which: impl Fn(&Part) -> bool,
-) -> Result<()> {
-    let limit = entry.service.stop_timeout;
-    let Starter { holds, instance, reach, .. } = &entry.starter;
-    for part in entry.parts.iter_mut().filter(|part| which(part)) {
-        let gate = holds.gate(&part.key);
-        // Held while it stops: who wants to start it, or relies on it, waits for that.
-        let mut stopped = gate.lock().await;
-        if *stopped {
-            continue;
-        }
-        info!(holdfast_instance = %instance, "stopping {}", part.ran.name);
-        if let Err(failure) = reach.stop(&part.ran, limit, cancel).await {
-            part.unsure = failure.unsure;
-            return Err(failure.into());
-        }
-        *stopped = true;
-    }
-    Ok(())
-}
-
-/// Marks the step of an entry done, at once or when what is down runs.
-async fn close(entry: &mut Entry, undo: &Undo) {
-    let down = std::mem::take(&mut entry.down);
-    entry.starter.alarm(&down);
-    let down: Vec<Part> = down.into_iter().map(|(part, _)| part).collect();
-    let unsure = |part: &&Part| part.unsure && !down.iter().any(|other| other.key == part.key);
-    let unsure: Vec<Part> = entry.parts.iter().filter(unsure).cloned().collect();
-    let left: Vec<Part> = down.iter().cloned().chain(unsure).collect();
-    if !left.is_empty() {
-        return entry.starter.clone().later(left, undo.clone(), entry.step);
-    }
-    if let Err(failure) = undo.done(entry.step).await {
-        warn!("an undo step of services could not be closed and will run again: {failure:#}");
-    }
-}
-
-async fn finish(undo: &Undo) {
-    if let Err(failure) = undo.finish_if_done().await {
-        warn!("undo steps of services could not be closed and will run again: {failure:#}");
     }
 }
