@@ -59,8 +59,9 @@ impl Manager {
         self.desk.start(async move { control.run_backup(&backup, instances, &caller.cause()).await }).await
     }
 
-    /// Restores a set of an instance; snapshot "" is the latest. Options: repository (s), before (t), include (as),
-    /// target (s), force_foreign (b), force_version (b).
+    /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
+    /// Options: repository (s), before (t), include (as), target (s), as (s), map (as), force_foreign (b),
+    /// force_version (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,
@@ -71,7 +72,7 @@ impl Manager {
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
         let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
@@ -156,7 +157,7 @@ impl Manager {
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
         self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
         let control = self.desk.control.clone();

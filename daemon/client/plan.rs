@@ -11,7 +11,7 @@ use super::restore::{What, options};
 /// `holdfast plan`
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// The instances' names
+    /// The instances' names; or REPOSITORY:MODULE/UUID of one that is not defined here, see `repository contents`
     #[arg(required = true)]
     instances: Vec<String>,
     #[command(flatten)]
@@ -64,6 +64,9 @@ fn lines(plan: &Value) -> Vec<String> {
     )];
     if !text(&plan["target"]).is_empty() {
         lines.push(format!("  into {}; the live data stays as it is", text(&plan["target"])));
+    }
+    if !text(&plan["define"]).is_empty() {
+        lines.push(format!("  define it in {}", text(&plan["define"])));
     }
     for (verb, key) in [("create", "create"), ("replace", "replace")] {
         for row in rows(plan, key) {

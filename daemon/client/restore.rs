@@ -15,7 +15,7 @@ use super::wire::Row;
 /// `holdfast restore`
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
-    /// The instances' names
+    /// The instances' names; or REPOSITORY:MODULE/UUID of one that is not defined here, see `repository contents`
     #[arg(required = true)]
     instances: Vec<String>,
     #[command(flatten)]
@@ -49,7 +49,13 @@ pub(super) struct What {
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
-    /// Also a snapshot that another host made
+    /// As a new instance of this name, with paths of its own; its definition is written too
+    #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["target", "include"])]
+    new_name: Option<String>,
+    /// What lay at FROM lies at TO for the instance that is defined; may be given several times
+    #[arg(long, value_name = "FROM=TO", conflicts_with = "target")]
+    map: Vec<String>,
+    /// Also a snapshot that another host or instance made
     #[arg(long)]
     force_foreign: bool,
     /// Also a snapshot whose version does not fit the present one
@@ -61,14 +67,15 @@ pub(super) struct What {
 pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
     options(&args.what, context)?;
     let several = args.instances.len() > 1;
-    if several && (args.what.snapshot.is_some() || args.what.target.is_some()) {
-        let refusal = Failure::usage("--snapshot and --target are of one instance");
+    let what = &args.what;
+    if several && (what.snapshot.is_some() || what.target.is_some() || what.new_name.is_some()) {
+        let refusal = Failure::usage("--snapshot, --target and --as are of one instance");
         return Err(refusal.hint("restore one instance at a time, or say --before TIME"));
     }
     if args.plan {
         return super::plan::plans(context, &args.instances, &args.what).await;
     }
-    let asks = args.what.target.is_none() && !args.yes;
+    let asks = what.target.is_none() && what.new_name.is_none() && !args.yes;
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         let names = args.instances.join(", ");
         let refusal =
@@ -130,6 +137,12 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
     }
+    if let Some(name) = &args.new_name {
+        options.insert("as", name.clone().into());
+    }
+    if !args.map.is_empty() {
+        options.insert("map", args.map.clone().into());
+    }
     for (key, given) in [("force_foreign", args.force_foreign), ("force_version", args.force_version)] {
         if given {
             options.insert(key, true.into());
@@ -150,8 +163,11 @@ fn absolute(target: &PathBuf) -> Result<String, Failure> {
 }
 
 async fn confirmed(context: &Context, daemon: &Daemon, instance: &str, args: &What) -> Result<bool, Failure> {
-    let rows = daemon.manager.list_snapshots(instance).await.map_err(|e| daemon.failure(e))?;
-    let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    let mut rows: Vec<Row> = Vec::new();
+    if !instance.contains(':') {
+        let all = daemon.manager.list_snapshots(instance).await.map_err(|e| daemon.failure(e))?;
+        rows = all.into_iter().map(Row::from).collect();
+    }
     let from = match chosen(&rows, args.snapshot.as_deref()) {
         Some(row) if args.before.is_none() && args.repository.is_none() => described(row, context),
         _ => "the chosen snapshot".to_owned(),

@@ -1,8 +1,11 @@
 //! What may be asked of the daemon: one function per verb. The bus and the signals call it; it knows neither.
 
+mod elsewhere;
 mod error;
 mod events;
 mod owed;
+mod redefine;
+mod restore;
 mod run;
 mod slots;
 mod startup;

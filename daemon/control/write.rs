@@ -112,7 +112,7 @@ impl Control {
     }
 }
 
-fn refused(error: EditError) -> Error {
+pub(super) fn refused(error: EditError) -> Error {
     let kind = match &error {
         EditError::NoSuch(_) => ErrorKind::InvalidArgument,
         EditError::AlreadyExists(_) => ErrorKind::AlreadyExists,

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anew;
 mod faults;
 mod health;
 mod hostile;
