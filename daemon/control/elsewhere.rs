@@ -43,6 +43,8 @@ impl Elsewhere {
             None => (None, who),
         };
         let uuid = Uuid::try_parse(uuid).map_err(|_| bad())?;
+        // As `contents` lists it: an instance without a module has none.
+        let module = if module.is_empty() { job::NO_MODULE } else { module };
         let (repository, module) = (checked(repository)?.to_string(), checked(module)?.to_string());
         Ok(Some(Self { repository, module, name, uuid }))
     }

@@ -1,5 +1,6 @@
 //! What may be asked of the daemon: one function per verb. The bus and the signals call it; it knows neither.
 
+mod contents;
 mod elsewhere;
 mod error;
 mod events;

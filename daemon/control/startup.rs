@@ -35,6 +35,7 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     put_right(&control).await;
     tokio::spawn(events::forward(control.clone()));
     tokio::spawn(control.clone().watch_kept());
+    tokio::spawn(control.clone().watch_catalogs());
     control.plan().await.context("planning slots")?;
     control.run_owed().await;
     begin_schedule(&control).await?;

@@ -7,6 +7,7 @@
 mod support;
 
 mod anew;
+mod elsewhere;
 mod faults;
 mod health;
 mod hostile;
