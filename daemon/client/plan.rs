@@ -30,18 +30,23 @@ pub(super) async fn plans(context: &Context, instances: &[String], what: &What) 
         let snapshot = what.snapshot.as_deref().unwrap_or_default();
         let plan = daemon.manager.plan(instance, snapshot, options(what, context)?).await;
         let text = plan.map_err(|error| daemon.failure(error))?;
-        let plan: Value = serde_json::from_str(&text)
-            .map_err(|error| Failure::failed(format!("the daemon's plan makes no sense: {error}")))?;
-        if context.out.json {
-            context.out.value(&plan);
-        } else {
-            lines(&plan).iter().for_each(|line| context.out.line(line));
-        }
-        if !rows(&plan, "problems").is_empty() {
+        if show(context, &text)? == Exit::Failed {
             exit = Exit::Failed;
         }
     }
     Ok(exit)
+}
+
+/// Prints a plan; 1 when it would be refused.
+pub(super) fn show(context: &Context, text: &str) -> Done {
+    let plan: Value = serde_json::from_str(text)
+        .map_err(|error| Failure::failed(format!("the daemon's plan makes no sense: {error}")))?;
+    if context.out.json {
+        context.out.value(&plan);
+    } else {
+        lines(&plan).iter().for_each(|line| context.out.line(line));
+    }
+    Ok(if rows(&plan, "problems").is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn rows<'a>(plan: &'a Value, key: &str) -> &'a [Value] {

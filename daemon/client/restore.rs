@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
 use super::daemon::{Daemon, Options};
 use super::failure::{Done, Exit, Failure};
 use super::follow::conclude;
 use super::format::{short, size};
 use super::wire::Row;
+use super::{Context, alone};
+use crate::control::RestoreOptions;
 
 /// `holdfast restore`
 #[derive(Debug, Args)]
@@ -26,6 +27,9 @@ pub(super) struct RestoreArgs {
     /// Do not ask before live data is replaced
     #[arg(long)]
     yes: bool,
+    /// Do it from here, while no daemon runs: on a rescue system
+    #[arg(long, conflicts_with = "no_wait")]
+    no_daemon: bool,
     /// Print the job's id and do not wait for its end
     #[arg(long)]
     no_wait: bool,
@@ -72,10 +76,13 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
         let refusal = Failure::usage("--snapshot, --target and --as are of one instance");
         return Err(refusal.hint("restore one instance at a time, or say --before TIME"));
     }
+    if args.no_daemon {
+        return without_daemon(context, &args, asks(&args)).await;
+    }
     if args.plan {
         return super::plan::plans(context, &args.instances, &args.what).await;
     }
-    let asks = what.target.is_none() && what.new_name.is_none() && !args.yes;
+    let asks = asks(&args);
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         let names = args.instances.join(", ");
         let refusal =
@@ -92,6 +99,67 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
         return restore_one(context, &daemon, one, &args).await;
     }
     restore_all(context, &daemon, &args).await
+}
+
+/// Whether live data is replaced and nobody said yes.
+fn asks(args: &RestoreArgs) -> bool {
+    args.what.target.is_none() && args.what.new_name.is_none() && !args.yes
+}
+
+/// One after another, by this process.
+async fn without_daemon(context: &Context, args: &RestoreArgs, asks: bool) -> Done {
+    if asks && !args.plan {
+        let names = args.instances.join(", ");
+        return Err(Failure::usage(format!("this would replace live data of {names}"))
+            .hint("say --yes to do it, --plan to see it, or --target DIR to restore beside the live data"));
+    }
+    let alone = alone::start(context).await?;
+    let snapshot = args.what.snapshot.as_deref().unwrap_or_default();
+    let (mut failed, mut worst) = (Vec::new(), Exit::Done);
+    for instance in &args.instances {
+        let given = given(&args.what, context)?;
+        let done = if args.plan {
+            let plan = alone.control.plan_restore(instance, snapshot, given).await;
+            plan.map_err(alone::refused).and_then(|plan| super::plan::show(context, &plan))
+        } else {
+            alone::restore(context, &alone, instance, snapshot, given).await
+        };
+        match done {
+            Ok(Exit::Cancelled) => return Ok(Exit::Cancelled),
+            Ok(exit) if exit != Exit::Done => worst = exit,
+            Ok(_) => {}
+            Err(failure) => {
+                context.out.failure(&failure);
+                failed.push(instance.as_str());
+            }
+        }
+    }
+    alone.end().await;
+    match failed.is_empty() {
+        true => Ok(worst),
+        false => Err(Failure::failed(format!("not restored: {}", failed.join(", ")))),
+    }
+}
+
+/// What was given, as the procedures take it.
+fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
+    let before = args.before.as_deref().map(|text| context.here.parse(text).map_err(Failure::usage));
+    let pair = |pair: &String| {
+        let (from, to) = pair.split_once('=').unwrap_or_default();
+        let good = from.starts_with('/') && to.starts_with('/');
+        let bad = || Failure::usage(format!("--map {pair:?} is not FROM=TO with two absolute paths"));
+        good.then(|| (from.into(), to.into())).ok_or_else(bad)
+    };
+    Ok(RestoreOptions {
+        repository: args.repository.clone(),
+        before: before.transpose()?,
+        include: args.include.clone(),
+        target: args.target.as_ref().map(absolute).transpose()?.map(PathBuf::from),
+        new_name: args.new_name.clone(),
+        map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
+        force_foreign: args.force_foreign,
+        force_version: args.force_version,
+    })
 }
 
 async fn restore_one(context: &Context, daemon: &Daemon, instance: &str, args: &RestoreArgs) -> Done {

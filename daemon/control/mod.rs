@@ -27,7 +27,7 @@ use crate::schedule::{Planner, Trigger};
 
 pub use error::{Error, ErrorKind};
 pub use slots::Wakeups;
-pub use startup::{Start, start};
+pub use startup::{Start, alone, start};
 pub use view::{
     BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions,
     SetView,

@@ -42,6 +42,17 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     Ok(control)
 }
 
+/// The same without a schedule: nothing begins by itself.
+///
+/// # Errors
+/// As [`start`].
+pub async fn alone(start: Start) -> anyhow::Result<Control> {
+    let control = build(start).await?;
+    put_right(&control).await;
+    tokio::spawn(events::forward(control.clone()));
+    Ok(control)
+}
+
 async fn build(start: Start) -> anyhow::Result<Control> {
     let dirs = start.dirs;
     make_dirs(dirs.clone()).await?;
