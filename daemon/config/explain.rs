@@ -248,6 +248,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         version_match,
         services,
         allow,
+        written: _,
     } = instance;
     let version = version.as_ref().map(|version| {
         let (key, value) = match version {

@@ -64,6 +64,7 @@ impl Module {
             version_match: VersionMatch::Any,
             services: Vec::new(),
             allow: holdfast::definition::Allow::default(),
+            written: std::sync::Arc::default(),
         };
         Self { place, instance }
     }

@@ -35,6 +35,9 @@ pub(in crate::job) async fn check(
     cancel: &CancellationToken,
 ) -> Result<()> {
     let instance = &place.instance;
+    if what_for == For::Founding {
+        return Ok(());
+    }
     for service in &instance.services {
         programs(place, service)?;
         let place = || format!("service {}", service.name);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Context, Live};
 use crate::definition::{Instance, Service, StopUntil};
@@ -35,6 +35,8 @@ pub(super) enum For {
     Backup,
     /// Their data is exchanged.
     Restore,
+    /// An instance comes to this machine: what it names may not be here yet.
+    Founding,
 }
 
 /// The services of one instance in one job.
@@ -78,6 +80,10 @@ impl Quiet {
             what_for,
             held: Mutex::default(),
         }
+    }
+
+    pub(super) fn what_for(&self) -> For {
+        self.what_for
     }
 
     fn owner(&self) -> String {
@@ -135,8 +141,13 @@ impl Quiet {
         for service in services {
             let user = self.instance.user.as_deref();
             let reach = Reach::of(&service.manager, &service.name, user).await?;
-            let seen = reach.look(self.live.cancelled()).await;
-            let seen = seen.with_context(|| format!("service {}", service.name))?;
+            let seen = match reach.look(self.live.cancelled()).await {
+                Err(failure) if self.what_for == For::Founding => {
+                    warn!("the service {} is left as it is: {failure:#}", service.name);
+                    continue;
+                }
+                seen => seen.with_context(|| format!("service {}", service.name))?,
+            };
             let parts: Vec<Part> = seen.into_iter().filter_map(|seen| self.ran(&reach, seen)).collect();
             let starter = Starter {
                 holds: self.context.holds.clone(),
@@ -181,7 +192,7 @@ impl Quiet {
                 by: entry.service.manager.clone(),
                 user: self.instance.user.clone(),
                 ran: entry.parts.iter().map(|part| part.ran.clone()).collect(),
-                restart: self.what_for == For::Restore,
+                restart: self.what_for != For::Backup,
             };
             entry.step = undo.push(step).await?;
         }
