@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use zbus::message::Header;
 use zbus::object_server::Interface;
@@ -13,6 +14,9 @@ use super::error::{Error, Result};
 use super::objects::Objects;
 use super::path;
 use crate::control::{self, Control};
+
+/// How long a request may take before its caller is told that it is not done: nobody waits for ever.
+const ANSWER: Duration = Duration::from_secs(300);
 
 /// What an interface needs to answer calls. Cheap to clone.
 #[derive(Clone)]
@@ -41,7 +45,7 @@ impl Desk {
         T: Send + 'static,
         F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
     {
-        answered(request).await
+        answered(request, ANSWER).await
     }
 
     /// Starts a job: its object stands before the caller learns of it.
@@ -66,15 +70,19 @@ impl Desk {
     }
 }
 
-/// The answer of a request that may die.
-async fn answered<T, F>(request: F) -> Result<T>
+/// The answer of a request that may die, or take too long.
+async fn answered<T, F>(request: F, limit: Duration) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
 {
-    match tokio::spawn(request).await {
-        Ok(answer) => Ok(answer?),
-        Err(died) => {
+    match tokio::time::timeout(limit, tokio::spawn(request)).await {
+        Err(_) => Err(Error::Busy(format!(
+            "holdfastd is not done with this after {} s, and goes on: its log and the history tell the end",
+            limit.as_secs()
+        ))),
+        Ok(Ok(answer)) => Ok(answer?),
+        Ok(Err(died)) => {
             tracing::error!(error = %died, "a request died");
             Err(Error::Failed("the request died inside holdfastd: a bug; its log says where".into()))
         }
@@ -113,14 +121,21 @@ mod tests {
         async fn dies() -> std::result::Result<(), control::Error> {
             panic!("canary")
         }
-        let Err(Error::Failed(text)) = answered(dies()).await else { panic!("no error") };
+        let Err(Error::Failed(text)) = answered(dies(), ANSWER).await else { panic!("no error") };
         assert!(text.contains("a bug") && !text.contains("canary"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_for_ever_is_answered() {
+        let endless = std::future::pending::<std::result::Result<(), _>>();
+        let Err(Error::Busy(text)) = answered(endless, Duration::ZERO).await else { panic!("no error") };
+        assert!(text.contains("not done with this"), "{text}");
     }
 
     #[tokio::test]
     async fn a_refused_request_keeps_its_kind() {
         let refused = control::Error::new(control::ErrorKind::Busy, "at work");
-        let answer = answered(async { Err::<(), _>(refused) }).await;
+        let answer = answered(async { Err::<(), _>(refused) }, ANSWER).await;
         assert_eq!(answer, Err(Error::Busy("at work".into())));
     }
 }

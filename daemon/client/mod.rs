@@ -37,8 +37,10 @@ mod schedule;
 mod snapshots;
 mod status;
 mod unlock;
+mod watchdog;
 mod wire;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +52,7 @@ use daemon::Daemon;
 use failure::{Done, Failure};
 use format::Here;
 use output::Out;
+use watchdog::watched;
 
 /// What every command gets: where the daemon and its files are, and where to write.
 struct Context {
@@ -60,11 +63,16 @@ struct Context {
     library: PathBuf,
     out: Out,
     here: Here,
+    /// To the daemon, once there is one: the watchdog asks over it.
+    connection: OnceCell<zbus::Connection>,
 }
 
 impl Context {
     async fn daemon(&self) -> Result<Daemon, Failure> {
-        Daemon::connect(&self.bus).await
+        let daemon = Daemon::connect(&self.bus).await?;
+        // A second one goes over a connection to the same bus.
+        let _ = self.connection.set(daemon.connection.clone());
+        Ok(daemon)
     }
 
     #[cfg(test)]
@@ -79,6 +87,7 @@ impl Context {
             library: nowhere,
             out,
             here: Here::now(),
+            connection: OnceCell::new(),
         }
     }
 }
@@ -96,11 +105,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn start(cli: Cli) -> ExitCode {
     let args::Global { bus, json, color, config, state, cache, library } = cli.global;
-    let context =
-        Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
+    let (out, here, connection) = (Out::new(json, color), Here::now(), OnceCell::new());
+    let context = Context { bus, config, state, cache, library, out, here, connection };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),
+        Ok(runtime) => runtime.block_on(watched(&context, dispatch(&context, cli.command))),
         Err(error) => Err(Failure::failed(format!("starting the runtime: {error}"))),
     };
     let done = done.and_then(|exit| context.out.finish().map(|()| exit));
