@@ -267,6 +267,29 @@ impl Manager {
         self.desk.define(async move { control.remove_repository(&name).await }).await
     }
 
+    /// Defines an instance. Options: include (as), exclude (as), allow_users (as), allow_groups (as); others stand in files
+    /// only.
+    async fn add_instance(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, Thing::Instance, &name).await?;
+        let name = argument::name("instance", &name)?;
+        let keys = keys::take(options, keys::INSTANCE)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.add_instance(&name, keys).await }).await
+    }
+
+    /// Removes a definition; its data and its sets are kept.
+    async fn remove_instance(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, Thing::Instance, &name).await?;
+        let name = argument::name("instance", &name)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.remove_instance(&name).await }).await
+    }
+
     /// Reads the definitions anew and says what is wrong with them.
     #[zbus(out_args("diagnostics"))]
     async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<String>> {

@@ -50,6 +50,10 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn add_backup(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
+    fn add_instance(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn remove_instance(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
     fn alter_backup(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn remove_backup(&self, name: &str) -> zbus::Result<()>;

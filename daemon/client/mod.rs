@@ -5,6 +5,7 @@
 //! show things, `failure` names what went wrong and the exit code.
 
 mod args;
+mod ask;
 mod backup;
 mod cancel;
 mod check;
@@ -15,6 +16,7 @@ mod follow;
 mod format;
 mod generate;
 mod history;
+mod init;
 mod key;
 mod keys;
 mod local;
@@ -109,7 +111,12 @@ fn start(cli: Cli) -> ExitCode {
     let context = Context { bus, config, state, cache, library, out, here, connection };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(watched(&context, dispatch(&context, cli.command))),
+        Ok(runtime) => {
+            let done = runtime.block_on(watched(&context, dispatch(&context, cli.command)));
+            // A question that nobody answers any more must not hold us up.
+            runtime.shutdown_background();
+            done
+        }
         Err(error) => Err(Failure::failed(format!("starting the runtime: {error}"))),
     };
     let done = done.and_then(|exit| context.out.finish().map(|()| exit));
@@ -126,6 +133,7 @@ fn start(cli: Cli) -> ExitCode {
 async fn dispatch(context: &Context, command: Command) -> Done {
     match command {
         Command::Status => status::status(context).await,
+        Command::Init(args) => init::init(context, *args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Restore(args) => restore::restore(context, args).await,
