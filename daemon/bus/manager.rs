@@ -19,6 +19,7 @@ use super::{job, keys, objects};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ManagerView {
     pub(super) restic_version: String,
+    pub(super) findings: Vec<String>,
     pub(super) paused: bool,
     pub(super) paused_until: u64,
     pub(super) active_jobs: u32,
@@ -323,6 +324,12 @@ impl Manager {
     #[zbus(property)]
     fn restic_version(&self) -> String {
         self.shown.get().restic_version.clone()
+    }
+
+    /// What is wrong in the definitions, as Reload said it last.
+    #[zbus(property)]
+    fn findings(&self) -> Vec<String> {
+        self.shown.get().findings.clone()
     }
 
     #[zbus(property)]

@@ -93,7 +93,7 @@ fn able(manager: &Row) -> Result<(), Failure> {
     if restic.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(());
     }
-    let why = if restic.is_empty() { "it was not found" } else { restic };
+    let why = restic.trim_start_matches("none: ");
     Err(Failure::failed(format!("there is no restic to make backups with: {why}"))
         .hint("install it (`apt install restic`), or name it: `restic` in [daemon] of holdfast.toml"))
 }

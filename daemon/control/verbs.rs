@@ -26,6 +26,11 @@ impl Control {
         }
     }
 
+    /// What is wrong in the definitions as they were last read.
+    pub fn findings(&self) -> Vec<String> {
+        self.loaded().diagnostics.iter().map(ToString::to_string).collect()
+    }
+
     /// Live jobs and those that ended within the last ten minutes.
     pub fn jobs(&self) -> Vec<JobView> {
         self.0.jobs.all().iter().map(view).collect()
