@@ -18,6 +18,9 @@ use crate::control::{self, Control};
 /// How long a request may take before its caller is told that it is not done: nobody waits for ever.
 const ANSWER: Duration = Duration::from_secs(300);
 
+/// How many jobs of one caller other than root may run or wait.
+const OPEN_JOBS: usize = 20;
+
 /// What an interface needs to answer calls. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Desk {
@@ -49,13 +52,28 @@ impl Desk {
     }
 
     /// Starts a job: its object stands before the caller learns of it.
-    pub(super) async fn start<F>(&self, request: F) -> Result<OwnedObjectPath>
+    pub(super) async fn start<F>(&self, caller: Caller, request: F) -> Result<OwnedObjectPath>
     where
         F: Future<Output = std::result::Result<String, control::Error>> + Send + 'static,
     {
+        self.has_room(caller)?;
         let id = self.run(request).await?;
         self.objects.job_stands(&id).await;
         Ok(path::job(&id))
+    }
+
+    /// Refuses a caller other than root whose jobs fill the queue.
+    fn has_room(&self, caller: Caller) -> Result<()> {
+        let cause = caller.cause();
+        let jobs = self.control.jobs();
+        let open =
+            jobs.iter().filter(|job| job.record.outcome.is_none() && job.record.cause == cause).count();
+        if caller.uid == 0 || open < OPEN_JOBS {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "{cause} has {open} jobs that have not ended, {OPEN_JOBS} is the most: wait for their ends or cancel some"
+        )))
     }
 
     /// Changes definitions or the pause: the objects show it before the caller gets its answer.

@@ -57,7 +57,9 @@ impl Manager {
         let backup = argument::name("backup", &backup)?;
         let instances = request::run(options)?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.run_backup(&backup, instances, &caller.cause()).await }).await
+        self.desk
+            .start(caller, async move { control.run_backup(&backup, instances, &caller.cause()).await })
+            .await
     }
 
     /// Restores a set of an instance; snapshot "" is the latest. Options: repository (s), before (t), include (as),
@@ -77,7 +79,10 @@ impl Manager {
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
         self.desk
-            .start(async move { control.restore(&instance, &snapshot, options, &caller.cause()).await })
+            .start(
+                caller,
+                async move { control.restore(&instance, &snapshot, options, &caller.cause()).await },
+            )
             .await
     }
 
@@ -105,7 +110,7 @@ impl Manager {
         let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
         let instance = argument::name("instance", &instance)?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.rollback(&instance, &caller.cause()).await }).await
+        self.desk.start(caller, async move { control.rollback(&instance, &caller.cause()).await }).await
     }
 
     /// Removes data of a repository that no set needs.
@@ -114,7 +119,7 @@ impl Manager {
         let caller = self.desk.admit(&header, Action::Run, Thing::Repository, &repository).await?;
         let repository = argument::name("repository", &repository)?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.prune(&repository, &caller.cause()).await }).await
+        self.desk.start(caller, async move { control.prune(&repository, &caller.cause()).await }).await
     }
 
     /// Checks a repository. Options: read_data (s) is 1/12, 10% or all; none: as defined.
@@ -129,7 +134,9 @@ impl Manager {
         let repository = argument::name("repository", &repository)?;
         let read_data = Options::of(options, &["read_data"], &[])?.text("read_data")?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.check(&repository, read_data, &caller.cause()).await }).await
+        self.desk
+            .start(caller, async move { control.check(&repository, read_data, &caller.cause()).await })
+            .await
     }
 
     /// Proves that a set restores: not supported yet.
@@ -326,7 +333,7 @@ impl Manager {
         self.shown.get().restic_version.clone()
     }
 
-    /// What is wrong in the definitions, as Reload said it last.
+    /// What needs somebody: trouble with the stored history, and what Reload found last.
     #[zbus(property)]
     fn findings(&self) -> Vec<String> {
         self.shown.get().findings.clone()

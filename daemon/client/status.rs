@@ -15,10 +15,9 @@ pub(super) async fn status(context: &Context) -> Done {
     let daemon = context.daemon().await?;
     let manager = daemon.overview().await?;
     let objects = daemon.objects().await?;
-    let findings = manager.texts("Findings").into_iter().map(|finding| {
-        format!("the definitions: {finding}\nwhat it hinders keeps its previous version; mend it, then `holdfast reload`")
-    });
-    let problems: Vec<String> = findings.chain(problems(&objects, &context.here)).collect();
+    let findings = manager.texts("Findings");
+    let problems: Vec<String> =
+        findings.iter().map(ToString::to_string).chain(problems(&objects, &context.here)).collect();
     if context.out.json {
         context.out.value(&as_json(&manager, &objects, &problems));
     } else {

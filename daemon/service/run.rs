@@ -129,10 +129,13 @@ fn status_line(control: &Control, restic: &str) -> String {
     if let Some(why) = restic.strip_prefix("none: ") {
         line.push_str(&format!("; no backup can run: {why}"));
     }
+    if !control.history_trouble().is_empty() {
+        line.push_str(&format!("; the history: {}", control.history_trouble()));
+    }
     match control.findings().len() {
         0 => {}
-        1 => line.push_str("; 1 finding in the definitions"),
-        n => line.push_str(&format!("; {n} findings in the definitions")),
+        1 => line.push_str("; 1 finding, see holdfast status"),
+        n => line.push_str(&format!("; {n} findings, see holdfast status")),
     }
     line
 }

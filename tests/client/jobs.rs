@@ -171,6 +171,33 @@ async fn a_daemon_that_only_paused_loses_no_follower() {
     Said::of(child.wait_with_output().unwrap()).ends_with(0).has(&["backup nightly: succeeded"]);
 }
 
+/// B37, B44 of the list of hostile calls in the project's research.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_end_ends_no_follower_and_a_follower_that_dies_ends_no_job() {
+    let house = House::build().await;
+    house.hook("module-dump-state", SLOW);
+    let spawn = || {
+        let mut client = house.command(&["run", "nightly"]);
+        client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut follower = spawn();
+    until("the dump", || house.path("begun").exists());
+    let job = house.json(&["status"])["jobs"][0]["Id"].as_str().unwrap().to_owned();
+    let path = format!("/org/holdfast/Backup1/job/{job}");
+    let stranger = house.bus.connect().await;
+    let object = zbus::wire::ObjectPath::try_from(path.as_str()).unwrap();
+    let manager = "org.holdfast.Backup1.Manager";
+    let body = (object, "succeeded");
+    stranger.emit_signal(None::<&str>, "/org/holdfast/Backup1", manager, "JobRemoved", &body).await.unwrap();
+    // The stranger's call comes after its signal, so the follower has had both.
+    house.holdfast(&["status"]).ends_with(0).has(&["1 running"]);
+    assert!(follower.try_wait().unwrap().is_none(), "a forged signal ended the follower");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    house.daemon.write("go", "");
+    assert_eq!(house.daemon.wait_for_job(&path).await, "succeeded", "{}", house.daemon.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn repositories_are_checked_pruned_and_unlocked_by_name() {
     let house = House::build().await;
