@@ -4,6 +4,7 @@
 //! proxies, `wire` turns what comes over the bus into rows, `follow` and `progress` watch a job, `format` and `output`
 //! show things, `failure` names what went wrong and the exit code.
 
+mod alone;
 mod args;
 mod ask;
 mod backup;
@@ -46,6 +47,7 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -113,8 +115,8 @@ fn start(cli: Cli) -> ExitCode {
     let done = match runtime {
         Ok(runtime) => {
             let done = runtime.block_on(watched(&context, dispatch(&context, cli.command)));
-            // A question that nobody answers any more must not hold us up.
-            runtime.shutdown_background();
+            // A question that nobody answers any more must not hold us up for long.
+            runtime.shutdown_timeout(Duration::from_secs(2));
             done
         }
         Err(error) => Err(Failure::failed(format!("starting the runtime: {error}"))),

@@ -5,6 +5,7 @@
 
 mod backup;
 mod instance;
+mod moves;
 mod name;
 mod repository;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use backup::{Allow, Backup, Retention, Retry, Selector};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
+pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
 pub use repository::{Check, Layout, Password, Prune, Repository};
 

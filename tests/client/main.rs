@@ -11,6 +11,7 @@ mod definitions;
 mod first;
 mod jobs;
 mod looks;
+mod no_daemon;
 mod restores;
 
 use std::path::Path;

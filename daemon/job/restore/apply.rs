@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::kept::{self, Kept, Swapped};
 use super::swap::{self, Site};
-use super::{Work, carry, fetch, survey};
+use super::{Request, Work, carry, fetch, survey};
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
 use crate::state::undo::{Step, Undo};
@@ -36,7 +36,12 @@ pub(super) struct Spot {
 }
 
 impl Spot {
-    pub(super) fn of(place: &Place, item: &Path) -> anyhow::Result<Self> {
+    pub(super) fn of(request: &Request, place: &Place, item: &Path) -> anyhow::Result<Self> {
+        if let (Ok(below), Some(founding)) = (item.strip_prefix("files"), &request.founding) {
+            let moved = founding.moves.or_same(&Path::new("/").join(below));
+            let relative = moved.strip_prefix("/").unwrap_or(&moved).to_owned();
+            return Ok(Self { root: PathBuf::from("/"), relative });
+        }
         let depth = if item.starts_with("volumes") { 2 } else { 1 };
         let root: PathBuf = item.components().take(depth).collect();
         let relative: PathBuf = item.components().skip(depth).collect();
@@ -249,7 +254,8 @@ async fn written(work: &Work, site: &Site, new: Option<u64>, applied: &mut Appli
 /// The restore stands: from now on the old data is only kept, or removed.
 pub(super) async fn keep(work: &Work, applied: &Applied, staging: &Path) -> anyhow::Result<Option<Kept>> {
     let keep = work.request.instance.restore.keep_previous;
-    if keep.is_zero() || applied.swaps.is_empty() {
+    let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
+    if second || keep.is_zero() || applied.swaps.is_empty() {
         return remove_old(work, applied, staging).await.map(|()| None);
     }
     let kept = Kept {
