@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use zbus::message::Header;
 use zbus::object_server::Interface;
@@ -14,6 +15,12 @@ use super::objects::Objects;
 use super::path;
 use crate::control::{self, Control};
 use crate::definition::Name;
+
+/// How long a request may take before its caller is told that it is not done: nobody waits for ever.
+const ANSWER: Duration = Duration::from_secs(300);
+
+/// How many jobs of one caller other than root may run or wait.
+const OPEN_JOBS: usize = 20;
 
 /// What an interface needs to answer calls. Cheap to clone.
 #[derive(Clone)]
@@ -54,17 +61,32 @@ impl Desk {
         T: Send + 'static,
         F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
     {
-        answered(request).await
+        answered(request, ANSWER).await
     }
 
     /// Starts a job: its object stands before the caller learns of it.
-    pub(super) async fn start<F>(&self, request: F) -> Result<OwnedObjectPath>
+    pub(super) async fn start<F>(&self, caller: Caller, request: F) -> Result<OwnedObjectPath>
     where
         F: Future<Output = std::result::Result<String, control::Error>> + Send + 'static,
     {
+        self.has_room(caller)?;
         let id = self.run(request).await?;
         self.objects.job_stands(&id).await;
         Ok(path::job(&id))
+    }
+
+    /// Refuses a caller other than root whose jobs fill the queue.
+    fn has_room(&self, caller: Caller) -> Result<()> {
+        let cause = caller.cause();
+        let jobs = self.control.jobs();
+        let open =
+            jobs.iter().filter(|job| job.record.outcome.is_none() && job.record.cause == cause).count();
+        if caller.uid == 0 || open < OPEN_JOBS {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "{cause} has {open} jobs that have not ended, {OPEN_JOBS} is the most: wait for their ends or cancel some"
+        )))
     }
 
     /// Changes definitions or the pause: the objects show it before the caller gets its answer.
@@ -79,15 +101,19 @@ impl Desk {
     }
 }
 
-/// The answer of a request that may die.
-async fn answered<T, F>(request: F) -> Result<T>
+/// The answer of a request that may die, or take too long.
+async fn answered<T, F>(request: F, limit: Duration) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = std::result::Result<T, control::Error>> + Send + 'static,
 {
-    match tokio::spawn(request).await {
-        Ok(answer) => Ok(answer?),
-        Err(died) => {
+    match tokio::time::timeout(limit, tokio::spawn(request)).await {
+        Err(_) => Err(Error::Busy(format!(
+            "holdfastd is not done with this after {} s, and goes on: its log and the history tell the end",
+            limit.as_secs()
+        ))),
+        Ok(Ok(answer)) => Ok(answer?),
+        Ok(Err(died)) => {
             tracing::error!(error = %died, "a request died");
             Err(Error::Failed("the request died inside holdfastd: a bug; its log says where".into()))
         }
@@ -126,14 +152,21 @@ mod tests {
         async fn dies() -> std::result::Result<(), control::Error> {
             panic!("canary")
         }
-        let Err(Error::Failed(text)) = answered(dies()).await else { panic!("no error") };
+        let Err(Error::Failed(text)) = answered(dies(), ANSWER).await else { panic!("no error") };
         assert!(text.contains("a bug") && !text.contains("canary"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_for_ever_is_answered() {
+        let endless = std::future::pending::<std::result::Result<(), _>>();
+        let Err(Error::Busy(text)) = answered(endless, Duration::ZERO).await else { panic!("no error") };
+        assert!(text.contains("not done with this"), "{text}");
     }
 
     #[tokio::test]
     async fn a_refused_request_keeps_its_kind() {
         let refused = control::Error::new(control::ErrorKind::Busy, "at work");
-        let answer = answered(async { Err::<(), _>(refused) }).await;
+        let answer = answered(async { Err::<(), _>(refused) }, ANSWER).await;
         assert_eq!(answer, Err(Error::Busy("at work".into())));
     }
 }

@@ -42,7 +42,7 @@ impl Backup {
     async fn run(&self, #[zbus(header)] header: Header<'_>) -> Result<OwnedObjectPath> {
         let caller = self.desk.admit(&header, Action::Run, Thing::Backup, &self.name).await?;
         let (control, name) = (self.desk.control.clone(), self.name.clone());
-        self.desk.start(async move { control.run_backup(&name, None, &caller.cause()).await }).await
+        self.desk.start(caller, async move { control.run_backup(&name, None, &caller.cause()).await }).await
     }
 
     /// Lets it run again, by schedule and when asked.

@@ -312,6 +312,7 @@ impl Keeper {
         let paused = self.desk.control.paused();
         ManagerView {
             restic_version: self.restic_version.clone(),
+            findings: self.desk.control.findings().iter().map(|line| rows::text(line)).collect(),
             paused: paused.is_some(),
             paused_until: rows::time(paused.filter(|until| *until < jiff::Timestamp::MAX)),
             active_jobs: self.desk.control.active_jobs(),

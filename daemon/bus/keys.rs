@@ -58,6 +58,14 @@ pub(super) const REPOSITORY: &[Known] = &[
     ("append_only", Shape::Flag),
 ];
 
+/// The keys of an instance: paths only, for what is named here must never become a program that the daemon runs.
+pub(super) const INSTANCE: &[Known] = &[
+    ("include", Shape::Texts),
+    ("exclude", Shape::Texts),
+    ("allow_users", Shape::Texts),
+    ("allow_groups", Shape::Texts),
+];
+
 /// Takes the keys of a definition: each known and of its shape.
 pub(super) fn take(given: Given, known: &[Known]) -> Result<Keys> {
     let mut budget = MAX_VALUES;
@@ -178,6 +186,15 @@ mod tests {
         ] {
             let refused = take(one(key, value.try_clone().unwrap()), BACKUP);
             assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{key} {value:?} was taken");
+        }
+    }
+
+    #[test]
+    fn no_program_and_no_user_of_an_instance_come_over_the_bus() {
+        for key in ["dump_state", "cleanup_state", "install_dir", "module", "user", "version", "restore"] {
+            let list: Variant<'static> = vec!["/bin/true".to_owned()].into();
+            let refused = take(one(key, list), INSTANCE);
+            assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{key} was taken");
         }
     }
 

@@ -19,6 +19,7 @@ use super::{job, keys, objects};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ManagerView {
     pub(super) restic_version: String,
+    pub(super) findings: Vec<String>,
     pub(super) paused: bool,
     pub(super) paused_until: u64,
     pub(super) active_jobs: u32,
@@ -55,7 +56,9 @@ impl Manager {
         let (caller, backup) = self.desk.admit_to(&header, Action::Run, Thing::Backup, &backup).await?;
         let instances = request::run(options)?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.run_backup(&backup, instances, &caller.cause()).await }).await
+        self.desk
+            .start(caller, async move { control.run_backup(&backup, instances, &caller.cause()).await })
+            .await
     }
 
     /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
@@ -76,7 +79,10 @@ impl Manager {
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
         self.desk
-            .start(async move { control.restore(&instance, &snapshot, options, &caller.cause()).await })
+            .start(
+                caller,
+                async move { control.restore(&instance, &snapshot, options, &caller.cause()).await },
+            )
             .await
     }
 
@@ -103,7 +109,7 @@ impl Manager {
         let (caller, instance) =
             self.desk.admit_to(&header, Action::Restore, Thing::Instance, &instance).await?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.rollback(&instance, &caller.cause()).await }).await
+        self.desk.start(caller, async move { control.rollback(&instance, &caller.cause()).await }).await
     }
 
     /// Removes data of a repository that no set needs.
@@ -112,7 +118,7 @@ impl Manager {
         let (caller, repository) =
             self.desk.admit_to(&header, Action::Run, Thing::Repository, &repository).await?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.prune(&repository, &caller.cause()).await }).await
+        self.desk.start(caller, async move { control.prune(&repository, &caller.cause()).await }).await
     }
 
     /// Checks a repository. Options: read_data (s) is 1/12, 10% or all; none: as defined.
@@ -127,7 +133,9 @@ impl Manager {
             self.desk.admit_to(&header, Action::Run, Thing::Repository, &repository).await?;
         let read_data = Options::of(options, &["read_data"], &[])?.text("read_data")?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.check(&repository, read_data, &caller.cause()).await }).await
+        self.desk
+            .start(caller, async move { control.check(&repository, read_data, &caller.cause()).await })
+            .await
     }
 
     /// Proves that a set restores: not supported yet.
@@ -259,6 +267,29 @@ impl Manager {
         self.desk.define(async move { control.remove_repository(&name).await }).await
     }
 
+    /// Defines an instance. Options: include (as), exclude (as), allow_users (as), allow_groups (as); others stand in files
+    /// only.
+    async fn add_instance(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, Thing::Instance, &name).await?;
+        let name = argument::name("instance", &name)?;
+        let keys = keys::take(options, keys::INSTANCE)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.add_instance(&name, keys).await }).await
+    }
+
+    /// Removes a definition; its data and its sets are kept.
+    async fn remove_instance(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
+        self.desk.admit(&header, Action::Manage, Thing::Instance, &name).await?;
+        let name = argument::name("instance", &name)?;
+        let control = self.desk.control.clone();
+        self.desk.define(async move { control.remove_instance(&name).await }).await
+    }
+
     /// Reads the definitions anew and says what is wrong with them.
     #[zbus(out_args("diagnostics"))]
     async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<String>> {
@@ -292,6 +323,12 @@ impl Manager {
     #[zbus(property)]
     fn restic_version(&self) -> String {
         self.shown.get().restic_version.clone()
+    }
+
+    /// What needs somebody: trouble with the stored history, and what Reload found last.
+    #[zbus(property)]
+    fn findings(&self) -> Vec<String> {
+        self.shown.get().findings.clone()
     }
 
     #[zbus(property)]

@@ -9,15 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, generate, history, logs, look, manual, pause, plan, prune, repository,
-    restic, restore, rollback, run, schedule, snapshots, unlock,
+    backup, cancel, check, config, generate, history, init, logs, look, manual, pause, plan, prune,
+    repository, restic, restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 8] = ["recover", "export", "drill", "discover", "setup", "bootstrap", "import", "init"];
+const NOT_YET: [&str; 7] = ["recover", "export", "drill", "discover", "setup", "bootstrap", "import"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -78,6 +78,8 @@ pub(super) struct Global {
 pub(super) enum Command {
     /// Show what is defined, what runs, what comes next and what is not well
     Status,
+    /// Begin: define what is backed up, where and when, and make the first backup
+    Init(Box<init::InitArgs>),
     /// Run a backup now and follow it
     Run(run::RunArgs),
     /// Cancel a running job

@@ -1,6 +1,7 @@
 //! The daemon as seen from here: proxies for the contract, and the few questions that several commands ask.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use zbus::connection::Builder;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
@@ -9,6 +10,12 @@ use zbus::{Connection, Variant, fdo, proxy};
 
 use super::failure::{Exit, Failure};
 use super::wire::{ROOT, Row, SERVICE, object_path};
+
+/// How long the bus may take to let us in.
+const GREETING: Duration = Duration::from_secs(20);
+
+/// How long a call may take in all. Beyond what the daemon allows itself (`bus/answer.rs`) and a person's password.
+const ANSWER: Duration = Duration::from_secs(600);
 
 /// Options of a call: `a{sv}`.
 pub(super) type Options<'a> = HashMap<&'a str, Variant<'a>>;
@@ -42,6 +49,10 @@ pub(super) trait Manager {
     fn add_repository(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn add_backup(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn add_instance(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn remove_instance(&self, name: &str) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn alter_backup(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
@@ -106,7 +117,9 @@ impl Daemon {
             "session" => Builder::session(),
             address => Builder::address(address),
         };
-        let connection = builder.build().await.map_err(|error| unreachable_bus(bus, &error))?;
+        let connection = tokio::time::timeout(GREETING, builder.method_timeout(ANSWER).build()).await;
+        let connection = connection.map_err(|_| Failure::no_daemon(bus, "the bus does not answer"))?;
+        let connection = connection.map_err(|error| unreachable_bus(bus, &error))?;
         let manager = ManagerProxy::builder(&connection)
             .cache_properties(zbus::proxy::CacheProperties::No)
             .build()

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zbus::OwnedObjectPath;
@@ -10,10 +11,13 @@ use zbus::fdo::{PropertiesChanged, PropertiesChangedStream};
 use zbus::proxy::OwnerChangedStream;
 
 use super::Context;
-use super::daemon::{Daemon, JobProxy, JobRemovedStream, is_unknown_object};
+use super::daemon::{Daemon, JobProxy, JobRemovedStream, Options, is_unknown_object};
 use super::failure::{Done, Exit, Failure};
 use super::progress::{self, Progress};
 use super::wire::{Row, SERVICE, to_json};
+
+/// How long no signal may come before the daemon is asked how the job stands.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// Makes the call that starts a job, follows the job to its end and says what came of it; `wait` false: only names it.
 ///
@@ -165,9 +169,27 @@ impl<'a> Watch<'a> {
                     Some(Some(_)) => continue,
                     _ => return Ok(News::DaemonGone),
                 },
+                () = tokio::time::sleep(QUIET) => self.look().await?,
             }
             return Ok(News::Changed);
         }
+    }
+
+    /// Asks what no signal told: one may have been lost.
+    async fn look(&mut self) -> zbus::Result<()> {
+        match self.daemon.properties(self.path.as_str(), "Job").await {
+            Err(error) if is_unknown_object(&error) => self.look_into_history().await,
+            row => row.map(|row| self.row = row),
+        }
+    }
+
+    /// A job whose object is gone has ended a while ago.
+    async fn look_into_history(&mut self) -> zbus::Result<()> {
+        let mut jobs = self.daemon.manager.list_jobs(Options::new()).await?.into_iter().map(Row::from);
+        if let Some(row) = jobs.find(|job| job.text("Id") == self.row.text("Id")) {
+            self.row = row;
+        }
+        Ok(())
     }
 
     async fn take(&mut self, change: &PropertiesChanged) -> zbus::Result<()> {

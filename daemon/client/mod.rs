@@ -6,6 +6,7 @@
 
 mod alone;
 mod args;
+mod ask;
 mod backup;
 mod cancel;
 mod check;
@@ -16,6 +17,7 @@ mod follow;
 mod format;
 mod generate;
 mod history;
+mod init;
 mod key;
 mod keys;
 mod local;
@@ -38,11 +40,14 @@ mod schedule;
 mod snapshots;
 mod status;
 mod unlock;
+mod watchdog;
 mod wire;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -51,6 +56,7 @@ use daemon::Daemon;
 use failure::{Done, Failure};
 use format::Here;
 use output::Out;
+use watchdog::watched;
 
 /// What every command gets: where the daemon and its files are, and where to write.
 struct Context {
@@ -61,11 +67,16 @@ struct Context {
     library: PathBuf,
     out: Out,
     here: Here,
+    /// To the daemon, once there is one: the watchdog asks over it.
+    connection: OnceCell<zbus::Connection>,
 }
 
 impl Context {
     async fn daemon(&self) -> Result<Daemon, Failure> {
-        Daemon::connect(&self.bus).await
+        let daemon = Daemon::connect(&self.bus).await?;
+        // A second one goes over a connection to the same bus.
+        let _ = self.connection.set(daemon.connection.clone());
+        Ok(daemon)
     }
 
     #[cfg(test)]
@@ -80,6 +91,7 @@ impl Context {
             library: nowhere,
             out,
             here: Here::now(),
+            connection: OnceCell::new(),
         }
     }
 }
@@ -97,11 +109,16 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn start(cli: Cli) -> ExitCode {
     let args::Global { bus, json, color, config, state, cache, library } = cli.global;
-    let context =
-        Context { bus, config, state, cache, library, out: Out::new(json, color), here: Here::now() };
+    let (out, here, connection) = (Out::new(json, color), Here::now(), OnceCell::new());
+    let context = Context { bus, config, state, cache, library, out, here, connection };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(&context, cli.command)),
+        Ok(runtime) => {
+            let done = runtime.block_on(watched(&context, dispatch(&context, cli.command)));
+            // A question that nobody answers any more must not hold us up for long.
+            runtime.shutdown_timeout(Duration::from_secs(2));
+            done
+        }
         Err(error) => Err(Failure::failed(format!("starting the runtime: {error}"))),
     };
     let done = done.and_then(|exit| context.out.finish().map(|()| exit));
@@ -118,6 +135,7 @@ fn start(cli: Cli) -> ExitCode {
 async fn dispatch(context: &Context, command: Command) -> Done {
     match command {
         Command::Status => status::status(context).await,
+        Command::Init(args) => init::init(context, *args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Restore(args) => restore::restore(context, args).await,

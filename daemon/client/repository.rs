@@ -162,7 +162,7 @@ fn keys(args: &AddArgs) -> Result<Keys, Failure> {
     Ok(keys)
 }
 
-fn password(file: &Path) -> Result<String, Failure> {
+pub(super) fn password(file: &Path) -> Result<String, Failure> {
     let text = read(file)?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),

@@ -1,6 +1,5 @@
 //! `holdfast restore`: puts a snapshot back, in place or into a directory.
 
-use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use super::failure::{Done, Exit, Failure};
 use super::follow::conclude;
 use super::format::{short, size};
 use super::wire::Row;
-use super::{Context, alone};
+use super::{Context, alone, ask};
 use crate::control::RestoreOptions;
 
 /// `holdfast restore`
@@ -89,7 +88,7 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
         return super::plan::plans(context, &args.instances, &args.what).await;
     }
     let asks = asks(&args);
-    if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if asks && !ask::possible() {
         let names = args.instances.join(", ");
         let refusal =
             Failure::usage(format!("this would replace live data of {names}, and nobody can be asked"));
@@ -255,14 +254,8 @@ async fn confirmed(context: &Context, daemon: &Daemon, instance: &str, args: &Wh
     };
     let what = if args.include.is_empty() { "all its data".to_owned() } else { args.include.join(", ") };
     context.out.note(format!("{}: {what} will be replaced by {from}.", instance));
-    context.out.ask("Type yes to go on:");
-    let answer = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    let answer = answer.await.map_err(|e| Failure::failed(format!("waiting for the answer: {e}")))?;
-    let answer = answer.map_err(|e| Failure::failed(format!("reading the answer: {e}")))?;
-    Ok(answer.trim().eq_ignore_ascii_case("yes"))
+    let answer = ask::line(context, "Type yes to go on:").await?;
+    Ok(answer.eq_ignore_ascii_case("yes"))
 }
 
 /// The row of the snapshot that will be restored, as far as it can be told from here.

@@ -65,7 +65,7 @@ fn lines(found: &Explanation, context: &Context) -> Vec<String> {
 const LONGEST_SHOWN: usize = 200;
 
 /// The expression with the wrong part underlined.
-fn refused(expression: &str, error: &ParseError) -> Failure {
+pub(super) fn refused(expression: &str, error: &ParseError) -> Failure {
     let before = expression.get(..error.offset).unwrap_or(expression).chars().count();
     let end = error.offset.saturating_add(error.len);
     let width = expression.get(error.offset..end).map_or(1, |part| part.chars().count()).max(1);

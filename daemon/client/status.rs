@@ -15,7 +15,9 @@ pub(super) async fn status(context: &Context) -> Done {
     let daemon = context.daemon().await?;
     let manager = daemon.overview().await?;
     let objects = daemon.objects().await?;
-    let problems = problems(&objects, &context.here);
+    let findings = manager.texts("Findings");
+    let problems: Vec<String> =
+        findings.iter().map(ToString::to_string).chain(problems(&objects, &context.here)).collect();
     if context.out.json {
         context.out.value(&as_json(&manager, &objects, &problems));
     } else {
@@ -155,6 +157,12 @@ fn problems_block(problems: &[String]) -> Block {
 /// What to do next where something is not there yet.
 fn hints(objects: &Objects) -> Block {
     let mut lines = Vec::new();
+    if objects.backups.is_empty() {
+        lines.push(
+            "`holdfast init` asks what to back up, where to and when, and makes the first backup; or by hand:"
+                .to_owned(),
+        );
+    }
     if objects.instances.is_empty() {
         lines.push(
             "say what to protect, in /etc/holdfast/conf.d/files.toml:\n  [instance.files]\n  include = [\"/srv/data\", \"/home\"]\nthen `holdfast reload`"
@@ -218,8 +226,9 @@ mod tests {
     #[test]
     fn an_empty_daemon_says_what_to_write() {
         let Block::Lines(_, _, lines) = hints(&Objects::default()) else { panic!("no lines") };
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].contains("[instance.files]") && lines[2].contains("holdfast backup add"));
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].contains("`holdfast init`"), "{lines:?}");
+        assert!(lines[1].contains("[instance.files]") && lines[3].contains("holdfast backup add"));
     }
 
     #[test]

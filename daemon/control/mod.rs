@@ -44,6 +44,8 @@ struct Inner {
     jobs: Jobs,
     config_dirs: config::Dirs,
     environment: config::Environment,
+    /// What is not well with the stored history since the start; empty: all is.
+    history_trouble: String,
     active: RwLock<Active>,
     /// One change of definitions at a time; held across await because reading and switching belong together.
     changing: tokio::sync::Mutex<()>,

@@ -59,9 +59,12 @@ async fn build(start: Start) -> anyhow::Result<Control> {
     let state = dirs.state.clone();
     let opened = tokio::task::spawn_blocking(move || Database::open(&state, Timestamp::now())).await?;
     let (database, how) = opened.context("opening the history")?;
-    match how {
-        Opened::Fresh | Opened::Existing => {}
-        bad => warn!("{bad}"),
+    let history_trouble = match how {
+        Opened::Fresh | Opened::Existing => String::new(),
+        bad => bad.to_string(),
+    };
+    if !history_trouble.is_empty() {
+        warn!("{history_trouble}");
     }
     let environment = environment(&dirs)?;
     let config_dirs = config::Dirs { config: dirs.config.clone(), modules: dirs.library.clone() };
@@ -77,6 +80,7 @@ async fn build(start: Start) -> anyhow::Result<Control> {
         context: Context { dirs, database, queue, holds: Holds::default() },
         config_dirs,
         environment,
+        history_trouble,
         active: RwLock::new(Active::new(loaded)),
         changing: tokio::sync::Mutex::default(),
         events: broadcast::channel(8192).0,

@@ -25,6 +25,18 @@ impl Control {
         }
     }
 
+    /// What needs somebody: trouble with the stored history, and what is wrong in the definitions as they were last read.
+    pub fn findings(&self) -> Vec<String> {
+        let trouble = Some(self.history_trouble()).filter(|trouble| !trouble.is_empty());
+        let history = trouble.map(|trouble| format!("the history: {trouble}"));
+        history.into_iter().chain(self.loaded().diagnostics.iter().map(ToString::to_string)).collect()
+    }
+
+    /// What is not well with the stored history since the start; empty: all is.
+    pub fn history_trouble(&self) -> &str {
+        &self.0.history_trouble
+    }
+
     /// Live jobs and those that ended within the last ten minutes.
     pub fn jobs(&self) -> Vec<JobView> {
         self.0.jobs.all().iter().map(view).collect()

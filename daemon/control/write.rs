@@ -93,6 +93,24 @@ impl Control {
         Ok(crate::job::forget_known(&self.0.context, &shown).await?)
     }
 
+    /// Defines an instance.
+    ///
+    /// # Errors
+    /// As [`Control::add_repository`].
+    pub async fn add_instance(&self, name: &str, keys: Keys) -> Result<()> {
+        let name = checked(name)?;
+        self.edit(move |dirs, env| edit::add_instance(dirs, env, &name, keys.into_iter().collect())).await
+    }
+
+    /// Removes an instance's definition. Its data, its identity and its sets stay.
+    ///
+    /// # Errors
+    /// It is not defined, or a backup names it.
+    pub async fn remove_instance(&self, name: &str) -> Result<()> {
+        let name = self.known_instance(name)?.name.clone();
+        self.edit(move |dirs, env| edit::remove_instance(dirs, env, &name)).await
+    }
+
     /// Lets a backup run, or not.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ const DENIED: [&str; 9] = [
     "SignatureDoesNotMatch",
 ];
 
+/// Why a local place cannot hold a repository, until somebody changes something.
+const NO_PLACE: [&str; 3] = ["not a directory", "permission denied", "read-only file system"];
+
 const UNREACHABLE: [&str; 24] = [
     "connection refused",
     "connection reset",
@@ -130,6 +133,9 @@ pub(super) fn storage(text: &str) -> Option<Error> {
     if any(&NO_SNAPSHOT) {
         return Some(Error::NoSnapshot(brief(text)));
     }
+    if text.contains("unable to open repository") && any(&NO_PLACE) {
+        return Some(Error::Denied(brief(text)));
+    }
     any(&DAMAGED).then(|| Error::Damaged(brief(text)))
 }
 
@@ -168,6 +174,7 @@ mod tests {
             ),
             ("Fatal: unable to open config file: dial tcp: lookup h: no such host", "Unreachable"),
             ("Fatal: unable to open config file: unexpected HTTP response (401): 401 Unauthorized", "Denied"),
+            ("Fatal: unable to open repository at /f/r: ReadDir: open /f/r/keys: not a directory", "Denied"),
             ("Fatal: wrong password or no key found", "WrongPassword"),
             ("Resolving password failed: Fatal: /x does not exist", "NoPassword"),
             ("Fatal: Fatal: create repository at /r failed: config file already exists", "AlreadyExists"),

@@ -75,5 +75,6 @@ pub fn main(arguments: Arguments) -> ExitCode {
 
 fn refused(failure: &anyhow::Error) -> ExitCode {
     tracing::error!("{failure:#}");
+    notify::status(&format!("could not go on: {failure:#}"));
     ExitCode::from(if failure.is::<run::NeedsPerson>() { EX_CONFIG } else { 1 })
 }

@@ -35,11 +35,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     let control = control::start(Start { dirs }).await?;
     let served = bus::serve(control.clone(), &arguments.bus, CancellationToken::new()).await?;
-    info!("ready, restic {}", control.restic_version().await);
-    notify::ready(&status_line(&control));
+    let restic = control.restic_version().await;
+    info!("ready, restic {restic}");
+    notify::ready(&status_line(&control, &restic));
     let watchdog = tokio::spawn(notify::watchdog());
     let metrics = tokio::spawn(metrics::keep(control.clone()));
-    let lost = wait(&control, &served, signals).await;
+    let lost = wait(&control, &served, signals, restic).await;
     drain(&control, Duration::from_secs(arguments.drain)).await;
     metrics.abort();
     watchdog.abort();
@@ -81,7 +82,7 @@ impl Signals {
 }
 
 /// Waits for the end; true when the bus was lost.
-async fn wait(control: &Control, served: &bus::Served, mut signals: Signals) -> bool {
+async fn wait(control: &Control, served: &bus::Served, mut signals: Signals, mut restic: String) -> bool {
     let mut events = control.subscribe();
     let mut tick = tokio::time::interval(STATUS);
     let mut said = String::new();
@@ -90,16 +91,19 @@ async fn wait(control: &Control, served: &bus::Served, mut signals: Signals) -> 
             _ = signals.terminate.recv() => return false,
             _ = signals.interrupt.recv() => return false,
             () = served.closed() => return true,
-            _ = signals.reload.recv() => reload(control).await,
+            _ = signals.reload.recv() => reload(control, &restic).await,
             _ = tick.tick() => {}
             event = events.recv() => {
                 use crate::control::Event::{DefinitionsChanged, JobNew, JobRemoved, PausedChanged};
                 if !matches!(event, Ok(JobNew(_) | JobRemoved(..) | PausedChanged | DefinitionsChanged)) {
                     continue;
                 }
+                if matches!(event, Ok(DefinitionsChanged)) {
+                    restic = control.restic_version().await;
+                }
             }
         }
-        let line = status_line(control);
+        let line = status_line(control, &restic);
         if line != said {
             notify::status(&line);
             said = line;
@@ -107,7 +111,7 @@ async fn wait(control: &Control, served: &bus::Served, mut signals: Signals) -> 
     }
 }
 
-async fn reload(control: &Control) {
+async fn reload(control: &Control, restic: &str) {
     notify::reloading();
     let diagnostics = control.reload().await;
     if !diagnostics.is_empty() {
@@ -116,11 +120,27 @@ async fn reload(control: &Control) {
             diagnostics.len()
         );
     }
-    notify::ready(&status_line(control));
+    notify::ready(&status_line(control, restic));
 }
 
-/// `2 running, next mybackup in 3 h`.
-fn status_line(control: &Control) -> String {
+/// `2 running, next mybackup in 3 h`, and what is not well.
+fn status_line(control: &Control, restic: &str) -> String {
+    let mut line = doing(control);
+    if let Some(why) = restic.strip_prefix("none: ") {
+        line.push_str(&format!("; no backup can run: {why}"));
+    }
+    if !control.history_trouble().is_empty() {
+        line.push_str(&format!("; the history: {}", control.history_trouble()));
+    }
+    match control.findings().len() {
+        0 => {}
+        1 => line.push_str("; 1 finding, see holdfast status"),
+        n => line.push_str(&format!("; {n} findings, see holdfast status")),
+    }
+    line
+}
+
+fn doing(control: &Control) -> String {
     let running = match control.active_jobs() {
         0 => "idle".to_owned(),
         n => format!("{n} running"),

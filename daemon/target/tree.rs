@@ -235,7 +235,11 @@ impl<'a> Survey<'a> {
                 }
                 let Ok(below) = own.strip_prefix(&entry.real) else { continue };
                 let tree_path = path.join(below);
-                self.warnings.push(format!("{} is Holdfast's own and is left out", tree_path.display()));
+                // Who leaves it out knows.
+                let known = |path: &Path| self.excludes.leave_out(path.as_os_str().as_bytes());
+                if !tree_path.ancestors().any(known) {
+                    self.warnings.push(format!("{} is Holdfast's own and is left out", tree_path.display()));
+                }
                 patterns.push(escape(tree_path.as_os_str().as_bytes()));
             }
         }

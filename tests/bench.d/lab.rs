@@ -288,7 +288,7 @@ async fn connect(address: &str) -> Result<Connection> {
     let begin = Instant::now();
     loop {
         // Its socket comes a moment after it.
-        match zbus::connection::Builder::address(address).build().await {
+        match zbus::connection::Builder::address(address).method_timeout(DEADLINE).build().await {
             Ok(connection) => return Ok(connection),
             Err(failure) if begin.elapsed() > BUS => {
                 return Err(failure).context("connecting to the bus");

@@ -112,6 +112,136 @@ async fn a_flood_of_one_caller_leaves_the_others_served() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
+/// B13, B14: a snapshot is only had under the instance that it is of, and by an id that is one snapshot's.
+#[tokio::test]
+async fn a_snapshot_of_another_instance_or_an_ambiguous_one_is_refused() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    daemon.write(
+        "config/conf.d/other.toml",
+        "[instance.other]\ninclude = [\"@DIR@/elsewhere\"]\n[backup.other]\nrepositories = [\"local\"]\ninstances = [\"other\"]\n",
+    );
+    daemon.write("elsewhere/secret", "not yours\n");
+    let _: Vec<String> = daemon.call("Reload", &()).await.unwrap();
+    for backup in ["mybackup", "other"] {
+        let job = daemon.run_backup(backup).await;
+        assert_eq!(daemon.wait_for_job(&job).await, "succeeded", "{}", daemon.log());
+    }
+    let rows: Vec<Row> = daemon.call("ListSnapshots", &("other",)).await.unwrap();
+    let id: String = rows[0]["id"].try_clone().unwrap().try_into().unwrap();
+    let target = daemon.dir.path().join("stolen").display().to_string();
+    for snapshot in [id.as_str(), &id[..8]] {
+        let options: Options<'_> = [("target", target.as_str().into())].into();
+        let (name, text) = match daemon
+            .call::<_, zbus::wire::OwnedObjectPath>("Restore", &("app-1", snapshot, options))
+            .await
+        {
+            Ok(job) => {
+                assert_eq!(daemon.wait_for_job(&job).await, "failed", "{}", daemon.log());
+                continue;
+            }
+            Err(zbus::Error::MethodError(name, text, _)) => (name.to_string(), text.unwrap_or_default()),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(name, "org.holdfast.Backup1.Error.NoSuchSnapshot", "{text}");
+    }
+    assert!(!daemon.dir.path().join("stolen/files").exists(), "something was restored");
+    for ambiguous in [&id[..1], &id[..3], "0", ""] {
+        if ambiguous.is_empty() {
+            continue;
+        }
+        let (name, text) = error_of(&daemon, "Restore", &("other", ambiguous, Options::new())).await;
+        assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{ambiguous:?}: {text}");
+    }
+}
+
+/// B23: of calls that want the same name at once, one has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_racing_definitions_one_wins() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let proxy = daemon.proxy(ROOT, "Manager").await;
+    let racers = (0..8).map(|n| {
+        let proxy = proxy.clone();
+        tokio::spawn(async move {
+            let keys: Options<'_> = [
+                ("repositories", vec!["local"].into()),
+                ("instances", vec!["app-1"].into()),
+                ("retention", (n + 1_u32).into()),
+            ]
+            .into();
+            proxy.call_method("AddBackup", &("raced", keys)).await
+        })
+    });
+    let (mut won, mut lost) = (0, 0);
+    for racer in racers.collect::<Vec<_>>() {
+        match racer.await.unwrap() {
+            Ok(_) => won += 1,
+            Err(zbus::Error::MethodError(name, ..)) => {
+                assert_eq!(name.as_str(), "org.holdfast.Backup1.Error.AlreadyExists");
+                lost += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((won, lost), (1, 7));
+    assert_eq!(daemon.read("config/conf.d/raced.toml").matches("[backup.raced]").count(), 1);
+}
+
+/// B36: all objects of many definitions, asked for again and again: others are served meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_questions_for_everything_leaves_the_others_served() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let many: String = (0..300).map(|n| format!("[instance.i{n}]\ninclude = [\"@DIR@/data\"]\n")).collect();
+    daemon.write("config/conf.d/many.toml", &many);
+    let _: Vec<String> = daemon.call("Reload", &()).await.unwrap();
+    let flood = bus.connect().await;
+    let before = resident(daemon.pid());
+    for _ in 0..100 {
+        let call = zbus::Message::method_call(ROOT, "GetManagedObjects")
+            .destination(NAME)
+            .interface("org.freedesktop.DBus.ObjectManager")
+            .build(&())
+            .unwrap();
+        flood.send(&call).await.unwrap();
+    }
+    let start = Instant::now();
+    alive(&daemon).await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        resident(daemon.pid()) < before + 150_000,
+        "{before} kB before, {} kB after",
+        resident(daemon.pid())
+    );
+}
+
+/// B37, B38: signals from another name, and replies to no question of ours, change nothing.
+#[tokio::test]
+async fn forged_signals_and_replies_are_ignored() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let stranger = bus.connect().await;
+    let bodies =
+        [("org.freedesktop.DBus", "NameOwnerChanged"), ("org.freedesktop.systemd1.Manager", "JobRemoved")];
+    for (interface, member) in bodies {
+        let body = (NAME, daemon.bus.unique_name().unwrap().as_str(), "");
+        let forged = zbus::Message::signal("/org/freedesktop/DBus", interface, member);
+        stranger.send(&forged.build(&body).unwrap()).await.unwrap();
+    }
+    let proxy = zbus::fdo::DBusProxy::new(&stranger).await.unwrap();
+    let owner = proxy.get_name_owner(NAME.try_into().unwrap()).await.unwrap();
+    let question = zbus::Message::method_call(ROOT, "Reload").sender(owner.as_str()).build(&()).unwrap();
+    for _ in 0..100 {
+        let reply = zbus::Message::method_return(&question.header()).destination(owner.as_str());
+        // The bus may close the connection of one who does so.
+        let _ = stranger.send(&reply.build(&("forged",)).unwrap()).await;
+    }
+    alive(&daemon).await;
+    let job = daemon.run_backup("mybackup").await;
+    assert_eq!(daemon.wait_for_job(&job).await, "succeeded", "{}", daemon.log());
+}
+
 /// B30: many subscribers.
 #[tokio::test]
 async fn many_connections_are_no_burden() {

@@ -20,6 +20,8 @@ pub(crate) enum Says {
     No,
     Password,
     Never,
+    /// Nothing until another answer is set.
+    Held,
 }
 
 /// A question as it came: kind of subject, its name on the bus, action, object, flags.
@@ -45,7 +47,11 @@ impl Authority {
         let name: String = subject.1["name"].try_clone().unwrap().try_into().unwrap();
         let word = action.rsplit('.').next().unwrap().to_owned();
         self.asked.lock().unwrap().push((subject.0, name, action, details["object"].clone(), flags));
-        let says = self.says.lock().unwrap().get(word.as_str()).copied().unwrap_or(Says::No);
+        let answer = || self.says.lock().unwrap().get(word.as_str()).copied().unwrap_or(Says::No);
+        while answer() == Says::Held {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let says = answer();
         if says == Says::Never {
             std::future::pending::<()>().await;
         }
@@ -89,7 +95,7 @@ fn job_of(output: &Output) -> String {
     text.split('"').nth(1).unwrap_or_else(|| panic!("no job in {text:?} {}", stderr(output))).to_owned()
 }
 
-/// Each action is asked for by its name, about the sender's name on the bus, and only a yes is one.
+/// B28: each action is asked for by its name, about the sender's name on the bus (never its process), and only a yes is one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
 async fn system_polkit_is_asked_about_the_sender_and_only_a_yes_is_one() {
@@ -198,6 +204,119 @@ async fn system_whoever_vanishes_while_polkit_is_asked_gets_a_no() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// B22: what was authorised is judged as it is when it begins: gone or switched off meanwhile, nothing runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs root: calls as other users"]
+async fn system_what_changes_while_polkit_is_asked_is_not_run_as_it_was() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (authority, _connection) = authority(&bus, &[("run", Says::Held)]).await;
+    for (change, expected) in [
+        (
+            &[
+                "call",
+                NAME,
+                "/org/holdfast/Backup1/backup/mybackup",
+                "org.holdfast.Backup1.Backup",
+                "Disable",
+            ][..],
+            "disabled",
+        ),
+        (&["call", NAME, ROOT, MANAGER, "RemoveBackup", "s", "mybackup"], "mybackup"),
+    ] {
+        authority.asked.lock().unwrap().clear();
+        authority.says.lock().unwrap().insert("run", Says::Held);
+        let answer = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| run(&bus, "mybackup"));
+            crate::support::until("the question", || !authority.asked.lock().unwrap().is_empty());
+            let changed = bus.busctl(change);
+            assert!(changed.status.success(), "{}", stderr(&changed));
+            authority.says.lock().unwrap().insert("run", Says::Yes);
+            asking.join().unwrap()
+        });
+        assert!(!answer.status.success() && stderr(&answer).contains(expected), "{}", stderr(&answer));
+    }
+    let jobs = daemon.call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),)).await;
+    assert!(jobs.unwrap().is_empty(), "what was refused began a job");
+}
+
+/// One caller cannot fill the queue; root still gets through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs root: calls as other users"]
+async fn system_one_caller_has_so_many_jobs_and_no_more() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (_authority, _connection) = authority(&bus, &[("run", Says::Yes)]).await;
+    daemon.write("data/hold", "");
+    // Each waits for the repository, which is held as long as a lock of ours stands.
+    let definitions: String = (0..25)
+        .map(|n| format!("[instance.i{n}]\ninclude = [\"@DIR@/data\"]\n[backup.b{n}]\nrepositories = [\"local\"]\ninstances = [\"i{n}\"]\n"))
+        .collect();
+    let slow = "[daemon]\nmax_parallel = 1\nrestic = \"@DIR@/slow-restic\"\n";
+    daemon.write("config/conf.d/many.toml", &definitions);
+    let script = "#!/bin/sh\n[ \"$1\" = version ] || while [ -e @DIR@/data/hold ]; do sleep 0.1; done\nexec restic \"$@\"\n";
+    let script = daemon.write("slow-restic", script);
+    std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = daemon.read("config/holdfast.toml").replacen("[daemon]\n", slow, 1);
+    daemon.write("config/holdfast.toml", &config);
+    let reload = bus.busctl(&["call", NAME, ROOT, MANAGER, "Reload"]);
+    assert!(stdout(&reload).starts_with("as 0"), "{}{}", stdout(&reload), stderr(&reload));
+    for n in 0..20 {
+        let answer = run(&bus, &format!("b{n}"));
+        assert!(answer.status.success(), "{n}: {}", stderr(&answer));
+    }
+    let refused = run(&bus, "b20");
+    assert!(stderr(&refused).contains("20 is the most"), "{}", stderr(&refused));
+    let job = daemon.run_backup("b21").await;
+    std::fs::remove_file(daemon.dir.path().join("data/hold")).unwrap();
+    assert_eq!(daemon.wait_for_job(&job).await, "succeeded", "{}", daemon.log());
+    let again = run(&bus, "b20");
+    assert!(again.status.success(), "{}", stderr(&again));
+}
+
+/// B46, B50: root in a namespace of one's own is nobody to the bus, also through its socket mounted elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs root: calls as other users"]
+async fn system_root_of_a_user_namespace_is_not_root() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let socket = bus.address.trim_start_matches("unix:path=").to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let elsewhere = dir.path().join("bus");
+    std::fs::write(&elsewhere, "").unwrap();
+    let script = format!(
+        "id -u; mount --bind {socket} {at} && dbus-send --bus=unix:path={at} --print-reply --dest={NAME} {ROOT} \
+         {MANAGER}.RunBackup string:mybackup dict:string:string:",
+        at = elsewhere.display()
+    );
+    let mut setpriv = bus.command("setpriv");
+    setpriv.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+    ]);
+    let answer = setpriv.args(["sh", "-c", &script]).output().unwrap();
+    assert!(stdout(&answer).starts_with("0\n"), "no namespace: {}{}", stdout(&answer), stderr(&answer));
+    let said = stderr(&answer);
+    assert!(!answer.status.success(), "{}", stdout(&answer));
+    assert!(
+        said.contains("NotAuthorized")
+            || said.contains("AccessDenied")
+            || said.contains("NoReply")
+            || said.contains("Failed to open connection")
+            // What it says of itself does not fit what the kernel says of it.
+            || said.contains("Failed to register on connection"),
+        "{said}"
+    );
+    let jobs = daemon.call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),)).await;
+    assert!(jobs.unwrap().is_empty(), "a job was begun");
 }
 
 /// Those whom a definition names see, run and cancel it without polkit, and nothing else.

@@ -53,12 +53,14 @@ async fn what_would_not_be_valid_is_refused_and_nothing_is_written() {
 async fn a_reload_that_finds_errors_shows_them_and_ends_with_1() {
     let house = House::build().await;
     house.holdfast(&["reload"]).ends_with(0).has(&["all are good"]);
+    assert!(!house.holdfast(&["status"]).ends_with(0).out.contains("Need"));
     house.daemon.write("config/conf.d/bad.toml", "[backup.bad]\nschedul = \"daily\"\n");
     house
         .holdfast(&["reload"])
         .ends_with(1)
         .has(&["bad.toml:2:1", "schedul"])
         .complains(&["previous good version"]);
+    house.holdfast(&["status"]).ends_with(0).has(&["Needs a look", "bad.toml:2:1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,6 +136,69 @@ async fn a_daemon_that_dies_under_the_follower_is_4_not_a_hang() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_hangs_is_4_after_a_while_for_a_question_and_for_a_follower() {
+    let house = House::build().await;
+    house.hook("module-dump-state", SLOW);
+    let spawn = |arguments: &[&str]| {
+        house.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let follower = spawn(&["run", "nightly"]);
+    until("the dump", || house.path("begun").exists());
+    house.daemon.signal(Signal::STOP);
+    let begin = std::time::Instant::now();
+    // One that only looks, and one whose call may wait for a person.
+    let asking = [spawn(&["status"]), spawn(&["pause", "1h"]), follower];
+    for child in asking {
+        let said = Said::of(child.wait_with_output().unwrap()).ends_with(4);
+        said.complains(&["it has not answered for 20 s", "--bus"]);
+    }
+    assert!(begin.elapsed().as_secs() < 50, "it took {:?}", begin.elapsed());
+    house.daemon.signal(Signal::CONT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_only_paused_loses_no_follower() {
+    let house = House::build().await;
+    house.hook("module-dump-state", SLOW);
+    let child =
+        house.command(&["run", "nightly"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the dump", || house.path("begun").exists());
+    house.daemon.signal(Signal::STOP);
+    // Within the client's patience, and beyond its first question.
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    house.daemon.signal(Signal::CONT);
+    house.daemon.write("go", "");
+    Said::of(child.wait_with_output().unwrap()).ends_with(0).has(&["backup nightly: succeeded"]);
+}
+
+/// B37, B44 of the list of hostile calls in the project's research.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_end_ends_no_follower_and_a_follower_that_dies_ends_no_job() {
+    let house = House::build().await;
+    house.hook("module-dump-state", SLOW);
+    let spawn = || {
+        let mut client = house.command(&["run", "nightly"]);
+        client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut follower = spawn();
+    until("the dump", || house.path("begun").exists());
+    let job = house.json(&["status"])["jobs"][0]["Id"].as_str().unwrap().to_owned();
+    let path = format!("/org/holdfast/Backup1/job/{job}");
+    let stranger = house.bus.connect().await;
+    let object = zbus::wire::ObjectPath::try_from(path.as_str()).unwrap();
+    let manager = "org.holdfast.Backup1.Manager";
+    let body = (object, "succeeded");
+    stranger.emit_signal(None::<&str>, "/org/holdfast/Backup1", manager, "JobRemoved", &body).await.unwrap();
+    // The stranger's call comes after its signal, so the follower has had both.
+    house.holdfast(&["status"]).ends_with(0).has(&["1 running"]);
+    assert!(follower.try_wait().unwrap().is_none(), "a forged signal ended the follower");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    house.daemon.write("go", "");
+    assert_eq!(house.daemon.wait_for_job(&path).await, "succeeded", "{}", house.daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repositories_are_checked_pruned_and_unlocked_by_name() {
     let house = House::build().await;
     house.holdfast(&["run", "nightly"]).ends_with(0);

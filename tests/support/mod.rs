@@ -69,7 +69,9 @@ impl Bus {
 
     /// A connection of ours.
     pub async fn connect(&self) -> Connection {
-        zbus::connection::Builder::address(self.address.as_str()).build().await.unwrap()
+        let builder = zbus::connection::Builder::address(self.address.as_str());
+        // A test that asks in vain fails, and does not hang.
+        builder.method_timeout(5 * DEADLINE).build().await.unwrap()
     }
 
     /// Runs `busctl` on this bus.

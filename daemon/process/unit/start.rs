@@ -22,6 +22,9 @@ use super::{Host, service};
 /// How long systemd may take to start a unit: it only has to fork.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where units of programs are (`units/holdfast.slice`).
+const SLICE: &str = "holdfast.slice";
+
 /// A unit's settings, by name.
 type Settings<'a> = Vec<(&'a str, Variant<'a>)>;
 
@@ -194,6 +197,8 @@ fn settings<'a>(
     let mut settings: Settings<'a> = vec![
         ("Description", format!("{program} for the backup daemon").into()),
         ("Type", "exec".into()),
+        // The limits of all of them together; its file says which.
+        ("Slice", SLICE.into()),
         // Held by our connection until we know how it ended.
         ("AddRef", true.into()),
         ("CollectMode", "inactive-or-failed".into()),

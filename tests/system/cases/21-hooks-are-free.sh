@@ -10,7 +10,12 @@ more=$home/state/more
 printf 'TRICKY=%s\n' 'a "b" $HOME `id` \n c  # d' >>"$home/state/environment"
 systemctl start holdfastd.service
 
+for limit in CPUWeight=50 IOWeight=50 TasksMax=8192; do
+    is "$(systemctl show --property="${limit%%=*}" holdfast.slice)" "$limit" "a limit of all programs together"
+done
+[[ $(systemctl show --value --property=MemoryMax holdfast.slice) != infinity ]] || fail "hooks may take all memory"
 cat >"$more" <<'HOOK'
+systemctl show --property=Slice "$(grep -o '[^/]*\.service' /proc/self/cgroup | sort -u | head -n 1)"
 unshare -Ur true && echo "user namespaces: yes"
 grep -o '[^/]*\.service' /proc/self/cgroup | sort -u
 printf 'tricky=%s\n' "$TRICKY"
@@ -25,6 +30,7 @@ job=$(job_id "$(run_backup mybackup)")
 is "$(outcome_of "$job")" succeeded "the outcome"
 journalctl --sync
 said=$(journalctl --quiet --output=cat "HOLDFAST_JOB=$job" HOLDFAST_INSTANCE=wiki1 HOLDFAST_PHASE=dump)
+has "$said" "Slice=holdfast.slice" "the slice of the hook"
 has "$said" "user namespaces: yes" "a rootless hook's namespaces"
 has "$said" "dump_state: holdfastd-run-" "the hook's control group"
 [[ $said != *"dump_state: holdfastd.service"* ]] || fail "the hook runs in the daemon's control group"
