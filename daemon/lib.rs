@@ -14,6 +14,7 @@
 //! | [`queue`] | locks per repository and instance, the global cap |
 //! | [`state`] | SQLite: jobs, outcomes, slots, sets; beside it undo steps, identities |
 //! | [`restic`] | one file per subcommand of restic |
+//! | [`dump`] | data sources, one file per engine: dump, verify, restore, ready |
 //! | [`target`] | where commands run and paths lie: users, install dirs, volumes, the tree of includes |
 //! | [`process`] | the only room that spawns |
 //! | [`calendar`] | schedule expressions to instants: pure |
@@ -22,7 +23,7 @@
 //! # Arrows
 //!
 //! Imports point downwards only: `main, client -> service -> bus -> control -> config, schedule, job -> queue, state,
-//! restic, target -> process`; `calendar` and `definition` lie at the bottom and may be used by all. `tests/arrows.rs`
+//! restic, dump -> target -> process`; `calendar` and `definition` lie at the bottom and may be used by all. `tests/arrows.rs`
 //! holds this.
 //!
 //! # One backup
@@ -37,6 +38,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod definition;
+pub mod dump;
 pub mod job;
 pub mod process;
 pub mod queue;

@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("restic", &["process"]),
     ("state", &["definition"]),
     ("queue", &["state"]),
-    ("job", &["definition", "process", "queue", "restic", "state", "target"]),
+    ("dump", &["definition", "process", "target"]),
+    ("job", &["definition", "dump", "process", "queue", "restic", "state", "target"]),
     ("schedule", &["calendar"]),
     ("config", &["calendar", "definition"]),
     (

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Allow, Name};
+use super::{Allow, Dump, Name};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Instance {
     pub dump_state: Option<Vec<String>>,
     /// The program that clears up after it.
     pub cleanup_state: Option<Vec<String>>,
+    /// Its data sources, dumped in this order.
+    pub dumps: Vec<Dump>,
     /// How long one hook may run.
     pub hook_timeout: Duration,
     /// How restic or a hook may go without any progress before it is ended.

@@ -2,6 +2,7 @@
 //!
 //! serde stops at the first error of a table and loses places in enums; so tables are read key by key.
 
+mod dump;
 mod path;
 mod storage;
 mod text;
@@ -17,6 +18,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
+pub(super) use dump::{ContainerName, Database, Percent, Port, SourceWord};
 pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
@@ -320,15 +322,11 @@ impl<'s> Reader<'s> {
 const LATER: &[&str] = &[
     "attempts",
     "before",
-    "container",
-    "databases",
     "discovery",
-    "dump",
     "recovery",
     "require_healthy",
     "save_failed",
     "service",
-    "shrink_limit",
     "ssh",
     "start_for_dump",
     "stop",
