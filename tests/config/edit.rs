@@ -3,7 +3,8 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use holdfast::config::edit::{
-    EditError, Keys, add_backup, add_repository, alter_backup, remove_backup, remove_repository, set_enabled,
+    EditError, Keys, add_backup, add_instance, add_repository, alter_backup, remove_backup, remove_instance,
+    remove_repository, set_enabled,
 };
 use holdfast::definition::Password;
 use serde_json::{Value, json};
@@ -322,4 +323,52 @@ fn edits_at_once_do_not_lose_each_other() {
     let loaded = etc.load();
     let disabled = loaded.definitions.backups.values().filter(|backup| !backup.enabled).count();
     assert_eq!((loaded.definitions.backups.len(), disabled), (16, 8), "{}", said(&loaded));
+}
+
+#[test]
+fn an_instance_is_added_beside_a_backup_of_its_name_and_removed() {
+    let etc = Etc::with(&format!("{BASE}[module.wiki]\ninclude = ['state/pages']\n"));
+    let (dirs, env) = (etc.dirs(), environment());
+    let backup_keys = json!({"repositories": ["r"], "instances": ["*"]});
+    let path = add_backup(&dirs, &env, "wiki2", keys(backup_keys)).unwrap();
+    let given = json!({
+        "module": "wiki", "install_dir": "/srv/wiki2", "volumes": {"data": "/srv/volumes/data"},
+        "include_add": ["volumes/data"], "restore": {"keep_previous": "2h", "health": {"command": ["true"]}},
+    });
+    assert_eq!(add_instance(&dirs, &env, "wiki2", keys(given)).unwrap(), path);
+    let loaded = etc.load();
+    assert_eq!(said(&loaded), "");
+    let wiki = instance(&loaded, "wiki2");
+    assert_eq!(wiki.include, ["state/pages", "volumes/data"]);
+    assert_eq!(wiki.restore.keep_previous.as_secs(), 7_200);
+    assert_eq!(wiki.restore.health.as_ref().unwrap().command, ["true"]);
+    remove_instance(&dirs, &env, "wiki2").unwrap();
+    assert!(etc.load().definitions.backups.contains_key("wiki2") && path.exists());
+    remove_backup(&dirs, &env, "wiki2").unwrap();
+    assert!(!path.exists());
+    assert_eq!(said(&etc.load()), "");
+}
+
+#[test]
+fn an_instance_that_would_not_be_valid_or_is_there_is_refused() {
+    let etc = Etc::with(&format!("{BASE}[backup.b]\nrepositories = ['r']\ninstances = ['i']\n"));
+    let add = |name: &'static str, value: Value| {
+        refused(&etc, move |dirs, env| add_instance(dirs, env, name, keys(value)))
+    };
+    let (error, text) = add("i", json!({"include": ["/srv/x"]}));
+    assert!(matches!(error, EditError::AlreadyExists(_)) && text.contains("holdfast.toml"), "{text}");
+    for (name, value, word) in [
+        ("x", json!({}), "nothing to back up"),
+        ("x", json!({"module": "wiki", "include": ["/srv/x"]}), "wiki"),
+        ("x", json!({"include": ["state/a"]}), "install_dir"),
+        ("x", json!({"include": ["/srv/x"], "volums": "podman"}), "volums"),
+        ("../x", json!({"include": ["/srv/x"]}), "name"),
+    ] {
+        let (error, text) = add(name, value);
+        assert!(matches!(error, EditError::Invalid(_)) && text.contains(word), "{text}");
+    }
+    let (_, text) = refused(&etc, |dirs, env| remove_instance(dirs, env, "i"));
+    assert!(text.contains("`i`") || text.contains("backup"), "{text}");
+    let (error, _) = refused(&etc, |dirs, env| remove_instance(dirs, env, "none"));
+    assert!(matches!(error, EditError::NoSuch(_)));
 }

@@ -85,11 +85,34 @@ fn embedded_in_use(loaded: &Loaded, adding: &Name) -> Option<Keys> {
 /// # Errors
 /// See [`EditError`].
 pub fn add_backup(dirs: &Dirs, env: &Environment, name: &str, keys: Keys) -> Edited {
+    add(dirs, env, Kind::Backup, name, keys)
+}
+
+/// Defines an instance in `conf.d/NAME.toml`. The keys are those of the TOML table; the module, if one is named, must be
+/// defined.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn add_instance(dirs: &Dirs, env: &Environment, name: &str, keys: Keys) -> Edited {
+    add(dirs, env, Kind::Instance, name, keys)
+}
+
+/// Takes an instance's definition away; its data, its identity and its snapshots are kept.
+///
+/// # Errors
+/// See [`EditError`]; also a backup that names it would no longer be valid.
+pub fn remove_instance(dirs: &Dirs, env: &Environment, name: &str) -> Edited {
     let _lock = write::lock(dirs)?;
     let loaded = load(dirs, env, None);
-    let name = new_name(dirs, &loaded, Kind::Backup, name)?;
+    remove(dirs, env, &loaded, Kind::Instance, name)
+}
+
+fn add(dirs: &Dirs, env: &Environment, kind: Kind, name: &str, keys: Keys) -> Edited {
+    let _lock = write::lock(dirs)?;
+    let loaded = load(dirs, env, None);
+    let name = new_name(dirs, &loaded, kind, name)?;
     let (path, mut document) = fragment(dirs, env, &name)?;
-    document::add(&mut document, Kind::Backup, &name, keys);
+    document::add(&mut document, kind, &name, keys);
     let change = Change { dirs, env, before: &loaded, path: &path, document: &document };
     change.check()?;
     change.write(false)
