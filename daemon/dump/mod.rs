@@ -195,7 +195,10 @@ impl Site {
             Change::Swapped { pairs } => {
                 Ok(Change::Swapped { pairs: pairs.iter().map(Pair::mirrored).collect() })
             }
-            Change::Reload { databases, .. } => self.safety(safety, databases.clone()).await,
+            Change::Reload { databases, .. } => {
+                let here = databases.here.iter().chain(&databases.made).cloned().collect();
+                self.safety(safety, Databases { here, made: Vec::new() }).await
+            }
             other => Ok(other.clone()),
         }
     }

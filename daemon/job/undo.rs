@@ -24,6 +24,9 @@ const DYING: std::time::Duration = std::time::Duration::from_secs(10);
 /// Executes the undo steps of all dead jobs. A step that fails stays written and is tried again at the next start;
 /// returns a sentence for each.
 pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> Vec<String> {
+    if let Err(failure) = crate::dump::sweep(&context.dirs.runtime) {
+        warn!("clearing what dead jobs left of password files: {failure}");
+    }
     let dir = context.dirs.undo();
     let pending = match tokio::task::spawn_blocking(move || undo::pending(&dir)).await {
         Ok(Ok(pending)) => pending,
@@ -91,6 +94,13 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
         Step::SwapBack { instance, live, aside, inode } => {
             warn!(holdfast_instance = %instance, "putting back {}", live.display());
             swap_back(live, aside, *inode).await
+        }
+        Step::Dump { instance, dump, act, change } => {
+            let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
+            let defined = definitions.instances.get(&name);
+            let defined =
+                defined.with_context(|| format!("{instance} is no longer defined; define it again"))?;
+            super::restore::dumps::execute(context, defined, dump, *act, change).await
         }
         Step::Unlock { repository, location } => {
             context

@@ -102,7 +102,10 @@ async fn compare(site: &Site, archive: &Path, new: &str) -> Result<()> {
     let file = tokio::task::spawn_blocking(move || crate::dump::record::open(&at)).await??;
     call.program.stdin = Stdin::File(file.into());
     let list = run::ask(call, &site.cancel).await?;
-    let table = |line: &&str| line.splitn(5, ' ').nth(3) == Some("TABLE") && !line.contains(" TABLE DATA ");
+    let table = |line: &&str| {
+        let mut words = line.split(' ').skip(3);
+        words.next() == Some("TABLE") && words.next() != Some("DATA")
+    };
     let listed = list.lines().filter(table).count();
     let sql = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and not exists \

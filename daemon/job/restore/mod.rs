@@ -3,6 +3,7 @@
 mod apply;
 mod carry;
 mod choose;
+pub(super) mod dumps;
 mod fetch;
 mod health;
 pub mod kept;
@@ -172,7 +173,18 @@ async fn from_staging(work: &Work, staging: &std::path::Path) -> anyhow::Result<
     let untouched = "the live data was not touched";
     let manifest = fetch::staged(work, staging).await.context(untouched)?;
     let place = place(work, &manifest).await.context(untouched)?;
-    apply_or_put_back(work, &place, staging, &manifest).await
+    let wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
+    let mut beside = Vec::new();
+    let result = match dumps::load_beside(work, &wanted, staging, &mut beside).await.context(untouched) {
+        Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted).await,
+        Err(failure) => Err(failure),
+    };
+    if result.as_ref().is_err_and(|failure| !failure.is::<NotPutBack>())
+        && let Err(second) = dumps::put_back(&work.context, &place, &beside).await
+    {
+        return result.map_err(|failure| failure.context(NotPutBack(format!("{second:#}"))));
+    }
+    result
 }
 
 /// Whether the saved version may be restored over the present one.
@@ -191,7 +203,13 @@ async fn check_version(work: &Work) -> anyhow::Result<()> {
 async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
     let (instance, tools, cancel) =
         (&work.request.instance, work.context.dirs.tools(), work.live.cancelled());
-    let volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
+    let mut volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
+    volumes.extend(
+        super::backup::dumps::volumes(instance)
+            .into_iter()
+            .filter(|name| !volumes.contains(name))
+            .collect::<Vec<_>>(),
+    );
     let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
     for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
         info!(holdfast_instance = %instance.name, "creating volume {name}");
@@ -220,20 +238,22 @@ async fn apply_or_put_back(
     place: &Place,
     staging: &std::path::Path,
     manifest: &Manifest,
+    wanted: &[dumps::Wanted],
 ) -> anyhow::Result<Done> {
     work.phase(Phase::Quiesce);
     let mut applied = apply::Applied::default();
-    let failure = match apply_and_ask(work, place, staging, manifest, &mut applied).await {
+    let failure = match apply_and_ask(work, place, staging, manifest, wanted, &mut applied).await {
         Ok(done) => return Ok(done),
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    let old = if applied.swaps.is_empty() {
+    let old = if applied.swaps.is_empty() && applied.dumps.is_empty() {
         "the live data was not touched"
     } else {
         "the old data is back in place"
     };
-    match apply::put_back(&applied).await {
+    let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
+    match databases.and(apply::put_back(&applied).await) {
         Ok(()) => Err(failure.context(old)),
         Err(second) => Err(failure.context(NotPutBack(format!("{second:#}")))),
     }
@@ -244,13 +264,14 @@ async fn apply_and_ask(
     place: &Place,
     staging: &std::path::Path,
     manifest: &Manifest,
+    wanted: &[dumps::Wanted],
     applied: &mut apply::Applied,
 ) -> anyhow::Result<Done> {
-    let mut warnings = apply::run(work, place, staging, manifest, applied).await?;
+    let mut warnings = apply::run(work, place, staging, manifest, wanted, applied).await?;
     work.phase(Phase::Resume);
     work.phase(Phase::Health);
     health::ask(place, work.live.cancelled()).await?;
-    let kept = apply::keep(work, applied, staging).await?;
+    let kept = apply::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     warnings.extend(apply::put_roots_on(work, place, manifest));
     Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, carry, fetch};
+use super::{Request, carry, dumps, fetch};
 use crate::definition::VersionMatch;
 use crate::job::{Context, version};
 use crate::queue::Caller;
@@ -100,6 +100,7 @@ fn head(request: &Request) -> Value {
         "delete_count": 0,
         "carry_over": [],
         "create_volumes": [],
+        "dumps": [],
         "keep_previous_seconds": request.instance.restore.keep_previous.as_secs(),
         "problems": [],
         "warnings": [],
@@ -164,6 +165,9 @@ fn in_place(
         .map(|item| format!("{} is not in the snapshot and stays as it is", item.display()))
         .collect();
     warnings.extend(place.warnings.iter().cloned());
+    let (dumped, more) = dumps::plan(request, &place, manifest)?;
+    problems.extend(more);
+    plan["dumps"] = json!(dumped);
     plan["create_volumes"] = json!(absent);
     changes(&mut plan, manifest, contents, &existing, &coming)?;
     (plan["problems"], plan["warnings"]) = (json!(problems), json!(warnings));

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use tracing::{error, info};
 
+use super::dumps::{self, Changed};
 use super::kept::{self, Kept, Swapped};
 use super::{NotPutBack, swap};
 use crate::definition::Instance;
@@ -42,7 +43,7 @@ pub async fn run(context: Context, live: Arc<Live>, instance: Arc<Instance>) {
     });
 }
 
-async fn work(context: &Context, live: &Live, instance: &Instance) -> Result<String> {
+async fn work(context: &Context, live: &Live, instance: &Arc<Instance>) -> Result<String> {
     let name = &instance.name;
     let wait = |reason| live.waits(name, reason);
     let _instance = context.queue.instance(name, &live.caller(), wait).await?;
@@ -51,7 +52,7 @@ async fn work(context: &Context, live: &Live, instance: &Instance) -> Result<Str
     check(&kept).await.context("nothing was changed")?;
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
     live.unit(name, "", |unit| unit.phase = Phase::Rollback);
-    let mut done = Vec::new();
+    let mut done = Done::default();
     match exchange(context, live, instance, &undo, &kept, &mut done).await {
         Ok(now) => {
             // The record of the restore is replaced by ours already; it only takes room.
@@ -60,7 +61,7 @@ async fn work(context: &Context, live: &Live, instance: &Instance) -> Result<Str
             }
             Ok(now.told())
         }
-        Err(failure) => match undone(done).await {
+        Err(failure) => match undone(context, instance, done).await {
             Ok(()) => {
                 kept::forget(context, live.id()).await?;
                 undo.finish().await?;
@@ -84,11 +85,15 @@ async fn check(kept: &Kept) -> Result<()> {
 async fn exchange(
     context: &Context,
     live: &Live,
-    instance: &Instance,
+    instance: &Arc<Instance>,
     undo: &Undo,
     kept: &Kept,
-    done: &mut Vec<Swapped>,
+    done: &mut Done,
 ) -> Result<Kept> {
+    if !kept.dumps.is_empty() {
+        let place = dumps::place_of(context, instance).await?;
+        dumps::exchange(context, &place, undo, live.id(), kept, &mut done.dumps).await?;
+    }
     for swapped in kept.swaps.iter().rev() {
         anyhow::ensure!(!live.cancelled().is_cancelled(), restic::Error::Cancelled);
         let step = Step::SwapBack {
@@ -99,7 +104,7 @@ async fn exchange(
         };
         undo.push(step).await?;
         let back = Swapped { old: swapped.new, new: swapped.old, ..swapped.clone() };
-        done.push(back);
+        done.swaps.push(back);
         let s = swapped.clone();
         tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
     }
@@ -112,7 +117,8 @@ async fn exchange(
         until: now.saturating_add(jiff::SignedDuration::try_from(keep)?)?,
         bytes: kept.bytes,
         replaces: Some(kept.job.clone()),
-        swaps: done.clone(),
+        swaps: done.swaps.clone(),
+        dumps: done.dumps.clone(),
         ..kept.clone()
     };
     kept::write(context, undo, &record).await?;
@@ -121,9 +127,21 @@ async fn exchange(
     Ok(record)
 }
 
-async fn undone(done: Vec<Swapped>) -> Result<()> {
+/// What a rollback exchanged so far.
+#[derive(Default)]
+struct Done {
+    swaps: Vec<Swapped>,
+    dumps: Vec<Changed>,
+}
+
+async fn undone(context: &Context, instance: &Arc<Instance>, done: Done) -> Result<()> {
+    if !done.dumps.is_empty() {
+        let place = dumps::place_of(context, instance).await?;
+        dumps::put_back(context, &place, &done.dumps).await?;
+    }
+    let swaps = done.swaps;
     tokio::task::spawn_blocking(move || {
-        done.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
+        swaps.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
     })
     .await?
 }
