@@ -55,7 +55,7 @@ pub fn method(source: &Source) -> &'static str {
             "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
         }
         Source::Mariadb(_) | Source::Mysql(_) => {
-            "loaded into a scratch database first; then what lives is dumped and replaced, and loaded back on failure"
+            "what lives is dumped first; then its databases are replaced, and loaded back on failure"
         }
         Source::Redis(_) => {
             "what lives is dumped; then all keys are replaced at once, and loaded back on failure"
@@ -69,6 +69,18 @@ pub fn method(source: &Source) -> &'static str {
 }
 
 impl Site {
+    /// Asks whether it can be restored: client programs, the server's answer, versions. Changes nothing.
+    ///
+    /// # Errors
+    /// What is missing, does not answer, or does not fit.
+    pub async fn answers(&self) -> Result<Ready> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::answers(self).await,
+            Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
+            _ => self.ready().await,
+        }
+    }
+
     /// Asks whether it can be dumped: client programs, the server's answer, versions. Changes nothing.
     ///
     /// # Errors
@@ -118,8 +130,7 @@ impl Site {
     pub async fn plan_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Change>> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
-            Source::Mariadb(_) | Source::Mysql(_) => Ok(mysql::plan_beside(records, job)),
-            Source::Redis(_) | Source::Sqlite(_) | Source::Command(_) => Ok(Vec::new()),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -130,8 +141,7 @@ impl Site {
     pub async fn load_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<()> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::load_beside(self, tree, records, job).await,
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load_beside(self, tree, records, job).await,
-            Source::Redis(_) | Source::Sqlite(_) | Source::Command(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -169,10 +179,7 @@ impl Site {
     /// The server's words: then it is to be tried again.
     pub async fn undo(&self, change: &Change) -> Result<()> {
         match change {
-            Change::DropDatabase { database } => match &self.dump.source {
-                Source::Postgresql(_) => postgresql::swap::drop_database(self, database, None).await,
-                _ => mysql::drop_database(self, database).await,
-            },
+            Change::DropDatabase { database } => postgresql::swap::drop_database(self, database, None).await,
             Change::DropRoles { roles } => postgresql::restore::drop_roles(self, roles).await,
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
             Change::Reload { dir, records, databases } => {

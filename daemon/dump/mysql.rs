@@ -1,7 +1,9 @@
 //! MariaDB and MySQL: one SQL text per database, and the accounts.
 //!
-//! A database cannot be renamed, so a restore proves a dump by loading it into a scratch database, dumps what lives, and
-//! only then replaces it. Accounts are saved, not loaded: `mysql.user` of another server locks everybody out.
+//! A database cannot be renamed, and a dump cannot be proved by loading it under another name: triggers and routines may
+//! name their database, and then change the one that lives (measured: `CREATE TRIGGER wiki.t ON wiki.page` is kept as it
+//! was written). So what lives is dumped before it is replaced, and loaded back when that fails. Accounts are saved, not
+//! loaded: `mysql.user` of another server locks everybody out.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -223,28 +225,6 @@ async fn accounts(site: &Site, dir: &Path) -> Result<Record> {
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
     for record in records {
         record::check_ends(&record.path(tree), BEGIN, END).await?;
-    }
-    Ok(())
-}
-
-/// The records of databases, each with the scratch database's name.
-fn scratch<'r>(records: &'r [Record], job: &str) -> impl Iterator<Item = (&'r Record, &'r str, String)> {
-    let of_databases = records.iter().filter_map(|record| Some((record, record.database.as_deref()?)));
-    let named = of_databases.enumerate();
-    let job = job.to_owned();
-    named.map(move |(index, (record, live))| (record, live, format!("holdfast_{job}_new_{index}")))
-}
-
-pub(super) fn plan_beside(records: &[Record], job: &str) -> Vec<Change> {
-    scratch(records, job).map(|(_, _, database)| Change::DropDatabase { database }).collect()
-}
-
-/// A dump that does not load into a scratch database never gets near the one that lives.
-pub(super) async fn load_beside(site: &Site, tree: &Path, records: &[Record], job: &str) -> Result<()> {
-    for (record, live, scratch) in scratch(records, job) {
-        let proving = || format!("loading {} beside the database {live:?}", record.file);
-        load_as(site, tree, record, &scratch).await.with_context(proving)?;
-        drop_database(site, &scratch).await?;
     }
     Ok(())
 }

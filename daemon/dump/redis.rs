@@ -31,6 +31,9 @@ const LAST: u8 = 0xff;
 /// The checksum's polynomial (CRC-64 of Jones), reflected.
 const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
 
+/// The length of what marks the end of a transfer, in bytes.
+const MARK: u64 = 40;
+
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 /// How often the two servers are looked at.
@@ -77,10 +80,25 @@ pub(super) async fn dump(site: &Site, dir: &Path) -> Result<Taken> {
     let ready = ready(site).await?;
     let path = dir.join(FILE);
     run::into_file(client(site, &["--rdb", "-"], true), &path, &site.cancel).await?;
+    let at = path.clone();
+    tokio::task::spawn_blocking(move || trim(&at)).await??;
     read_through(&path).await?;
     let record = Record::of(&site.dump, &path).await?;
     let record = Record { version: ready.server, client_version: ready.client, ..record };
     Ok(Taken { records: vec![record], warnings: Vec::new() })
+}
+
+/// A server that sends without a file of its own ends with forty random hexadecimal digits, which `redis-cli` leaves where
+/// it writes to standard output (measured with 7.0). No RDB file ends so: its last nine bytes begin with 0xff.
+fn trim(path: &Path) -> Result<()> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let Some(end) = file.metadata()?.len().checked_sub(MARK) else { return Ok(()) };
+    let mut mark = [0; MARK as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut mark, end)?;
+    if mark.iter().all(u8::is_ascii_hexdigit) {
+        file.set_len(end).context("cutting off the end of the transfer")?;
+    }
+    Ok(())
 }
 
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {

@@ -75,8 +75,18 @@ fn keys_of_later_versions_are_refused_not_ignored() {
         assert_said(&[(text, "3:1", message, "leave it out")]);
     }
     assert_said(&[
-        ("[[module.x.dump]]\nsource = 'redis'\nstream = true\n", "3:1", "`stream` is not supported yet", "leave it out"),
-        ("[[module.x.dump]]\nsource = 'mongodb'\n", "2:10", "source = \"mongodb\" is not supported yet", "command"),
+        (
+            "[[module.x.dump]]\nsource = 'redis'\nstream = true\n",
+            "3:1",
+            "`stream` is not supported yet",
+            "leave it out",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'mongodb'\n",
+            "2:10",
+            "source = \"mongodb\" is not supported yet",
+            "command",
+        ),
         (
             "[backup.x]\ninstances = ['compose:*']\n",
             "2:14",

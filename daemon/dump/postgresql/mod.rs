@@ -127,6 +127,13 @@ async fn client_version(site: &Site, program: &str) -> Result<String> {
 }
 
 pub(super) async fn ready(site: &Site, server: &Server) -> Result<Ready> {
+    let ready = answers(site).await?;
+    databases(site, server).await?;
+    Ok(ready)
+}
+
+/// The versions, where both sides are there.
+pub(super) async fn answers(site: &Site) -> Result<Ready> {
     let client = client_version(site, "pg_dump").await?;
     let version =
         ask(site, "postgres", "show server_version").await.context("asking the PostgreSQL server")?;
@@ -135,7 +142,6 @@ pub(super) async fn ready(site: &Site, server: &Server) -> Result<Ready> {
         major(&version) <= major(&client),
         "the server is PostgreSQL {version} and pg_dump is {client}: install the server's client programs"
     );
-    databases(site, server).await?;
     Ok(Ready { server: version, client })
 }
 
@@ -153,7 +159,7 @@ async fn databases(site: &Site, server: &Server) -> Result<Vec<Database>> {
 }
 
 pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
-    let ready = self::ready(site, server).await?;
+    let ready = answers(site).await?;
     let mut records = vec![globals(site, dir).await.context("dumping the roles")?];
     for database in databases(site, server).await? {
         let name = database.name.clone();

@@ -100,9 +100,7 @@ pub(super) async fn open(
     for wanted in &all {
         let reading = || format!("reading dump {} to its end", wanted.dump.name);
         wanted.site.verify(staging, &wanted.records).await.with_context(reading)?;
-        if !matches!(wanted.dump.source, Source::Sqlite(_)) {
-            wanted.site.ready().await.with_context(|| format!("dump {}", wanted.dump.name))?;
-        }
+        wanted.site.answers().await.with_context(|| format!("dump {}", wanted.dump.name))?;
     }
     Ok(all)
 }
