@@ -25,7 +25,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("bus", &["control", "definition", "state"]),
     ("service", &["bus", "control", "job", "process", "state"]),
-    ("client", &["calendar", "config", "definition", "job", "process", "restic", "service", "state"]),
+    (
+        "client",
+        &["calendar", "config", "control", "definition", "job", "process", "restic", "service", "state"],
+    ),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {

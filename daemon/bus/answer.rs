@@ -13,6 +13,7 @@ use super::error::{Error, Result};
 use super::objects::Objects;
 use super::path;
 use crate::control::{self, Control};
+use crate::definition::Name;
 
 /// What an interface needs to answer calls. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +34,18 @@ impl Desk {
     ) -> Result<Caller> {
         argument::limit("name", name)?;
         self.authority.authorise(header, action, thing, name).await
+    }
+
+    /// As [`Desk::admit`], to something by its name, which is one.
+    pub(super) async fn admit_to(
+        &self,
+        header: &Header<'_>,
+        action: Action,
+        thing: Thing,
+        name: &str,
+    ) -> Result<(Caller, Name)> {
+        let caller = self.admit(header, action, thing, name).await?;
+        Ok((caller, argument::name(thing.word(), name)?))
     }
 
     /// Runs a request in a task of its own: a panic there becomes an error reply instead of silence.

@@ -26,6 +26,15 @@ pub(super) fn name(what: &str, text: &str) -> Result<Name> {
         .map_err(|rule| Error::argument(format!("the {what} {} is no name: {rule}", shown(text))))
 }
 
+/// An instance, or where one lies that is not defined here: `REPOSITORY:MODULE/UUID`, which `control` reads.
+pub(super) fn subject(text: &str) -> Result<String> {
+    if text.contains(':') {
+        limit("instance", text)?;
+        return Ok(text.to_owned());
+    }
+    name("instance", text).map(|name| name.to_string())
+}
+
 /// A snapshot: `""` or `latest`, at least four hexadecimal digits of its id, or the id of its set. The newest is `""`.
 pub(super) fn snapshot(text: &str) -> Result<&str> {
     limit("snapshot", text)?;

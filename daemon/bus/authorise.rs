@@ -68,6 +68,19 @@ pub(super) enum Thing {
     Job,
 }
 
+impl Thing {
+    /// What people call it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Daemon => "daemon",
+            Self::Backup => "backup",
+            Self::Repository => "repository",
+            Self::Instance => "instance",
+            Self::Job => "job",
+        }
+    }
+}
+
 /// Who calls, as the bus says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Caller {

@@ -52,15 +52,15 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, Thing::Backup, &backup).await?;
-        let backup = argument::name("backup", &backup)?;
+        let (caller, backup) = self.desk.admit_to(&header, Action::Run, Thing::Backup, &backup).await?;
         let instances = request::run(options)?;
         let control = self.desk.control.clone();
         self.desk.start(async move { control.run_backup(&backup, instances, &caller.cause()).await }).await
     }
 
-    /// Restores a set of an instance; snapshot "" is the latest. Options: repository (s), before (t), include (as),
-    /// target (s), force_foreign (b), force_version (b).
+    /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
+    /// Options: repository (s), before (t), include (as), target (s), as (s), map (as), force_foreign (b),
+    /// force_version (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,
@@ -71,7 +71,7 @@ impl Manager {
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
         let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
@@ -88,8 +88,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
-        argument::name("instance", &instance)?;
+        self.desk.admit_to(&header, Action::Restore, Thing::Instance, &instance).await?;
         Options::of(options, &["save_failed", "start"], &[])?;
         Err(Error::not_yet("Recover"))
     }
@@ -101,8 +100,8 @@ impl Manager {
         instance: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let (caller, instance) =
+            self.desk.admit_to(&header, Action::Restore, Thing::Instance, &instance).await?;
         let control = self.desk.control.clone();
         self.desk.start(async move { control.rollback(&instance, &caller.cause()).await }).await
     }
@@ -110,8 +109,8 @@ impl Manager {
     /// Removes data of a repository that no set needs.
     #[zbus(out_args("job"))]
     async fn prune(&self, repository: String, #[zbus(header)] header: Header<'_>) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, Thing::Repository, &repository).await?;
-        let repository = argument::name("repository", &repository)?;
+        let (caller, repository) =
+            self.desk.admit_to(&header, Action::Run, Thing::Repository, &repository).await?;
         let control = self.desk.control.clone();
         self.desk.start(async move { control.prune(&repository, &caller.cause()).await }).await
     }
@@ -124,8 +123,8 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit(&header, Action::Run, Thing::Repository, &repository).await?;
-        let repository = argument::name("repository", &repository)?;
+        let (caller, repository) =
+            self.desk.admit_to(&header, Action::Run, Thing::Repository, &repository).await?;
         let read_data = Options::of(options, &["read_data"], &[])?.text("read_data")?;
         let control = self.desk.control.clone();
         self.desk.start(async move { control.check(&repository, read_data, &caller.cause()).await }).await
@@ -139,8 +138,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.desk.admit(&header, Action::Run, Thing::Instance, &instance).await?;
-        argument::name("instance", &instance)?;
+        self.desk.admit_to(&header, Action::Run, Thing::Instance, &instance).await?;
         Options::of(options, &[], &[])?;
         Err(Error::not_yet("Drill"))
     }
@@ -156,7 +154,7 @@ impl Manager {
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
         self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
@@ -166,8 +164,7 @@ impl Manager {
     /// The committed sets of an instance, newest first.
     #[zbus(out_args("sets"))]
     async fn list_snapshots(&self, instance: String, #[zbus(header)] header: Header<'_>) -> Result<Vec<Row>> {
-        self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let (_, instance) = self.desk.admit_to(&header, Action::View, Thing::Instance, &instance).await?;
         let control = self.desk.control.clone();
         let sets = self.desk.run(async move { control.list_snapshots(&instance).await }).await?;
         Ok(sets.into_iter().map(rows::set).collect())
@@ -180,8 +177,8 @@ impl Manager {
         repository: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<Row>> {
-        self.desk.admit(&header, Action::View, Thing::Repository, &repository).await?;
-        let repository = argument::name("repository", &repository)?;
+        let (_, repository) =
+            self.desk.admit_to(&header, Action::View, Thing::Repository, &repository).await?;
         let control = self.desk.control.clone();
         let contents = self.desk.run(async move { control.list_contents(&repository).await }).await?;
         Ok(contents.into_iter().map(rows::content).collect())
@@ -216,8 +213,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, Thing::Repository, &name).await?;
-        let name = argument::name("repository", &name)?;
+        let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Repository, &name).await?;
         let keys = keys::take(options, keys::REPOSITORY)?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.add_repository(&name, keys).await }).await
@@ -230,8 +226,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, Thing::Backup, &name).await?;
-        let name = argument::name("backup", &name)?;
+        let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Backup, &name).await?;
         let keys = keys::take(options, keys::BACKUP)?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.add_backup(&name, keys).await }).await
@@ -244,8 +239,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, Thing::Backup, &name).await?;
-        let name = argument::name("backup", &name)?;
+        let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Backup, &name).await?;
         let keys = keys::take(options, keys::BACKUP)?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.alter_backup(&name, keys).await }).await
@@ -253,16 +247,14 @@ impl Manager {
 
     /// Removes a definition; its sets are kept.
     async fn remove_backup(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, Thing::Backup, &name).await?;
-        let name = argument::name("backup", &name)?;
+        let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Backup, &name).await?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.remove_backup(&name).await }).await
     }
 
     /// Removes a definition; its data is kept.
     async fn remove_repository(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.desk.admit(&header, Action::Manage, Thing::Repository, &name).await?;
-        let name = argument::name("repository", &name)?;
+        let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Repository, &name).await?;
         let control = self.desk.control.clone();
         self.desk.define(async move { control.remove_repository(&name).await }).await
     }

@@ -22,20 +22,40 @@ pub(super) fn run(given: Given) -> Result<Option<Vec<String>>> {
 
 /// Options of `Restore` and `Plan`.
 pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
-    let known = ["repository", "before", "include", "target", "force_foreign", "force_version"];
-    let mut options = Options::of(given, &known, &["as", "stop", "start"])?;
+    let known = ["repository", "before", "include", "target", "as", "map", "force_foreign", "force_version"];
+    let mut options = Options::of(given, &known, &["stop", "start"])?;
     let repository = options.text("repository")?;
     if let Some(repository) = &repository {
         argument::name("repository", repository)?;
     }
+    let new_name = options.text("as")?;
+    if let Some(name) = &new_name {
+        argument::name("instance", name)?;
+    }
     let before = options.number("before", TIME)?;
+    let map = options.texts("map")?.unwrap_or_default();
     Ok(RestoreOptions {
+        new_name,
+        map: map.iter().map(|pair| moved(pair)).collect::<Result<_>>()?,
         repository,
         before: before.map(|at| argument::time("before", at)).transpose()?,
         include: options.texts("include")?.unwrap_or_default(),
         target: options.text("target")?.map(target).transpose()?,
         force_foreign: options.flag("force_foreign")?,
         force_version: options.flag("force_version")?,
+    })
+}
+
+/// `FROM=TO`, two absolute paths.
+fn moved(pair: &str) -> Result<(PathBuf, PathBuf)> {
+    let plain = |text: &str| {
+        let path = PathBuf::from(text);
+        let good = path.is_absolute() && path.parent().is_some();
+        (good && !path.components().any(|c| c == Component::ParentDir)).then_some(path)
+    };
+    let found = pair.split_once('=').and_then(|(from, to)| Some((plain(from)?, plain(to)?)));
+    found.ok_or_else(|| {
+        Error::argument(format!("map {} is not FROM=TO with two absolute paths without '..'", shown(pair)))
     })
 }
 
@@ -91,7 +111,7 @@ mod tests {
 
     #[test]
     fn options_of_a_later_version_are_refused_and_never_ignored() {
-        for key in ["as", "stop", "start"] {
+        for key in ["stop", "start"] {
             let Err(Error::InvalidArgument(message)) = restore(given([(key, true.into())])) else {
                 panic!("{key} was taken")
             };
@@ -107,6 +127,17 @@ mod tests {
         let taken = restore(given([("target", "/srv/out".into()), ("before", 5_u64.into())])).unwrap();
         assert_eq!(taken.target.unwrap().to_str(), Some("/srv/out"));
         assert_eq!(taken.before.unwrap().as_microsecond(), 5);
+    }
+
+    #[test]
+    fn a_new_name_is_a_name_and_a_map_has_two_absolute_paths() {
+        let map = |pair: &str| restore(given([("map", vec![pair.to_owned()].into())]));
+        for bad in ["/a", "/a=b", "a=/b", "/a=/../b", "/=/x", ""] {
+            assert!(map(bad).is_err(), "{bad:?} was taken");
+        }
+        assert_eq!(map("/a=/b/c").unwrap().map, [("/a".into(), "/b/c".into())]);
+        assert!(restore(given([("as", "../x".into())])).is_err());
+        assert_eq!(restore(given([("as", "x2".into())])).unwrap().new_name.as_deref(), Some("x2"));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(super) struct From {
     /// The snapshot's id; default: the latest
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
+    /// These never ask a daemon; accepted for the sake of scripts
+    #[arg(long, hide = true)]
+    no_daemon: bool,
     /// The repository; default: the first that the instance is backed up to
     #[arg(long)]
     repository: Option<String>,

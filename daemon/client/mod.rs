@@ -4,6 +4,7 @@
 //! proxies, `wire` turns what comes over the bus into rows, `follow` and `progress` watch a job, `format` and `output`
 //! show things, `failure` names what went wrong and the exit code.
 
+mod alone;
 mod args;
 mod backup;
 mod cancel;

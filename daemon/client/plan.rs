@@ -11,7 +11,7 @@ use super::restore::{What, options};
 /// `holdfast plan`
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// The instances' names
+    /// The instances' names; or REPOSITORY:MODULE/UUID of one that is not defined here, see `repository contents`
     #[arg(required = true)]
     instances: Vec<String>,
     #[command(flatten)]
@@ -30,18 +30,23 @@ pub(super) async fn plans(context: &Context, instances: &[String], what: &What) 
         let snapshot = what.snapshot.as_deref().unwrap_or_default();
         let plan = daemon.manager.plan(instance, snapshot, options(what, context)?).await;
         let text = plan.map_err(|error| daemon.failure(error))?;
-        let plan: Value = serde_json::from_str(&text)
-            .map_err(|error| Failure::failed(format!("the daemon's plan makes no sense: {error}")))?;
-        if context.out.json {
-            context.out.value(&plan);
-        } else {
-            lines(&plan).iter().for_each(|line| context.out.line(line));
-        }
-        if !rows(&plan, "problems").is_empty() {
+        if show(context, &text)? == Exit::Failed {
             exit = Exit::Failed;
         }
     }
     Ok(exit)
+}
+
+/// Prints a plan; 1 when it would be refused.
+pub(super) fn show(context: &Context, text: &str) -> Done {
+    let plan: Value = serde_json::from_str(text)
+        .map_err(|error| Failure::failed(format!("the daemon's plan makes no sense: {error}")))?;
+    if context.out.json {
+        context.out.value(&plan);
+    } else {
+        lines(&plan).iter().for_each(|line| context.out.line(line));
+    }
+    Ok(if rows(&plan, "problems").is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn rows<'a>(plan: &'a Value, key: &str) -> &'a [Value] {
@@ -64,6 +69,9 @@ fn lines(plan: &Value) -> Vec<String> {
     )];
     if !text(&plan["target"]).is_empty() {
         lines.push(format!("  into {}; the live data stays as it is", text(&plan["target"])));
+    }
+    if !text(&plan["define"]).is_empty() {
+        lines.push(format!("  define it in {}", text(&plan["define"])));
     }
     for (verb, key) in [("create", "create"), ("replace", "replace")] {
         for row in rows(plan, key) {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Context;
 use super::daemon::RepositoryProxy;
 use super::failure::{Done, Exit, Failure};
-use super::format::{Here, short, size};
+use super::format::{Here, size};
 use super::key;
 use super::keys::{self, Keys};
 use super::output::{Grid, Text, Tone};
@@ -237,6 +237,9 @@ async fn contents(context: &Context, name: &str) -> Done {
         context.out.note(format!("{name} holds no snapshot yet"));
     } else {
         context.out.grid(&contents_table(&rows, &context.here));
+        context
+            .out
+            .note(format!("`holdfast restore {name}:MODULE/UUID` brings back what is not defined here"));
     }
     Ok(Exit::Done)
 }
@@ -247,7 +250,7 @@ fn contents_table(rows: &[Row], here: &Here) -> Grid {
         grid.row([
             Text(row.text("name").to_owned(), Tone::Strong),
             row.text("module").into(),
-            short(row.text("uuid")).into(),
+            row.text("uuid").into(),
             row.text("host").into(),
             here.moment(row.time("last_set")).into(),
             size(row.number("size")).into(),

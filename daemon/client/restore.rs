@@ -5,17 +5,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
 use super::daemon::{Daemon, Options};
 use super::failure::{Done, Exit, Failure};
 use super::follow::conclude;
 use super::format::{short, size};
 use super::wire::Row;
+use super::{Context, alone};
+use crate::control::RestoreOptions;
 
 /// `holdfast restore`
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
-    /// The instances' names
+    /// The instances' names; or REPOSITORY:MODULE/UUID of one that is not defined here, see `repository contents`
     #[arg(required = true)]
     instances: Vec<String>,
     #[command(flatten)]
@@ -26,6 +27,9 @@ pub(super) struct RestoreArgs {
     /// Do not ask before live data is replaced
     #[arg(long)]
     yes: bool,
+    /// Do it from here, while no daemon runs: on a rescue system
+    #[arg(long, conflicts_with = "no_wait")]
+    no_daemon: bool,
     /// Print the job's id and do not wait for its end
     #[arg(long)]
     no_wait: bool,
@@ -49,7 +53,13 @@ pub(super) struct What {
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
-    /// Also a snapshot that another host made
+    /// As a new instance of this name, with paths of its own; its definition is written too
+    #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["target", "include"])]
+    new_name: Option<String>,
+    /// What lay at FROM lies at TO for the instance that is defined; may be given several times
+    #[arg(long, value_name = "FROM=TO", conflicts_with = "target")]
+    map: Vec<String>,
+    /// Also a snapshot that another host or instance made
     #[arg(long)]
     force_foreign: bool,
     /// Also a snapshot whose version does not fit the present one
@@ -61,14 +71,18 @@ pub(super) struct What {
 pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
     options(&args.what, context)?;
     let several = args.instances.len() > 1;
-    if several && (args.what.snapshot.is_some() || args.what.target.is_some()) {
-        let refusal = Failure::usage("--snapshot and --target are of one instance");
+    let what = &args.what;
+    if several && (what.snapshot.is_some() || what.target.is_some() || what.new_name.is_some()) {
+        let refusal = Failure::usage("--snapshot, --target and --as are of one instance");
         return Err(refusal.hint("restore one instance at a time, or say --before TIME"));
+    }
+    if args.no_daemon {
+        return without_daemon(context, &args, asks(&args)).await;
     }
     if args.plan {
         return super::plan::plans(context, &args.instances, &args.what).await;
     }
-    let asks = args.what.target.is_none() && !args.yes;
+    let asks = asks(&args);
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         let names = args.instances.join(", ");
         let refusal =
@@ -85,6 +99,67 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
         return restore_one(context, &daemon, one, &args).await;
     }
     restore_all(context, &daemon, &args).await
+}
+
+/// Whether live data is replaced and nobody said yes.
+fn asks(args: &RestoreArgs) -> bool {
+    args.what.target.is_none() && args.what.new_name.is_none() && !args.yes
+}
+
+/// One after another, by this process.
+async fn without_daemon(context: &Context, args: &RestoreArgs, asks: bool) -> Done {
+    if asks && !args.plan {
+        let names = args.instances.join(", ");
+        return Err(Failure::usage(format!("this would replace live data of {names}"))
+            .hint("say --yes to do it, --plan to see it, or --target DIR to restore beside the live data"));
+    }
+    let alone = alone::start(context).await?;
+    let snapshot = args.what.snapshot.as_deref().unwrap_or_default();
+    let (mut failed, mut worst) = (Vec::new(), Exit::Done);
+    for instance in &args.instances {
+        let given = given(&args.what, context)?;
+        let done = if args.plan {
+            let plan = alone.control.plan_restore(instance, snapshot, given).await;
+            plan.map_err(alone::refused).and_then(|plan| super::plan::show(context, &plan))
+        } else {
+            alone::restore(context, &alone, instance, snapshot, given).await
+        };
+        match done {
+            Ok(Exit::Cancelled) => return Ok(Exit::Cancelled),
+            Ok(exit) if exit != Exit::Done => worst = exit,
+            Ok(_) => {}
+            Err(failure) => {
+                context.out.failure(&failure);
+                failed.push(instance.as_str());
+            }
+        }
+    }
+    alone.end().await;
+    match failed.is_empty() {
+        true => Ok(worst),
+        false => Err(Failure::failed(format!("not restored: {}", failed.join(", ")))),
+    }
+}
+
+/// What was given, as the procedures take it.
+fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
+    let before = args.before.as_deref().map(|text| context.here.parse(text).map_err(Failure::usage));
+    let pair = |pair: &String| {
+        let (from, to) = pair.split_once('=').unwrap_or_default();
+        let good = from.starts_with('/') && to.starts_with('/');
+        let bad = || Failure::usage(format!("--map {pair:?} is not FROM=TO with two absolute paths"));
+        good.then(|| (from.into(), to.into())).ok_or_else(bad)
+    };
+    Ok(RestoreOptions {
+        repository: args.repository.clone(),
+        before: before.transpose()?,
+        include: args.include.clone(),
+        target: args.target.as_ref().map(absolute).transpose()?.map(PathBuf::from),
+        new_name: args.new_name.clone(),
+        map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
+        force_foreign: args.force_foreign,
+        force_version: args.force_version,
+    })
 }
 
 async fn restore_one(context: &Context, daemon: &Daemon, instance: &str, args: &RestoreArgs) -> Done {
@@ -130,6 +205,12 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
     }
+    if let Some(name) = &args.new_name {
+        options.insert("as", name.clone().into());
+    }
+    if !args.map.is_empty() {
+        options.insert("map", args.map.clone().into());
+    }
     for (key, given) in [("force_foreign", args.force_foreign), ("force_version", args.force_version)] {
         if given {
             options.insert(key, true.into());
@@ -150,8 +231,11 @@ fn absolute(target: &PathBuf) -> Result<String, Failure> {
 }
 
 async fn confirmed(context: &Context, daemon: &Daemon, instance: &str, args: &What) -> Result<bool, Failure> {
-    let rows = daemon.manager.list_snapshots(instance).await.map_err(|e| daemon.failure(e))?;
-    let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    let mut rows: Vec<Row> = Vec::new();
+    if !instance.contains(':') {
+        let all = daemon.manager.list_snapshots(instance).await.map_err(|e| daemon.failure(e))?;
+        rows = all.into_iter().map(Row::from).collect();
+    }
     let from = match chosen(&rows, args.snapshot.as_deref()) {
         Some(row) if args.before.is_none() && args.repository.is_none() => described(row, context),
         _ => "the chosen snapshot".to_owned(),

@@ -2,23 +2,30 @@
 
 use clap::Args;
 
-use super::Context;
 use super::failure::{Done, Exit};
 use super::format::{Here, short, size};
 use super::output::{Grid, Text, Tone};
 use super::wire::{Row, json_rows};
+use super::{Context, alone};
 
 /// `holdfast snapshots`
 #[derive(Debug, Args)]
 pub(super) struct SnapshotsArgs {
     /// The instance's name
     instance: String,
+    /// Ask the repositories from here, while no daemon runs
+    #[arg(long)]
+    no_daemon: bool,
 }
 
 pub(super) async fn snapshots(context: &Context, args: SnapshotsArgs) -> Done {
-    let daemon = context.daemon().await?;
-    let rows = daemon.manager.list_snapshots(&args.instance).await.map_err(|e| daemon.failure(e))?;
-    let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    let rows = if args.no_daemon {
+        alone::snapshots(context, &args.instance).await?
+    } else {
+        let daemon = context.daemon().await?;
+        let rows = daemon.manager.list_snapshots(&args.instance).await.map_err(|e| daemon.failure(e))?;
+        rows.into_iter().map(Row::from).collect()
+    };
     if context.out.json {
         context.out.value(&json_rows(&rows));
     } else if rows.is_empty() {

@@ -248,6 +248,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         version,
         version_match,
         allow,
+        written: _,
     } = instance;
     let version = version.as_ref().map(|version| {
         let (key, value) = match version {

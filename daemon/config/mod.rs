@@ -13,6 +13,7 @@ mod raw;
 mod schema;
 mod valid;
 mod value;
+mod written;
 
 use std::path::PathBuf;
 

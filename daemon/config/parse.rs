@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Source};
 use super::raw::{Entry, MODULE_KEY, RawBackup, RawDaemon, RawInstance, RawModule, RawRepository};
 use super::value::{Node, Reader, Table, Value, described, table_schema};
+use super::written;
 use crate::definition::Name;
 
 /// The kinds of named tables, as they are written in the file.
@@ -153,7 +154,12 @@ impl RawFile {
             let before = reader.noted();
             if let Some(raw) = T::read(node, reader) {
                 let sound = reader.noted() == before;
-                entries.push(Entry { name, span: key.span(), source: Arc::clone(&self.source), raw, sound });
+                let written = match kind {
+                    Kind::Instance | Kind::Module => written::table(node),
+                    Kind::Repository | Kind::Backup => Map::new(),
+                };
+                let source = Arc::clone(&self.source);
+                entries.push(Entry { name, span: key.span(), source, raw, sound, written });
             }
         }
         entries

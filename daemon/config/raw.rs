@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value as Json};
 use toml::Spanned;
 
 use super::diagnostic::Source;
@@ -23,6 +24,8 @@ pub(super) struct Entry<T> {
     pub(super) raw: T,
     /// Whether every key of it could be read; when not, the file is refused, and what seems to be missing may only be wrong.
     pub(super) sound: bool,
+    /// Its keys and values as they stand there; only of instances and modules.
+    pub(super) written: Map<String, Json>,
 }
 
 table! {

@@ -1,8 +1,12 @@
 //! What may be asked of the daemon: one function per verb. The bus and the signals call it; it knows neither.
 
+mod contents;
+mod elsewhere;
 mod error;
 mod events;
 mod owed;
+mod redefine;
+mod restore;
 mod run;
 mod slots;
 mod startup;
@@ -23,7 +27,7 @@ use crate::schedule::{Planner, Trigger};
 
 pub use error::{Error, ErrorKind};
 pub use slots::Wakeups;
-pub use startup::{Start, start};
+pub use startup::{Start, alone, start};
 pub use view::{
     BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions,
     SetView,

@@ -53,14 +53,20 @@ impl Control {
     }
 
     pub(super) async fn decide(&self, due: Due) {
+        if due.kind == schedule::Kind::Held {
+            let next = held(&self.0.planner).next_run(&due.key, Timestamp::now());
+            let at = next.map(|at| at.to_string()).unwrap_or_default();
+            info!("{}: the slot of {} has come and is put off until {at}", due.key, due.slot);
+            return self.tell_of(&due.key);
+        }
         if !due.kind.runs() {
             return self.runs_not(&due).await;
         }
         if self.paused().is_some() {
             info!("{} is due, but the daemon is paused: it waits", due.key);
-            let name = due.key.strip_prefix("backup/").map(str::to_owned);
+            let key = due.key.clone();
             held(&self.0.held).push(due);
-            return name.into_iter().for_each(|name| self.tell(Event::BackupChanged(name)));
+            return self.tell_of(&key);
         }
         if let Some(until) = self.blackout_until(&due.key) {
             return self.owe(&due, until).await;
@@ -71,6 +77,13 @@ impl Control {
             _ => "schedule",
         };
         self.start_slot(&due.key, cause, Slot { key: due.key.clone(), at: Some(due.slot) }).await;
+    }
+
+    /// What a backup waits for has changed.
+    fn tell_of(&self, key: &str) {
+        if let Some(name) = key.strip_prefix("backup/") {
+            self.tell(Event::BackupChanged(name.to_owned()));
+        }
     }
 
     fn follows(&self, key: &str) -> bool {

@@ -35,9 +35,21 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     put_right(&control).await;
     tokio::spawn(events::forward(control.clone()));
     tokio::spawn(control.clone().watch_kept());
+    tokio::spawn(control.clone().watch_catalogs());
     control.plan().await.context("planning slots")?;
     control.run_owed().await;
     begin_schedule(&control).await?;
+    Ok(control)
+}
+
+/// The same without a schedule: nothing begins by itself.
+///
+/// # Errors
+/// As [`start`].
+pub async fn alone(start: Start) -> anyhow::Result<Control> {
+    let control = build(start).await?;
+    put_right(&control).await;
+    tokio::spawn(events::forward(control.clone()));
     Ok(control)
 }
 
@@ -125,7 +137,9 @@ pub(crate) fn environment(dirs: &Dirs) -> anyhow::Result<config::Environment> {
 /// Undo steps first, then the records: afterwards nothing is shown running and nothing is left lying about.
 async fn put_right(control: &Control) {
     let (context, definitions) = (&control.0.context, control.definitions());
-    undo::run_pending(context, &definitions).await;
+    if undo::run_pending(context, &definitions).await.removed_files {
+        read_again(control).await;
+    }
     match context.database.interrupt_unfinished(Timestamp::now()).await {
         Ok(interrupted) => interrupted.iter().for_each(|job| {
             warn!(
@@ -139,6 +153,18 @@ async fn put_right(control: &Control) {
     }
     clear_staging(&definitions.daemon.staging_dir).await;
     tidy_history(control).await;
+}
+
+/// The definition of an instance that did not come to be was removed just now.
+async fn read_again(control: &Control) {
+    let (dirs, environment) = (control.0.config_dirs.clone(), control.0.environment.clone());
+    match tokio::task::spawn_blocking(move || config::load(&dirs, &environment, None)).await {
+        Ok(loaded) => {
+            *control.0.active.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                Active::new(loaded);
+        }
+        Err(death) => error!("reading the definitions again: {death}"),
+    }
 }
 
 async fn clear_staging(staging: &std::path::Path) {

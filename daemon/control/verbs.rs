@@ -1,6 +1,5 @@
 //! Verbs that answer: what is defined, what was done, what a repository holds.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,8 +7,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BackupView, ContentView, Control, Error, ErrorKind, InstanceView, JobQuery, JobView, RepositoryView,
-    Result, SetView, checked,
+    BackupView, Control, Error, ErrorKind, InstanceView, JobQuery, JobView, RepositoryView, Result, SetView,
+    checked,
 };
 use crate::definition::{Backup, Layout, Repository};
 use crate::job::{self, Live, Location};
@@ -167,7 +166,7 @@ impl Control {
     }
 
     /// Reads a repository's own list of sets; one that was never made holds none.
-    async fn refresh(&self, repository: &Arc<Repository>, location: Location) -> Result<()> {
+    pub(super) async fn refresh(&self, repository: &Arc<Repository>, location: Location) -> Result<()> {
         let context = &self.0.context;
         let terms = Terms::new(&CancellationToken::new());
         let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
@@ -184,50 +183,8 @@ impl Control {
         job::sync(context, &restic, &opened, &terms).await.map_err(unavailable)
     }
 
-    /// What a repository holds of which instances, as far as it is known here.
-    ///
-    /// # Errors
-    /// It is not defined, or cannot be read.
-    pub async fn list_contents(&self, name: &str) -> Result<Vec<ContentView>> {
-        let repository = self.known_repository(name)?;
-        for location in self.locations(&repository).await? {
-            self.refresh(&repository, location).await?;
-        }
-        let filter = SetFilter { repository: Some(name.to_owned()), ..SetFilter::default() };
-        let mut newest: BTreeMap<String, SetRecord> = BTreeMap::new();
-        for set in self.0.context.database.sets(filter).await? {
-            newest.entry(set.uuid.clone()).or_insert(set);
-        }
-        let mut contents = Vec::new();
-        for set in newest.into_values() {
-            contents.push(self.content(set).await);
-        }
-        Ok(contents)
-    }
-
-    async fn content(&self, set: SetRecord) -> ContentView {
-        let defined = match self.known_instance(&set.instance) {
-            Ok(instance) => self.identity_of(&instance).await.is_ok_and(|uuid| uuid.to_string() == set.uuid),
-            Err(_) => false,
-        };
-        let module = set.location.split_once('/').map(|(module, _)| module.to_owned());
-        let module = module.filter(|module| module != job::NO_MODULE);
-        let module =
-            module.or_else(|| Some(self.known_instance(&set.instance).ok()?.module.as_ref()?.to_string()));
-        let module = module.unwrap_or_default();
-        ContentView {
-            module,
-            name: set.instance,
-            uuid: set.uuid,
-            host: set.host,
-            last_set: Some(set.time),
-            size: set.size,
-            defined_here: defined,
-        }
-    }
-
     /// The restic repositories of a definition: the shared one, or those where sets or defined instances lie.
-    async fn locations(&self, repository: &Repository) -> Result<Vec<Location>> {
+    pub(super) async fn locations(&self, repository: &Repository) -> Result<Vec<Location>> {
         if repository.layout == Layout::Shared {
             return Ok(vec![Location { path: String::new() }]);
         }

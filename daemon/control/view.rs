@@ -117,6 +117,10 @@ pub struct RestoreOptions {
     pub include: Vec<String>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
+    /// As a new instance of this name, which is defined with it.
+    pub new_name: Option<String>,
+    /// Where absolute paths of the set's instance lie for the one that is defined.
+    pub map: Vec<(PathBuf, PathBuf)>,
     /// Restore a set that another host or instance made.
     pub force_foreign: bool,
     /// Restore whatever the version that was saved.

@@ -36,7 +36,10 @@ impl Control {
             diagnostics.len()
         );
         *self.0.active.write().unwrap_or_else(PoisonError::into_inner) = Active::new(loaded);
-        if let Err(failure) = self.plan().await {
+        // Without a schedule there are no slots.
+        if self.0.trigger.get().is_some()
+            && let Err(failure) = self.plan().await
+        {
             error!("the slots of the new definitions could not be planned: {failure:#}");
         }
         self.tell(Event::DefinitionsChanged);
@@ -112,7 +115,7 @@ impl Control {
     }
 }
 
-fn refused(error: EditError) -> Error {
+pub(super) fn refused(error: EditError) -> Error {
     let kind = match &error {
         EditError::NoSuch(_) => ErrorKind::InvalidArgument,
         EditError::AlreadyExists(_) => ErrorKind::AlreadyExists,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Allow, Dump, Name};
@@ -43,6 +44,35 @@ pub struct Instance {
     pub version_match: VersionMatch,
     /// Who else may see, run and cancel what is only about it.
     pub allow: Allow,
+    /// Its keys and its module's as they are written, without who may see it: so that it can be defined elsewhere.
+    pub written: Arc<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Instance {
+    /// An instance that has nothing but a name: what is restored beside live data needs no more.
+    pub fn bare(name: Name) -> Self {
+        let hour = Duration::from_secs(3_600);
+        Self {
+            name,
+            module: None,
+            user: None,
+            install_dir: None,
+            volumes: Volumes::None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            strict: false,
+            dump_state: None,
+            cleanup_state: None,
+            dumps: Vec::new(),
+            hook_timeout: hour,
+            stall_timeout: hour / 2,
+            restore: Restore::default(),
+            version: None,
+            version_match: VersionMatch::Any,
+            allow: Allow::default(),
+            written: Arc::default(),
+        }
+    }
 }
 
 /// How an instance is restored.

@@ -6,6 +6,7 @@
 mod backup;
 mod dump;
 mod instance;
+mod moves;
 mod name;
 mod repository;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use backup::{Allow, Backup, Retention, Retry, Selector};
 pub use dump::{Command, Container, Dump, Engine, Server, Source};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
+pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
 pub use repository::{Check, Layout, Password, Prune, Repository};
 

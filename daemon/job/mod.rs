@@ -1,6 +1,7 @@
 //! The procedures, each a straight line of phases, and the jobs that are alive.
 
 pub mod backup;
+pub mod catalog;
 mod context;
 mod hook;
 mod jobs;

@@ -264,7 +264,7 @@ pub async fn sync(context: &Context, restic: &Restic, opened: &Opened, terms: &T
 }
 
 /// A snapshot as a committed set; none for one that is not ours.
-fn set_of(opened: &Opened, snapshot: &restic::Snapshot) -> Option<SetRecord> {
+pub(super) fn set_of(opened: &Opened, snapshot: &restic::Snapshot) -> Option<SetRecord> {
     let tag = |name: &str| {
         snapshot.tags.iter().find_map(|t| t.strip_prefix(name)?.strip_prefix('=')).map(String::from)
     };

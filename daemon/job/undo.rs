@@ -21,33 +21,51 @@ const GONE: std::time::Duration = std::time::Duration::from_secs(3);
 /// How long a restic that was killed with us may take to be gone.
 const DYING: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Executes the undo steps of all dead jobs. A step that fails stays written and is tried again at the next start;
-/// returns a sentence for each.
-pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> Vec<String> {
+/// What came of the undo steps of dead jobs.
+#[derive(Debug, Default)]
+pub struct Undone {
+    /// A sentence for each that failed: it stays written and is tried again at the next start.
+    pub problems: Vec<String>,
+    /// Files were removed, definitions perhaps.
+    pub removed_files: bool,
+}
+
+/// Executes the undo steps of all dead jobs.
+pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> Undone {
     if let Err(failure) = crate::dump::sweep(&context.dirs.runtime) {
         warn!("clearing what dead jobs left of password files: {failure}");
     }
     let dir = context.dirs.undo();
     let pending = match tokio::task::spawn_blocking(move || undo::pending(&dir)).await {
         Ok(Ok(pending)) => pending,
-        Ok(Err(failure)) => return vec![format!("{failure:#}")],
-        Err(death) => return vec![format!("reading undo steps: {death}")],
+        Ok(Err(failure)) => return Undone::problem(format!("{failure:#}")),
+        Err(death) => return Undone::problem(format!("reading undo steps: {death}")),
     };
     if !pending.is_empty() {
         await_dying(context).await;
     }
-    let mut problems = Vec::new();
+    let mut undone = Undone::default();
     for job in pending {
         info!(holdfast_job = %job.job, "undoing what job {} left: {} steps", job.job, job.steps.len());
-        problems.extend(job.problems);
+        let removes =
+            |(_, step): &(usize, Recorded)| matches!(step, Recorded::Known(Step::RemoveFile { .. }));
+        undone.removed_files |= job.steps.iter().any(removes);
+        undone.problems.extend(job.problems);
         if let Err(failure) = finish(context, definitions, &job.job, job.steps).await {
-            problems.push(format!("job {}: {failure:#}", job.job));
+            undone.problems.push(format!("job {}: {failure:#}", job.job));
         }
     }
-    for problem in &problems {
+    for problem in &undone.problems {
         error!("{problem}");
     }
-    problems
+    undone
+}
+
+impl Undone {
+    fn problem(text: String) -> Self {
+        error!("{text}");
+        Self { problems: vec![text], ..Self::default() }
+    }
 }
 
 /// What died with the last daemon may still write for a moment: into directories that are to be removed.
@@ -88,6 +106,10 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
     let Recorded::Known(step) = step else { bail!("a step of another version: {step:?}") };
     match step {
         Step::RemoveDir { path } => remove_tree(path).await,
+        Step::RemoveFile { path } => {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || crate::state::durable::remove(&path)).await?
+        }
         Step::RunHook { instance, backup, hook } => {
             run_hook(context, definitions, instance, backup, hook).await
         }

@@ -96,8 +96,7 @@ impl Queue {
         caller: &Caller,
         on_wait: impl FnMut(Option<String>) + Send,
     ) -> Result<Guard, Ended> {
-        let key = Key::Repository(key.to_owned());
-        self.acquire(key, &format!("repository {name}"), Mode::Share, caller, on_wait).await
+        self.repository((key, name), Mode::Share, caller, on_wait).await
     }
 
     /// Has a repository alone: forget, prune, unlock. Names as in [`Queue::share`].
@@ -111,8 +110,18 @@ impl Queue {
         caller: &Caller,
         on_wait: impl FnMut(Option<String>) + Send,
     ) -> Result<Guard, Ended> {
+        self.repository((key, name), Mode::Alone, caller, on_wait).await
+    }
+
+    async fn repository(
+        &self,
+        (key, name): (&str, &str),
+        mode: Mode,
+        caller: &Caller,
+        on_wait: impl FnMut(Option<String>) + Send,
+    ) -> Result<Guard, Ended> {
         let key = Key::Repository(key.to_owned());
-        self.acquire(key, &format!("repository {name}"), Mode::Alone, caller, on_wait).await
+        self.acquire(key, &format!("repository {name}"), mode, caller, on_wait).await
     }
 
     /// May run one restic process.

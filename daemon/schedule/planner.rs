@@ -59,6 +59,9 @@ pub enum Kind {
     Missed,
     /// Counting begins here: the key is new, its schedule changed, or the clock was set far back. Run nothing.
     Rebased,
+    /// Its time has come and its run is put off: to the end of a blackout, or, when it was missed, by its delay. Nothing
+    /// is decided yet and nothing is to be stored.
+    Held,
 }
 
 impl Kind {
@@ -68,7 +71,7 @@ impl Kind {
     }
 }
 
-/// A decision. First store `slot` as the last one decided for `key`, durably, then act on it.
+/// A decision. First store `slot` as the last one decided for `key`, durably, then act on it; but for [`Kind::Held`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// The key of the entry.
@@ -100,6 +103,8 @@ struct Plan {
     catch_up_at: Option<Timestamp>,
     /// Since when the clock is seen far behind the last slot decided.
     behind_since: Option<Timestamp>,
+    /// Whether it was told that a slot has come and is put off.
+    held: bool,
     /// When this must be looked at again; mirrored in the queue.
     wake: Option<Timestamp>,
 }
@@ -199,7 +204,7 @@ impl Plan {
     fn new(host: &str, entry: Entry) -> Self {
         let delay = delay::stable(host, &entry.key, entry.random_delay);
         let decided = entry.decided;
-        Self { entry, delay, decided, catch_up_at: None, behind_since: None, wake: None }
+        Self { entry, delay, decided, catch_up_at: None, behind_since: None, held: false, wake: None }
     }
 
     fn is_for(&self, entry: &Entry) -> bool {
@@ -219,11 +224,12 @@ impl Plan {
         let Some(decided) = self.decided else { return Some(self.rebase(now)) };
         let open = self.next_slot(decided).is_some_and(|first| first <= earlier(now, self.delay));
         self.catch_up_at = self.catch_up_at.filter(|at| open && *at <= later(now, self.delay));
+        self.held &= open;
         None
     }
 
     fn rebase(&mut self, now: Timestamp) -> Due {
-        (self.decided, self.behind_since, self.catch_up_at) = (Some(now), None, None);
+        (self.decided, self.behind_since, self.catch_up_at, self.held) = (Some(now), None, None, false);
         self.decision(now, Kind::Rebased, 0)
     }
 
@@ -257,15 +263,21 @@ impl Plan {
             let believed = self.behind_since.is_some_and(|since| later(since, BELIEF) <= now);
             return believed.then(|| self.rebase(now));
         }
-        if self.clear(now) > now {
-            return None;
-        }
         let (latest, count) = self.open_slots(earlier(now, self.delay))?;
+        if self.clear(now) > now {
+            return self.hold(latest, count);
+        }
         let late = self.is_late(latest, now);
         if late && self.entry.catch_up && !self.catch_up_is_due(latest, now) {
-            return None;
+            return self.hold(latest, count);
         }
         self.decide(latest, count, late)
+    }
+
+    /// Says once that a slot has come and is put off.
+    fn hold(&mut self, latest: Timestamp, count: u32) -> Option<Due> {
+        let told = std::mem::replace(&mut self.held, true);
+        (!told).then(|| self.decision(latest, Kind::Held, count.saturating_sub(1)))
     }
 
     /// Whether a missed slot is to be made up for now. The first time it is noticed its run is put off by the random
@@ -285,7 +297,7 @@ impl Plan {
             (true, true) => Kind::CatchUp,
             (true, false) => Kind::Missed,
         };
-        (self.decided, self.catch_up_at) = (Some(slot), None);
+        (self.decided, self.catch_up_at, self.held) = (Some(slot), None, false);
         Some(self.decision(slot, kind, count.saturating_sub(1)))
     }
 
@@ -330,14 +342,9 @@ impl Plan {
             self.wake = Some(later(since, BELIEF));
         } else {
             self.behind_since = None;
-            self.wake = self.next_run().map(|run| self.clear(run).max(self.wait(now)));
+            // What is put off is looked at twice: when its slot has come, and when it may run.
+            self.wake = self.next_run().map(|run| if self.held { self.clear(run.max(now)) } else { run });
         }
-    }
-
-    /// The end of the blackout that `now` lies in; outside of one anything may be looked at.
-    fn wait(&self, now: Timestamp) -> Timestamp {
-        let clear = self.clear(now);
-        if clear > now { clear } else { Timestamp::MIN }
     }
 
     fn decision(&self, slot: Timestamp, kind: Kind, skipped: u32) -> Due {

@@ -13,10 +13,15 @@ const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=error,zbus=warn";
 
 /// Starts logging. `HOLDFAST_LOG` sets the filter: levels and `target=level`, with commas.
 pub(super) fn start() {
+    start_with(DEFAULT_FILTER);
+}
+
+/// The same with another filter where `HOLDFAST_LOG` says none.
+pub(super) fn start_with(default: &str) {
     let asked = std::env::var("HOLDFAST_LOG").ok().filter(|text| !text.is_empty());
     let filter: Option<Targets> = asked.as_ref().and_then(|text| text.parse().ok());
     let refused = asked.filter(|_| filter.is_none());
-    let filter = filter.or_else(|| DEFAULT_FILTER.parse().ok()).unwrap_or_default();
+    let filter = filter.or_else(|| default.parse().ok()).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
     match journal() {
         Some(journal) => registry.with(journal).init(),

@@ -1,9 +1,12 @@
 //! The daemon as systemd sees it: builds the rooms, says when it is ready, waits for signals, drains.
 
+mod alone;
 mod log;
 mod metrics;
 mod notify;
 mod run;
+
+pub use alone::Alone;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +33,7 @@ pub struct Arguments {
     #[arg(long, env = "HOLDFAST_CACHE", default_value = "/var/cache/holdfast")]
     pub cache: PathBuf,
     /// Directory for what lives as long as the daemon.
-    #[arg(long, env = "HOLDFAST_RUNTIME", default_value = "/run/holdfast")]
+    #[arg(long, env = "HOLDFAST_RUNTIME", default_value = Self::RUNTIME)]
     pub runtime: PathBuf,
     /// Directory of the shipped module library.
     #[arg(long, env = "HOLDFAST_LIBRARY", default_value = "/usr/share/holdfast/modules")]
@@ -44,6 +47,8 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    const RUNTIME: &str = "/run/holdfast";
+
     fn dirs(&self) -> Dirs {
         Dirs {
             config: self.config.clone(),

@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn absolute(dirs: Dirs) -> anyhow::Result<Dirs> {
+pub(super) fn absolute(dirs: Dirs) -> anyhow::Result<Dirs> {
     let absolute = |path: &Path| -> anyhow::Result<PathBuf> {
         std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()))
     };

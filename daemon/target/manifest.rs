@@ -53,6 +53,9 @@ pub struct Manifest {
     /// Literal includes that were not there.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// The keys of the instance's definition, so that it can be defined on another machine. None: by an older release.
+    #[serde(default)]
+    pub definition: Option<serde_json::Map<String, serde_json::Value>>,
     /// Typed dumps in `dumps/`, each as its source describes it.
     #[serde(default)]
     pub dumps: Vec<serde_json::Value>,
@@ -164,6 +167,7 @@ mod tests {
                 xattrs: [("user.x".to_owned(), Hex(vec![0, 255]))].into(),
             }],
             missing: vec![],
+            definition: serde_json::json!({"module": "wiki", "include": ["state"]}).as_object().cloned(),
             dumps: vec![],
         }
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::account::account;
@@ -23,6 +23,8 @@ pub enum Purpose {
     Backup,
     /// To write: the state directory, hooks and volumes may be missing still.
     Restore,
+    /// To look at what is to be made: the install dir may be missing as well.
+    Found,
 }
 
 /// An instance on this machine: its user, its directories, its volumes, its programs.
@@ -146,12 +148,20 @@ impl Place {
     fn find_dirs(&mut self, purpose: Purpose) -> Result<()> {
         let Some(given) = self.instance.install_dir.as_deref() else { return Ok(()) };
         let install = walk::open(given).context("`install_dir`")?;
-        let install =
-            install.ok_or_else(|| anyhow!("`install_dir`: there is no directory {}", given.display()))?;
+        let Some(install) = install else {
+            ensure!(
+                purpose == Purpose::Found,
+                "`install_dir`: there is no directory {}; install the module there first",
+                given.display()
+            );
+            self.state_dir = Some(given.join("state"));
+            self.install_dir = Some(given.to_owned());
+            return Ok(());
+        };
         let state = install.real.join("state");
         match walk::open(&state)? {
             Some(dir) => self.state_dir = Some(dir.real),
-            None if purpose == Purpose::Restore => self.state_dir = Some(state),
+            None if purpose != Purpose::Backup => self.state_dir = Some(state),
             None => bail!("there is no directory {}; a module in `install_dir` has one", state.display()),
         }
         self.install_dir = Some(install.real);

@@ -87,7 +87,6 @@ async fn options_are_known_and_of_their_type() {
         ("(s)", refused(&daemon, "Restore", &("app-1", "", one("target", 5_u32.into()))).await),
         ("absolute", refused(&daemon, "Restore", &("app-1", "", one("target", "../x".into()))).await),
         ("(t,", refused(&daemon, "Restore", &("app-1", "", one("before", "now".into()))).await),
-        ("not supported yet", refused(&daemon, "Restore", &("app-1", "", one("as", "b".into()))).await),
         ("read_data", refused(&daemon, "Check", &("local", one("flags", "-v".into()))).await),
         ("kind", refused(&daemon, "ListJobs", &(one("state", "x".into()),)).await),
         ("succeeded", refused(&daemon, "ListJobs", &(one("outcome", "fine".into()),)).await),

@@ -123,7 +123,9 @@ impl Machine {
         let end = from + quiet;
         while self.planner.next_wake().is_some_and(|wake| wake <= end) {
             self.wall = self.wall.max(self.planner.next_wake().unwrap());
-            let decisions = self.planner.due(self.wall);
+            let mut decisions = self.planner.due(self.wall);
+            // Only told, not decided.
+            decisions.retain(|due| due.kind != Kind::Held);
             if let Some(left) = kill {
                 kill = Some(left.saturating_sub(decisions.len() as u32));
             }
@@ -148,6 +150,9 @@ impl Machine {
     }
 
     fn carry_out(&mut self, due: Due, run: bool) {
+        if due.kind == Kind::Held {
+            return;
+        }
         self.state.insert(due.key.clone(), due.slot);
         if run && due.kind.runs() {
             self.runs.entry(due.key).or_default().push((due.slot, self.wall, due.kind));

@@ -188,7 +188,7 @@ fn catching_up_is_spread_by_the_random_delay_also_over_reloads() {
     let (entry, delay) = delayed(NIGHTLY, Some("2026-06-01T00:30:00Z"));
     let start = instant("2026-06-04T10:00:00Z");
     let (mut planner, _) = planner(entry.clone(), "2026-06-04T10:00:00Z");
-    assert_eq!(told(planner.due(start)), NOTHING);
+    assert_eq!(told(planner.due(start)), one(Kind::Held, "2026-06-04T00:30:00Z", 2), "told once");
     assert_eq!(planner.next_run("backup/b", start), Some(start + delay));
     assert_eq!(told(planner.replace(vec![entry], start + 60.seconds())), NOTHING);
     assert_eq!(told(planner.due(start + delay - 1.second())), NOTHING);
@@ -199,7 +199,7 @@ fn catching_up_is_spread_by_the_random_delay_also_over_reloads() {
 fn a_catch_up_is_forgotten_when_the_clock_goes_back_before_its_slot() {
     let (entry, delay) = delayed(NIGHTLY, Some("2026-06-01T00:30:00Z"));
     let (mut planner, _) = planner(entry, "2026-06-02T12:00:00Z");
-    assert_eq!(due(&mut planner, "2026-06-02T12:00:00Z"), NOTHING);
+    assert_eq!(due(&mut planner, "2026-06-02T12:00:00Z"), one(Kind::Held, "2026-06-02T00:30:00Z", 0));
     assert_eq!(due(&mut planner, "2026-06-01T23:59:00Z"), NOTHING);
     let run = instant("2026-06-02T00:30:00Z") + delay;
     assert_eq!(planner.next_wake(), Some(run));
@@ -212,7 +212,7 @@ fn catching_up_is_left_to_the_next_slot_when_that_is_near() {
     let next = instant("2026-06-04T00:30:00Z");
     let start = next - 3.minutes();
     let (mut planner, _) = planner(entry, &start.to_string());
-    assert_eq!(told(planner.due(start)), NOTHING);
+    assert_eq!(told(planner.due(start)), one(Kind::Held, "2026-06-03T00:30:00Z", 1));
     assert_eq!(planner.next_wake(), Some(next + delay));
     assert_eq!(told(planner.due(next + delay)), one(Kind::OnTime, "2026-06-04T00:30:00Z", 2));
 }
@@ -345,6 +345,9 @@ fn slots_in_a_blackout_become_one_run_at_its_end() {
         planner.next_run("backup/b", instant("2026-06-01T05:30:00Z")),
         Some(instant("2026-06-01T16:00:00Z"))
     );
+    // It wakes when the slot has come, says so once, and then at the end.
+    assert_eq!(planner.next_wake(), Some(instant("2026-06-01T06:00:00Z")));
+    assert_eq!(due(&mut planner, "2026-06-01T06:00:00Z"), one(Kind::Held, "2026-06-01T06:00:00Z", 0));
     assert_eq!(planner.next_wake(), Some(instant("2026-06-01T16:00:00Z")));
     assert_eq!(due(&mut planner, "2026-06-01T12:00:00Z"), NOTHING);
     assert_eq!(due(&mut planner, "2026-06-01T16:00:00Z"), one(Kind::OnTime, "2026-06-01T16:00:00Z", 10));
@@ -353,13 +356,14 @@ fn slots_in_a_blackout_become_one_run_at_its_end() {
 
 #[test]
 fn a_slot_missed_before_a_blackout_waits_for_its_end_and_nothing_wakes_before() {
+    let told = one(Kind::Held, "2026-06-01T00:30:00Z", 0);
     let nightly = Entry {
         schedule: Schedule::parse(NIGHTLY).unwrap(),
         catch_up: true,
         ..office("2026-05-31T00:30:00Z")
     };
     let (mut planner, _) = planner(nightly, "2026-06-01T09:00:00Z");
-    assert_eq!(due(&mut planner, "2026-06-01T09:00:00Z"), NOTHING);
+    assert_eq!(due(&mut planner, "2026-06-01T09:00:00Z"), told);
     assert_eq!(planner.next_wake(), Some(instant("2026-06-01T16:00:00Z")));
     assert_eq!(
         planner.held_until("backup/b", instant("2026-06-01T09:00:00Z")),

@@ -10,6 +10,7 @@ mod alone;
 mod definitions;
 mod jobs;
 mod looks;
+mod no_daemon;
 mod restores;
 
 use std::path::Path;

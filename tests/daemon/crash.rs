@@ -136,13 +136,15 @@ async fn killed_in_the_undo_it_is_repeated() {
     assert_eq!(lab.outcomes().await, [("backup".into(), "interrupted".into())]);
 }
 
+/// With hooks, and a retention of so many sets.
+fn keeping(last: usize) -> Setup {
+    let definition = format!("instances = [\"app\"]\nretention = {last}");
+    Setup::new().hooked().replace("instances = [\"app\"]", &definition)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_before_retention_removes_anything() {
-    let mut lab = Setup::new()
-        .hooked()
-        .replace("instances = [\"app\"]", "instances = [\"app\"]\nretention = 1")
-        .start()
-        .await;
+    let mut lab = keeping(1).start().await;
     lab.good_backup("b").await;
     lab.hold("forget");
     lab.daemon.run_backup("b").await;
@@ -155,11 +157,7 @@ async fn killed_before_retention_removes_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_forget_holds_its_lock() {
-    let mut lab = Setup::new()
-        .hooked()
-        .replace("instances = [\"app\"]", "instances = [\"app\"]\nretention = 1")
-        .start()
-        .await;
+    let mut lab = keeping(1).start().await;
     lab.good_backup("b").await;
     lab.on("forget", "extra='--no-cache --limit-download 1'");
     lab.daemon.run_backup("b").await;
@@ -172,11 +170,7 @@ async fn killed_while_forget_holds_its_lock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_forget_removed_a_set_it_is_not_listed_any_more() {
-    let mut lab = Setup::new()
-        .hooked()
-        .replace("instances = [\"app\"]", "instances = [\"app\"]\nretention = 1")
-        .start()
-        .await;
+    let mut lab = keeping(1).start().await;
     lab.good_backup("b").await;
     lab.hold_after("forget");
     lab.daemon.run_backup("b").await;
@@ -304,11 +298,7 @@ fn random(limit: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_moments_of_a_backup_nothing_is_lost() {
-    let mut lab = Setup::new()
-        .hooked()
-        .replace("instances = [\"app\"]", "instances = [\"app\"]\nretention = 3")
-        .start()
-        .await;
+    let mut lab = keeping(3).start().await;
     lab.good_backup("b").await;
     for round in 0..kills(15) {
         lab.write("app/state/files/one", &format!("round {round}\n"), 0o640);

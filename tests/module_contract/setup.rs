@@ -64,6 +64,7 @@ impl Module {
             version: None,
             version_match: VersionMatch::Any,
             allow: holdfast::definition::Allow::default(),
+            written: std::sync::Arc::default(),
         };
         Self { place, instance }
     }

@@ -179,6 +179,7 @@ pub(crate) fn manifest(tree: &Tree) -> Manifest {
         excludes: tree.excludes.clone(),
         roots: tree.roots.clone(),
         missing: tree.missing.clone(),
+        definition: None,
         dumps: Vec::new(),
     }
 }

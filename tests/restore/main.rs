@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anew;
+mod elsewhere;
 mod faults;
 mod health;
 mod hostile;

@@ -10,6 +10,8 @@ mod support;
 mod clock;
 mod command;
 mod cost;
+mod crowd;
+mod jumps;
 mod once;
 mod order;
 mod policy;
@@ -197,17 +199,21 @@ fn told(runs: &[Run]) -> Vec<(&str, &str)> {
 
 /// The environment in which a program's clock starts at a time, in UTC, and goes on.
 fn faked(time: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("LD_PRELOAD", faketime()),
+        ("FAKETIME", format!("@{time}")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("TZ", "UTC".to_owned()),
+    ]
+}
+
+/// The library that does it.
+fn faketime() -> String {
     let library = std::fs::read_dir("/usr/lib")
         .unwrap()
         .flatten()
         .map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"))
         .find(|path| path.exists())
         .expect("libfaketime is installed (package faketime)");
-    let preload = Path::new(&library).display().to_string();
-    vec![
-        ("LD_PRELOAD", preload),
-        ("FAKETIME", format!("@{time}")),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ("TZ", "UTC".to_owned()),
-    ]
+    Path::new(&library).display().to_string()
 }

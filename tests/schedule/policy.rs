@@ -115,3 +115,27 @@ async fn storage_that_does_not_answer_yet_is_waited_for_unless_somebody_asked() 
     assert_eq!(house.daemon.wait_for_job(job.as_str()).await, "failed");
     assert_eq!(house.history("away").await[0].outcome, "", "the scheduled run was given up");
 }
+
+/// The network comes up while a scheduled run waits for it: the same run goes on, without an attempt counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_network_comes_up_the_run_that_waited_for_it_goes_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let remote = "\n[repository.remote]\nurl = \"rest:http://127.0.0.1:9/\"\n";
+    let keys = "schedule = '02:30'\nretry = { attempts = 0 }";
+    let mut house = House::at("2026-06-01 00:00:00", "").await;
+    let dir = house.daemon.dir.path().display().to_string();
+    // Once the file `up` is there, the remote repository answers: it lies in a directory.
+    let script = format!(
+        "#!/bin/sh\n[ ! -e {dir}/up ] || printf '%s' {dir}/far >\"$RESTIC_REPOSITORY_FILE\"\nexec restic \"$@\"\n"
+    );
+    let program = house.daemon.write("restic", &script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let restic = format!("[daemon]\nrestic = \"{}\"", program.display());
+    let config = house.daemon.read("config/holdfast.toml").replacen("[daemon]", &restic, 1);
+    let backups = backup("away", keys).replace("local", "remote");
+    house.daemon.write("config/holdfast.toml", &(config + &backups + remote));
+    house.restart_at("2026-06-01 00:29:57").await;
+    house.says("away", "Waiting", "tries again in 15s").await;
+    house.daemon.write("up", "");
+    assert_eq!(told(&house.ended("away", 1).await), [("schedule", "succeeded")]);
+}

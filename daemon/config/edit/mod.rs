@@ -4,6 +4,7 @@
 //! it is wholly old or wholly new. Secrets are written before the definition that names them; one that no definition names
 //! is harmless, and is never overwritten with another: the old one is set aside first.
 
+mod design;
 mod document;
 mod secret;
 mod write;
@@ -17,6 +18,8 @@ use super::load::{Overlay, load_with};
 use super::parse::Kind;
 use super::{Diagnostic, Dirs, Environment, Loaded, files, load};
 use crate::definition::Name;
+
+pub use design::{Design, design_instance};
 
 /// TOML keys and values of one definition; `null` takes a key away.
 pub type Keys = Map<String, Value>;

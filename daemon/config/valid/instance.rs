@@ -10,6 +10,7 @@ use super::super::Environment;
 use super::super::diagnostic::{Diagnostic, Source};
 use super::super::raw::{Entry, RawHealth, RawInstance, RawModule, RawRestore, RawVersion};
 use super::super::value::{Argv, Exclude, Include, Reader, nearest};
+use super::super::written;
 use super::backup::names_of;
 use super::link::Broken;
 use super::{dump, paths};
@@ -123,7 +124,11 @@ pub(super) fn instance(
     }
     match complaints.first {
         Some(reason) => Err(reason),
-        None => Ok(merged(entry, &layers, &includes, &excludes, env, daemon)),
+        None => {
+            let written = written::merged(&entry.written, module.map(|module| &module.written));
+            let merged = merged(entry, &layers, &includes, &excludes, env, daemon);
+            Ok(Instance { written: Arc::new(written), ..merged })
+        }
     }
 }
 
@@ -167,6 +172,7 @@ fn merged(
             users: names_of(layers.pick(|raw| &raw.allow_users).map(|(_, names)| names)),
             groups: names_of(layers.pick(|raw| &raw.allow_groups).map(|(_, names)| names)),
         },
+        written: Arc::default(),
     }
 }
 

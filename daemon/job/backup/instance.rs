@@ -280,6 +280,7 @@ fn manifest(part: &Part, ready: &Ready, tree: &Tree) -> Manifest {
         excludes: tree.excludes.clone(),
         roots: tree.roots.clone(),
         missing: tree.missing.clone(),
+        definition: Some((*ready.instance.written).clone()),
         dumps: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::dumps::{self, Changed, Wanted};
 use super::kept::{self, Kept, Swapped};
 use super::swap::{self, Site};
-use super::{Work, carry, fetch, survey};
+use super::{Request, Work, carry, fetch, survey};
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
 use crate::state::undo::{Step, Undo};
@@ -38,7 +38,12 @@ pub(super) struct Spot {
 }
 
 impl Spot {
-    pub(super) fn of(place: &Place, item: &Path) -> anyhow::Result<Self> {
+    pub(super) fn of(request: &Request, place: &Place, item: &Path) -> anyhow::Result<Self> {
+        if let (Ok(below), Some(founding)) = (item.strip_prefix("files"), &request.founding) {
+            let moved = founding.moves.or_same(&Path::new("/").join(below));
+            let relative = moved.strip_prefix("/").unwrap_or(&moved).to_owned();
+            return Ok(Self { root: PathBuf::from("/"), relative });
+        }
         let depth = if item.starts_with("volumes") { 2 } else { 1 };
         let root: PathBuf = item.components().take(depth).collect();
         let relative: PathBuf = item.components().skip(depth).collect();
@@ -77,7 +82,7 @@ pub(super) async fn run(
         one_step(work, place, step, &request).await?;
     }
     let mut warnings = files(work, place, staging, manifest, wanted, applied).await?;
-    warnings.extend(dumps::swap(work, place, wanted, staging, applied).await?);
+    warnings.extend(dumps::swap(work, place, wanted, staging, manifest, applied).await?);
     for step in steps.steps.iter().filter(|step| step.number >= FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
@@ -286,7 +291,8 @@ pub(super) async fn keep(
     staging: &Path,
 ) -> anyhow::Result<Option<Kept>> {
     let keep = work.request.instance.restore.keep_previous;
-    if keep.is_zero() || (applied.swaps.is_empty() && applied.dumps.is_empty()) {
+    let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
+    if second || keep.is_zero() || (applied.swaps.is_empty() && applied.dumps.is_empty()) {
         return remove_old(work, place, applied, staging).await.map(|()| None);
     }
     let kept = Kept {

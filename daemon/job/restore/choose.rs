@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -9,8 +10,13 @@ use uuid::Uuid;
 use crate::definition::{Definitions, Instance, Name, Repository};
 use crate::job::Context;
 use crate::job::repository::{self, Location, Opened};
+use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
 use crate::state::{SetFilter, SetRecord};
+use crate::target::{MANIFEST, Manifest};
+
+/// The largest manifest that is read.
+const MANIFEST_LIMIT: usize = 64 << 20;
 
 /// What was asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,7 +60,8 @@ pub async fn choose(
     let repositories = candidates(definitions, instance, wanted);
     let mut unavailable = None;
     for repository in &repositories {
-        match look(context, &restic, definitions, repository, instance, uuid, wanted).await {
+        let location = Location::of(repository, instance, uuid);
+        match look(context, &restic, definitions, repository, location, uuid, wanted).await {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
             Err(NoSet::Unavailable(failure)) => unavailable = Some(failure),
@@ -63,8 +70,77 @@ pub async fn choose(
     }
     match unavailable {
         Some(failure) => Err(NoSet::Unavailable(failure)),
-        None => Err(NoSet::NotFound(nothing(instance, wanted, &repositories))),
+        None => of_another(context, &restic, instance, wanted, &repositories).await,
     }
+}
+
+/// The snapshot of another instance, where that was asked for; otherwise why there is none.
+async fn of_another(
+    context: &Context,
+    restic: &Restic,
+    instance: &Instance,
+    wanted: &Wanted,
+    repositories: &[Arc<Repository>],
+) -> Result<(Opened, SetRecord), NoSet> {
+    for repository in repositories.iter().filter(|_| !wanted.snapshot.is_empty()) {
+        let filter = SetFilter { repository: Some(repository.name.to_string()), ..SetFilter::default() };
+        let sets = context.database.sets(filter).await.map_err(NoSet::Unavailable)?;
+        let Some(set) = pick(sets, &Wanted { foreign: true, ..wanted.clone() }, "")? else { continue };
+        if !wanted.foreign {
+            return Err(NoSet::NotFound(format!(
+                "snapshot {} is of the instance {} of host {}; restore it into {} with force_foreign",
+                set.snapshot, set.instance, set.host, instance.name
+            )));
+        }
+        let (terms, location) =
+            (Terms::new(&CancellationToken::new()), Location { path: set.location.clone() });
+        let opened = repository::open_existing(context, restic, repository, location, &terms).await;
+        return Ok((opened.map_err(NoSet::Unavailable)?, set));
+    }
+    Err(NoSet::NotFound(nothing(instance, wanted, repositories)))
+}
+
+/// Finds a set of an identity that is not defined here.
+///
+/// # Errors
+/// See [`NoSet`].
+pub async fn choose_at(
+    context: &Context,
+    definitions: &Definitions,
+    repository: &Arc<Repository>,
+    (module, uuid): (&str, Uuid),
+    wanted: &Wanted,
+) -> Result<(Opened, SetRecord), NoSet> {
+    let restic = Restic::probe(&definitions.daemon.restic).await.map_err(|e| NoSet::Unavailable(e.into()))?;
+    let wanted = Wanted { foreign: true, ..wanted.clone() };
+    let location = Location::named(repository, module, &uuid.to_string());
+    let found = look(context, &restic, definitions, repository, location, uuid, &wanted).await?;
+    found.ok_or_else(|| {
+        NoSet::NotFound(format!(
+            "repository {name} holds no such set of {module}/{uuid}; `holdfast repository contents {name}` lists what it \
+             holds",
+            name = repository.name
+        ))
+    })
+}
+
+/// What a set says of itself.
+///
+/// # Errors
+/// The repository cannot be read, or the snapshot holds no manifest that makes sense.
+pub async fn manifest(
+    context: &Context,
+    definitions: &Definitions,
+    opened: &Opened,
+    snapshot: &str,
+    terms: &Terms,
+) -> anyhow::Result<Manifest> {
+    let caller = Caller { label: "reading a manifest".into(), cancel: terms.cancel.clone() };
+    let _share = context.queue.share(&opened.key, &opened.repository.name, &caller, |_| ()).await?;
+    let _permit = context.queue.permit(&caller, |_| ()).await?;
+    let restic = Restic::probe(&definitions.daemon.restic).await?;
+    let text = restic.dump(&opened.access, snapshot, MANIFEST, MANIFEST_LIMIT, terms).await;
+    Manifest::from_json(&text.context("reading the manifest of the snapshot")?)
 }
 
 fn nothing(instance: &Instance, wanted: &Wanted, repositories: &[Arc<Repository>]) -> String {
@@ -108,11 +184,10 @@ async fn look(
     restic: &Restic,
     definitions: &Definitions,
     repository: &Arc<Repository>,
-    instance: &Arc<Instance>,
+    location: Location,
     uuid: Uuid,
     wanted: &Wanted,
 ) -> Result<Option<(Opened, SetRecord)>, NoSet> {
-    let location = Location::of(repository, instance, uuid);
     let terms = Terms::new(&CancellationToken::new());
     let opened = match repository::open_existing(context, restic, repository, location, &terms).await {
         Ok(opened) => opened,

@@ -86,6 +86,9 @@ pub(super) async fn open(
     manifest: &Manifest,
 ) -> Result<Vec<Wanted>> {
     let mut all: Vec<Wanted> = Vec::new();
+    if work.request.founding.is_some() {
+        return Ok(all);
+    }
     for record in selected(&work.request, manifest)? {
         if let Some(known) = all.iter_mut().find(|wanted| wanted.site.name() == record.dump) {
             known.records.push(record);
@@ -143,9 +146,10 @@ pub(super) async fn swap(
     place: &Place,
     all: &[Wanted],
     staging: &Path,
+    manifest: &Manifest,
     applied: &mut Applied,
 ) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
+    let mut warnings = unloaded(&work.request, manifest)?;
     for wanted in all {
         running(work)?;
         let swapping = || format!("dump {}", wanted.dump.name);
@@ -159,6 +163,17 @@ pub(super) async fn swap(
         }
     }
     Ok(warnings)
+}
+
+/// An instance whose definition comes with its data has no servers defined yet.
+fn unloaded(request: &Request, manifest: &Manifest) -> Result<Vec<String>> {
+    let records = if request.founding.is_some() { records(manifest)? } else { Vec::new() };
+    let mut names: Vec<&str> = records.iter().map(|record| record.dump.as_str()).collect();
+    names.dedup();
+    let told = names.iter().map(|name| {
+        format!("dump {name} was not loaded: define it as a dump of the instance, then restore with --include dumps/{name}")
+    });
+    Ok(told.collect())
 }
 
 fn running(work: &Work) -> Result<()> {
@@ -192,9 +207,9 @@ async fn files(
 ) -> Result<()> {
     for record in &wanted.records {
         let path = record.database.as_deref().context("the manifest does not say which file it was")?;
-        let spot = Spot::of(place, Path::new(path))?;
+        let spot = Spot::of(&work.request, place, Path::new(path))?;
         for beside in dump::companions(Path::new(path)) {
-            apply::set_aside(work, &Spot::of(place, &beside)?, applied).await?;
+            apply::set_aside(work, &Spot::of(&work.request, place, &beside)?, applied).await?;
         }
         dump::lay_sqlite(record, &record.path(staging), &spot.path())?;
         apply::replace(work, &spot, &record.path(staging), applied).await?;
@@ -291,7 +306,9 @@ pub(super) fn plan(
             "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
             "bytes": record.size, "version": record.version, "how": how,
         }));
-        if let Err(failure) = found {
+        if let Err(failure) = found
+            && request.founding.is_none()
+        {
             let text = format!("{failure:#}");
             if !problems.contains(&text) {
                 problems.push(text);

@@ -1,5 +1,6 @@
 //! The restore job: choose a set, fetch and verify it beside the live data, then steps and swap, all undone on failure.
 
+mod anew;
 mod apply;
 mod carry;
 mod choose;
@@ -29,7 +30,8 @@ use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Manifest, Place, Purpose, RootKind};
 
-pub use choose::{NoSet, Wanted, choose};
+pub use anew::Founding;
+pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
 pub use plan::plan;
 
 /// What one restore job does; frozen when it is asked for.
@@ -48,6 +50,8 @@ pub struct Request {
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
     pub force_version: bool,
+    /// The instance is not defined here yet: this is written once its data is there.
+    pub founding: Option<Founding>,
 }
 
 /// What the phases of one restore share.
@@ -159,24 +163,39 @@ async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Done> {
 }
 
 async fn in_place(work: &Work) -> anyhow::Result<Done> {
-    check_version(work).await.context("the live data was not touched")?;
+    let mut made = anew::Made::default();
+    match swapped_in(work, &mut made).await {
+        Err(failure) if !failure.is::<NotPutBack>() => match anew::undo(made).await {
+            Ok(()) => Err(failure),
+            Err(second) => Err(failure.context(NotPutBack(format!("{second:#}")))),
+        },
+        result => result,
+    }
+}
+
+async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> {
+    let untouched = "the live data was not touched";
+    anew::make_places(work, made).await.context(untouched)?;
+    check_version(work).await.context(untouched)?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
     work.undo.push(Step::RemoveDir { path: staging.clone() }).await?;
-    let result = from_staging(work, &staging).await;
+    let result = from_staging(work, &staging, made).await;
     if let Err(failure) = remove_tree(&staging).await {
         warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
     result
 }
 
-async fn from_staging(work: &Work, staging: &std::path::Path) -> anyhow::Result<Done> {
+async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
     let manifest = fetch::staged(work, staging).await.context(untouched)?;
+    anew::rename_environment(work, staging).await.context(untouched)?;
+    anew::make_parents(work, &manifest, made).await.context(untouched)?;
     let place = place(work, &manifest).await.context(untouched)?;
     let wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
     let mut beside = Vec::new();
     let result = match dumps::load_beside(work, &wanted, staging, &mut beside).await.context(untouched) {
-        Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted).await,
+        Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted, made).await,
         Err(failure) => Err(failure),
     };
     if result.as_ref().is_err_and(|failure| !failure.is::<NotPutBack>())
@@ -239,10 +258,11 @@ async fn apply_or_put_back(
     staging: &std::path::Path,
     manifest: &Manifest,
     wanted: &[dumps::Wanted],
+    made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
     work.phase(Phase::Quiesce);
     let mut applied = apply::Applied::default();
-    let failure = match apply_and_ask(work, place, staging, manifest, wanted, &mut applied).await {
+    let failure = match apply_and_ask(work, place, staging, manifest, wanted, &mut applied, made).await {
         Ok(done) => return Ok(done),
         Err(failure) => failure,
     };
@@ -266,11 +286,14 @@ async fn apply_and_ask(
     manifest: &Manifest,
     wanted: &[dumps::Wanted],
     applied: &mut apply::Applied,
+    made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
     let mut warnings = apply::run(work, place, staging, manifest, wanted, applied).await?;
     work.phase(Phase::Resume);
     work.phase(Phase::Health);
     health::ask(place, work.live.cancelled()).await?;
+    anew::define(work, made).await.context("defining the new instance")?;
+    warnings.extend(work.request.founding.iter().flat_map(|founding| founding.notes.clone()));
     let kept = apply::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     warnings.extend(apply::put_roots_on(work, place, manifest));

@@ -10,15 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, carry, dumps, fetch};
+use super::{Request, anew, carry, choose, dumps, fetch};
 use crate::definition::VersionMatch;
 use crate::job::{Context, version};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
-use crate::target::{MANIFEST, Manifest, Place, Purpose};
+use crate::target::{Manifest, Place, Purpose};
 
-/// The largest manifest that is read.
-const MANIFEST_LIMIT: usize = 64 << 20;
 /// How many names are listed; the others are counted.
 const LISTED: usize = 1_000;
 
@@ -43,7 +41,8 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     }
     let volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
     let tools = context.dirs.tools();
-    let place = Place::resolve(&request.instance, Purpose::Restore, &tools, &volumes, &never).await?;
+    let purpose = if request.founding.is_some() { Purpose::Found } else { Purpose::Restore };
+    let place = Place::resolve(&request.instance, purpose, &tools, &volumes, &never).await?;
     let (version, problem) = versions(&request, &place, &never).await;
     plan["version"] = version;
     plan["steps"] =
@@ -64,13 +63,12 @@ async fn read(
     never: &CancellationToken,
 ) -> Result<(Manifest, Contents)> {
     let (opened, snapshot) = (&request.opened, &request.set.snapshot);
+    let terms = Terms { stall: Some(request.instance.stall_timeout), ..Terms::new(never) };
+    let manifest = choose::manifest(context, &request.definitions, opened, snapshot, &terms).await?;
     let caller = Caller { label: format!("plan of {}", request.instance.name), cancel: never.clone() };
     let _share = context.queue.share(&opened.key, &opened.repository.name, &caller, |_| ()).await?;
     let _permit = context.queue.permit(&caller, |_| ()).await?;
     let restic = Restic::probe(&request.definitions.daemon.restic).await?;
-    let terms = Terms { stall: Some(request.instance.stall_timeout), ..Terms::new(never) };
-    let manifest = restic.dump(&opened.access, snapshot, MANIFEST, MANIFEST_LIMIT, &terms).await;
-    let manifest = Manifest::from_json(&manifest.context("reading the manifest of the snapshot")?)?;
     let mut contents = Contents::new();
     let note = |entry: crate::restic::Entry| {
         let path = PathBuf::from(entry.path.trim_start_matches('/'));
@@ -91,6 +89,7 @@ fn head(request: &Request) -> Value {
         "host": set.host,
         "backup": set.backup,
         "target": "",
+        "define": request.founding.as_ref().map(|founding| shown(&founding.file)).unwrap_or_default(),
         "stop": [],
         "start": [],
         "steps": [],
@@ -153,6 +152,9 @@ fn in_place(
     let survey = survey::look(request, &place, manifest, there, children)?;
     let (existing, coming) = split(&survey);
     let mut problems = survey::problems(context, request, &existing);
+    if let Some(founding) = &request.founding {
+        problems.extend(anew::refused(context, &request.instance.name, founding, manifest));
+    }
     if let Some(false) = plan["space"][0]["fits"].as_bool() {
         problems.push("there is not enough free space; see space".into());
     }
@@ -165,6 +167,7 @@ fn in_place(
         .map(|item| format!("{} is not in the snapshot and stays as it is", item.display()))
         .collect();
     warnings.extend(place.warnings.iter().cloned());
+    warnings.extend(request.founding.iter().flat_map(|founding| founding.notes.clone()));
     let (dumped, more) = dumps::plan(request, &place, manifest)?;
     problems.extend(more);
     plan["dumps"] = json!(dumped);

@@ -65,10 +65,10 @@ pub(super) fn look(
     items.sort();
     items.dedup();
     if request.include.is_empty() {
-        survey.removed = removed(place, manifest, &items)?;
+        survey.removed = removed(request, place, manifest, &items)?;
     }
     for item in items {
-        let spot = Spot::of(place, &item)?;
+        let spot = Spot::of(request, place, &item)?;
         if !there(&item) {
             survey.missing.push(item);
         } else if item != Path::new(ENVIRONMENT) || spot.path().symlink_metadata().is_err() {
@@ -79,7 +79,12 @@ pub(super) fn look(
 }
 
 /// Where a whole directory was included, what appeared in it since goes too; what the backup excluded stays.
-fn removed(place: &Place, manifest: &Manifest, items: &[PathBuf]) -> Result<Vec<(PathBuf, Spot)>> {
+fn removed(
+    request: &Request,
+    place: &Place,
+    manifest: &Manifest,
+    items: &[PathBuf],
+) -> Result<Vec<(PathBuf, Spot)>> {
     let excludes = excludes(manifest)?;
     let mut found = Vec::new();
     for root in manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files) {
@@ -87,7 +92,7 @@ fn removed(place: &Place, manifest: &Manifest, items: &[PathBuf]) -> Result<Vec<
             let ours = child.file_name().is_some_and(|n| n.as_bytes().starts_with(ANNEX_PREFIX.as_bytes()));
             let excluded = excludes.leave_out(child.as_os_str().as_bytes());
             if !(items.contains(&child) || ours || excluded || child == Path::new(ENVIRONMENT)) {
-                let spot = Spot::of(place, &child)?;
+                let spot = Spot::of(request, place, &child)?;
                 found.push((child, spot));
             }
         }
@@ -115,7 +120,7 @@ pub(super) fn problems(context: &Context, request: &Request, survey: &Survey) ->
         problems.push(format!("{failure:#}"));
     }
     for (_, spot) in survey.items.iter().chain(&survey.removed) {
-        problems.extend(unreachable(spot));
+        problems.extend(unreachable(request, spot));
     }
     for place in &places {
         problems.extend(points.as_ref().ok().and_then(|points| mounts::in_the_way(place, points)));
@@ -139,11 +144,19 @@ pub(super) fn problems(context: &Context, request: &Request, survey: &Survey) ->
 }
 
 /// Why the directory that something lives in cannot be written.
-fn unreachable(spot: &Spot) -> Option<String> {
+fn unreachable(request: &Request, spot: &Spot) -> Option<String> {
     let path = spot.path();
+    if request.founding.as_ref().is_some_and(|founding| founding.second) && path.symlink_metadata().is_ok() {
+        return Some(format!(
+            "{} is there already, and a new instance takes nothing over; say where else with map, or remove it",
+            path.display()
+        ));
+    }
     let dir = path.parent().unwrap_or(Path::new("/"));
     let (fd, _) = match spot.parent() {
         Ok(parent) => parent,
+        // The job makes what is missing.
+        Err(_) if request.founding.is_some() && !dir.exists() => return None,
         Err(failure) => {
             let hint = "make it as it was, or restore into a directory with target";
             return Some(format!("{} cannot be put back: {failure:#}; {hint}", path.display()));

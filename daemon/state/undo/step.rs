@@ -17,6 +17,12 @@ pub enum Step {
         #[serde(with = "path")]
         path: PathBuf,
     },
+    /// Remove a file that was made for the job: of a new instance its definition and its identity.
+    RemoveFile {
+        /// The file.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
     /// Run a hook of an instance.
     RunHook {
         /// The instance.

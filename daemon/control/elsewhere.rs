@@ -1,0 +1,223 @@
+//! Instances that are not defined here: what a repository says of them is enough to define them.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::redefine::{Redefined, redefine};
+use super::restore::refused;
+use super::write::refused as not_written;
+use super::{Control, Error, ErrorKind, Keys, RestoreOptions, Result, checked};
+use crate::config::edit::{Design, design_instance};
+use crate::definition::{Instance, Moves, Name};
+use crate::job;
+use crate::job::restore::{self, Founding, Request, Wanted};
+use crate::restic::Terms;
+use crate::target::Manifest;
+
+/// `REPOSITORY:MODULE/UUID` or `REPOSITORY:MODULE/NAME@UUID`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Elsewhere {
+    repository: String,
+    module: String,
+    name: Option<String>,
+    uuid: Uuid,
+}
+
+impl Elsewhere {
+    /// None: it is the name of an instance.
+    pub(super) fn parse(subject: &str) -> Result<Option<Self>> {
+        let Some((repository, place)) = subject.split_once(':') else { return Ok(None) };
+        let bad = || {
+            let shown: String = subject.chars().take(120).flat_map(char::escape_default).collect();
+            let text = format!(
+                "\"{shown}\" is no instance: name one that is defined, or REPOSITORY:MODULE/UUID as \
+                 `holdfast repository contents` lists it"
+            );
+            Error::new(ErrorKind::InvalidArgument, text)
+        };
+        let (module, who) = place.split_once('/').ok_or_else(bad)?;
+        let (name, uuid) = match who.split_once('@') {
+            Some((name, uuid)) => (Some(checked(name)?.to_string()), uuid),
+            None => (None, who),
+        };
+        let uuid = Uuid::try_parse(uuid).map_err(|_| bad())?;
+        // As `contents` lists it: an instance without a module has none.
+        let module = if module.is_empty() { job::NO_MODULE } else { module };
+        let (repository, module) = (checked(repository)?.to_string(), checked(module)?.to_string());
+        Ok(Some(Self { repository, module, name, uuid }))
+    }
+}
+
+impl Control {
+    /// The instance of this identity, if it is defined here.
+    async fn defined_as(&self, uuid: Uuid) -> Option<Arc<Instance>> {
+        for instance in self.definitions().instances.values() {
+            if self.identity_of(instance).await.is_ok_and(|own| own == uuid) {
+                return Some(Arc::clone(instance));
+            }
+        }
+        None
+    }
+
+    pub(super) async fn request_elsewhere(
+        &self,
+        subject: Elsewhere,
+        wanted: Wanted,
+        options: RestoreOptions,
+    ) -> Result<Request> {
+        let repository = self.known_repository(&subject.repository)?;
+        if wanted.repository.as_ref().is_some_and(|other| *other != repository.name) {
+            let text = "the subject and the option repository name two repositories; leave out the option";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
+        let (context, definitions) = (&self.0.context, self.definitions());
+        let place = (subject.module.as_str(), subject.uuid);
+        let chosen = restore::choose_at(context, &definitions, &repository, place, &wanted).await;
+        let (opened, set) = chosen.map_err(refused)?;
+        let name = Name::parse(&set.instance).map_err(|why| Error::new(ErrorKind::Failed, why))?;
+        if subject.name.as_deref().is_some_and(|given| given != name.as_str()) {
+            let text =
+                format!("{} is the instance {name}, not {}", subject.uuid, subject.name.unwrap_or_default());
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
+        let mut request = Request {
+            instance: Arc::new(Instance::bare(name.clone())),
+            definitions,
+            set,
+            opened,
+            include: options.include,
+            target: options.target,
+            force_version: options.force_version,
+            founding: None,
+        };
+        if request.target.is_some() {
+            return Ok(request);
+        }
+        if let Some(here) = self.defined_as(subject.uuid).await {
+            request.instance = here;
+            return match &options.new_name {
+                Some(new) => self.second(request, new, &options.map).await,
+                None => Ok(request),
+            };
+        }
+        let terms = Terms::new(&CancellationToken::new());
+        let manifest =
+            restore::manifest(context, &request.definitions, &request.opened, &request.set.snapshot, &terms);
+        let manifest = manifest
+            .await
+            .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+        self.adopt(request, manifest, options.new_name, options.map, subject.uuid).await
+    }
+
+    /// Defines what a set says, under its own name and identity, or as another instance.
+    async fn adopt(
+        &self,
+        request: Request,
+        manifest: Manifest,
+        new_name: Option<String>,
+        map: Vec<(std::path::PathBuf, std::path::PathBuf)>,
+        uuid: Uuid,
+    ) -> Result<Request> {
+        let Some(written) = manifest.definition else {
+            let text = format!(
+                "the set does not say how {} was defined (an older release made it): define it in conf.d/ first, or \
+                 restore it into a directory with target",
+                manifest.instance
+            );
+            return Err(Error::new(ErrorKind::InvalidDefinition, text));
+        };
+        let old = manifest.instance.as_str();
+        let second = new_name.as_deref().is_some_and(|new| new != old);
+        let name = new_name.as_deref().unwrap_or(old).to_owned();
+        let renamed = second.then(|| (old.to_owned(), name.clone()));
+        let redefined = redefine(&written, &Moves { given: map, renamed }, second, old).map_err(unclear)?;
+        let uuid = if second { Uuid::new_v4() } else { uuid };
+        let clash = |error: Error| match error.kind {
+            ErrorKind::AlreadyExists => Error::new(
+                error.kind,
+                format!("{}, and it is another one; restore under another name with as", error.message),
+            ),
+            _ => error,
+        };
+        self.found(request, &name, redefined, (second, uuid, None)).await.map_err(clash)
+    }
+
+    /// A second instance beside one that is defined here.
+    pub(super) async fn second(
+        &self,
+        request: Request,
+        name: &str,
+        map: &[(std::path::PathBuf, std::path::PathBuf)],
+    ) -> Result<Request> {
+        let first = Arc::clone(&request.instance);
+        let renamed = Some((first.name.to_string(), checked(name)?.to_string()));
+        let moves = Moves { given: map.to_vec(), renamed };
+        let redefined = redefine(&first.written, &moves, true, &first.name).map_err(unclear)?;
+        let model = first.install_dir.clone();
+        self.found(request, name, redefined, (true, Uuid::new_v4(), model)).await
+    }
+
+    async fn found(
+        &self,
+        request: Request,
+        name: &str,
+        redefined: Redefined,
+        (second, uuid, model): (bool, Uuid, Option<std::path::PathBuf>),
+    ) -> Result<Request> {
+        let Redefined { keys, moves, notes } = redefined;
+        let set = &request.set;
+        let comment = format!(
+            "Restored from {}, snapshot {} of the instance {} of host {}.",
+            set.repository, set.snapshot, set.instance, set.host
+        );
+        let design = self.design(name, keys, comment).await?;
+        let Design { instance, file, text } = design;
+        let founding = Founding { file, text, uuid, moves, second, model, notes };
+        Ok(Request { instance, founding: Some(founding), ..request })
+    }
+
+    async fn design(&self, name: &str, keys: Keys, comment: String) -> Result<Design> {
+        let (dirs, environment) = (self.0.config_dirs.clone(), self.0.environment.clone());
+        let name = checked(name)?;
+        let design =
+            move || design_instance(&dirs, &environment, &name, keys.into_iter().collect(), &comment);
+        let designed = tokio::task::spawn_blocking(design).await.map_err(anyhow::Error::new)?;
+        designed.map_err(not_written)
+    }
+}
+
+fn unclear(problems: Vec<String>) -> Error {
+    let text = format!("the new instance cannot be defined: {}", problems.join("; "));
+    Error::new(ErrorKind::InvalidArgument, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_names_an_instance_or_says_where_one_lies() {
+        let uuid = "f3b25a4c-2f3d-4b3e-9a55-000000000001";
+        assert_eq!(Elsewhere::parse("wiki1").unwrap(), None);
+        let parsed = Elsewhere::parse(&format!("b2:dokuwiki/{uuid}")).unwrap().unwrap();
+        assert_eq!(
+            (parsed.repository.as_str(), parsed.module.as_str(), parsed.name),
+            ("b2", "dokuwiki", None)
+        );
+        let parsed = Elsewhere::parse(&format!("b2:dokuwiki/wiki1@{uuid}")).unwrap().unwrap();
+        assert_eq!(parsed.name.as_deref(), Some("wiki1"));
+        for bad in [
+            "b2:",
+            "b2:x",
+            "b2:x/y",
+            "b2:x/../y",
+            ":x/y",
+            &format!("../b:x/{uuid}"),
+            &format!("b:x/-@{uuid}"),
+        ] {
+            assert_eq!(Elsewhere::parse(bad).unwrap_err().kind, ErrorKind::InvalidArgument, "{bad}");
+        }
+    }
+}
