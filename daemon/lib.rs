@@ -15,6 +15,7 @@
 //! | [`state`] | SQLite: jobs, outcomes, slots, sets; beside it undo steps, identities |
 //! | [`restic`] | one file per subcommand of restic |
 //! | [`service_control`] | services of others: state, stop, start; one file per manager |
+//! | [`dump`] | data sources, one file per engine: dump, verify, restore, ready |
 //! | [`target`] | where commands run and paths lie: users, install dirs, volumes, the tree of includes |
 //! | [`process`] | the only room that spawns |
 //! | [`calendar`] | schedule expressions to instants: pure |
@@ -23,7 +24,8 @@
 //! # Arrows
 //!
 //! Imports point downwards only: `main, client -> service -> bus -> control -> config, schedule, job -> queue, state,
-//! restic, service_control -> target -> process`; `calendar` and `definition` lie at the bottom and may be used by all. `tests/arrows.rs`
+//! restic, dump, service_control -> target -> process`; `calendar` and `definition` lie at the bottom and may be used by
+//! all. `tests/arrows.rs`
 //! holds this.
 //!
 //! # One backup
@@ -38,6 +40,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod definition;
+pub mod dump;
 pub mod job;
 pub mod process;
 pub mod queue;

@@ -16,7 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("restic", &["process"]),
     ("state", &["definition"]),
     ("queue", &["state"]),
-    ("job", &["definition", "process", "queue", "restic", "service_control", "state", "target"]),
+    ("dump", &["definition", "process", "target"]),
+    ("job", &["definition", "dump", "process", "queue", "restic", "service_control", "state", "target"]),
     ("schedule", &["calendar"]),
     ("config", &["calendar", "definition"]),
     (

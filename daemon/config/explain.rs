@@ -6,8 +6,8 @@ use toml_edit::{Array, InlineTable, Value};
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Repository, Restore, Retention,
-    Selector, Service, Version, Volumes,
+    Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Repository, Restore,
+    Retention, Selector, Server, Service, Source, Version, Volumes,
 };
 
 /// One effective value.
@@ -241,6 +241,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         strict,
         dump_state,
         cleanup_state,
+        dumps,
         hook_timeout,
         stall_timeout,
         restore,
@@ -268,6 +269,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("strict", (*strict).into()),
         ("dump_state", argv(dump_state.as_ref())),
         ("cleanup_state", argv(cleanup_state.as_ref())),
+        ("dump", Value::Array(dumps.iter().map(self::dump).collect())),
         ("hook_timeout", duration_text(*hook_timeout).into()),
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
@@ -276,6 +278,35 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
     ]
+}
+
+fn dump(dump: &Dump) -> Value {
+    let Dump { name, source, container, run_as, shrink_limit } = dump;
+    let none = Server::default();
+    let server = source.server().unwrap_or(&none);
+    let Server { host, port, socket, user, password_file, databases, exclude } = server;
+    let databases = if let Source::Sqlite(files) = source { files } else { databases };
+    let (command, restore) = match source {
+        Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
+        _ => (None, None),
+    };
+    let some = |list_of: &Vec<String>| (!list_of.is_empty()).then(|| list(list_of));
+    table([
+        ("source", Some(source.word().into())),
+        ("name", Some(name.as_str().into())),
+        ("databases", some(databases)),
+        ("exclude", some(exclude)),
+        ("host", host.as_deref().map(Value::from)),
+        ("port", port.map(|port| i64::from(port).into())),
+        ("socket", socket.as_deref().map(|socket| path(socket).into())),
+        ("user", user.as_deref().map(Value::from)),
+        ("password_file", password_file.as_deref().map(|file| path(file).into())),
+        ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
+        ("run_as", run_as.as_deref().map(Value::from)),
+        ("command", command),
+        ("restore", restore),
+        ("shrink_limit", Some(format!("{shrink_limit}%").into())),
+    ])
 }
 
 fn restore(restore: &Restore) -> Value {

@@ -8,8 +8,9 @@ use toml::Spanned;
 
 use super::diagnostic::Source;
 use super::value::{
-    AbsolutePath, Argv, Count, Delay, Exclude, FilePath, HostName, Include, Limit, ManagerWord, MaxUnused,
-    Part, Priority, ReadData, Steps, Stop, Switch, UnitName, Url, UserName, Zone, table,
+    AbsolutePath, Argv, ContainerName, Count, Database, Delay, Exclude, FilePath, HostName, Include, Limit,
+    ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, Steps, Stop, Switch,
+    UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
 use crate::definition::{Layout, Name, Retention, Selector, StopUntil, Version, VersionMatch, Volumes};
@@ -159,6 +160,8 @@ table! {
         dump_state: Argv,
         /// The program that clears up after it; always run. Default: bin/module-cleanup-state in install_dir, if present.
         cleanup_state: Argv,
+        /// A data source, dumped before each snapshot and loaded by a restore; written [[instance.NAME.dump]].
+        dump: Vec<Spanned<RawDump>>,
         /// How long one hook may run. Default: 1h.
         hook_timeout: Limit,
         /// How long restic or a hook may go without any progress. Default: 30m.
@@ -173,6 +176,40 @@ table! {
         allow_users: Vec<Spanned<UserName>>,
         /// Groups whose members may, likewise. Default: none.
         allow_groups: Vec<Spanned<UserName>>,
+    }
+}
+
+table! {
+    /// A data source: what is dumped, and how it is reached.
+    RawDump {
+        /// postgresql, mariadb, mysql, redis, sqlite, or command.
+        source: SourceWord,
+        /// Its name: the dump lies at dumps/NAME in the snapshot. Default: the source's word.
+        name: Name,
+        /// The databases; for sqlite its files: state/…, volumes/NAME/…, absolute paths. Default: all of the server.
+        databases: Vec<Spanned<Database>>,
+        /// Databases that are left out of all. Default: none.
+        exclude: Vec<Spanned<Database>>,
+        /// The server's host. Default: a socket of this machine.
+        host: HostName,
+        /// The server's port. Default: the usual one.
+        port: Port,
+        /// The server's socket: for postgresql its directory, else the file. Default: the usual one.
+        socket: AbsolutePath,
+        /// The user that logs in to the server. Default: the client program's, in a container what its environment says.
+        user: Database,
+        /// A file with that user's password, mode 0600; a relative path is relative to this file.
+        password_file: FilePath,
+        /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
+        container: ContainerName,
+        /// The user of this machine that client programs run as. Default: the instance's user.
+        run_as: UserName,
+        /// For source = "command": the program that prints the dump, as the instance's user.
+        command: Argv,
+        /// For source = "command": the program that reads the dump from standard input in a restore. Default: it is not loaded.
+        restore: Argv,
+        /// Warn when a dump has less than this part of the last good one's size; "0%": never. Default: 50%.
+        shrink_limit: Percent,
     }
 }
 

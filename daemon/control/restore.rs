@@ -138,7 +138,8 @@ impl Control {
                     Err(_) => return,
                 }
             }
-            restore::kept::expire(&control.0.context, Timestamp::now()).await;
+            let definitions = control.definitions();
+            restore::kept::expire(&control.0.context, &definitions, Timestamp::now()).await;
         });
     }
 
@@ -146,7 +147,8 @@ impl Control {
     pub(super) async fn watch_kept(self) {
         loop {
             let context = &self.0.context;
-            restore::kept::expire(context, Timestamp::now()).await;
+            let definitions = self.definitions();
+            restore::kept::expire(context, &definitions, Timestamp::now()).await;
             let due = restore::kept::next_due(context).await;
             let left = due.map(|due| due.duration_since(Timestamp::now()).unsigned_abs());
             // At most an hour: clocks are set, and restores add to what is kept.
@@ -174,10 +176,10 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<()> {
     for include in &options.include {
         let path = Path::new(include);
         let plain = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-        let rooted = ["state", "volumes", "files"].iter().any(|root| path.starts_with(root));
+        let rooted = ["state", "volumes", "files", "dumps"].iter().any(|root| path.starts_with(root));
         if !plain || !rooted || include.contains(['*', '?', '[', '\\']) {
             return bad(format!(
-                "include {include:?}: name a path of the tree, as in state/…, volumes/NAME/… or files/…"
+                "include {include:?}: name a path of the tree, as in state/…, volumes/NAME/…, files/… or dumps/NAME"
             ));
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allow, Name, Service};
+use super::{Allow, Dump, Name, Service};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Instance {
     pub dump_state: Option<Vec<String>>,
     /// The program that clears up after it.
     pub cleanup_state: Option<Vec<String>>,
+    /// Its data sources, dumped in this order.
+    pub dumps: Vec<Dump>,
     /// How long one hook may run.
     pub hook_timeout: Duration,
     /// How restic or a hook may go without any progress before it is ended.
@@ -63,6 +65,7 @@ impl Instance {
             strict: false,
             dump_state: None,
             cleanup_state: None,
+            dumps: Vec::new(),
             hook_timeout: hour,
             stall_timeout: hour / 2,
             restore: Restore::default(),

@@ -4,6 +4,7 @@
 //! and nothing here touches the file system: a definition says what should be, not what is.
 
 mod backup;
+mod dump;
 mod instance;
 mod moves;
 mod name;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use backup::{Allow, Backup, Retention, Retry, Selector};
+pub use dump::{Command, Container, Dump, Engine, Server, Source};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};

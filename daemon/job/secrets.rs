@@ -1,7 +1,6 @@
 //! Passwords and credentials as restic takes them: files that only we can read, an environment for that one child.
 
 use std::ffi::OsString;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,12 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::definition::{Password, Repository};
 use crate::process::{self, Limits, Program};
 use crate::state::durable;
+use crate::target::{MAX_SECRET, read_secret};
 
 /// How long a password command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// No password is longer.
-const MAX_SECRET: u64 = MAX_SECRET_LEN as u64;
-const MAX_SECRET_LEN: usize = 64 * 1024;
 
 /// The file that holds a repository's password.
 ///
@@ -53,31 +50,11 @@ async fn checked(path: PathBuf) -> anyhow::Result<PathBuf> {
     .await?
 }
 
-/// Reads a secret file without following a link at its end and without waiting on a FIFO.
-fn read_secret(path: &Path) -> anyhow::Result<String> {
-    use std::io::Read;
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).context("open flags")?;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = file.with_context(|| format!("opening {}", path.display()))?;
-    let meta = file.metadata()?;
-    ensure!(meta.is_file(), "{} is not a regular file", path.display());
-    ensure!(
-        meta.mode() & 0o007 == 0,
-        "{} can be read by everybody; `chmod 600` it, and change the secret if others had access",
-        path.display()
-    );
-    let mut text = String::new();
-    file.take(MAX_SECRET).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
-    ensure!(!text.trim().is_empty(), "{} is empty", path.display());
-    Ok(text)
-}
-
 async fn from_command(argv: &[String], place: &Path, cancel: &CancellationToken) -> anyhow::Result<PathBuf> {
     let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
     let limits = Limits::within(COMMAND_LIMIT);
     let program = Program { limits, sandbox: process::Sandbox::None, ..Program::new(argv) };
-    let output = process::capture(program, cancel, MAX_SECRET_LEN).await;
+    let output = process::capture(program, cancel, MAX_SECRET).await;
     let output = output.context("running password_command")?;
     ensure!(output.ended.ok(), "password_command failed: {}", output.ended.stderr_tail);
     let output = output.stdout;

@@ -32,6 +32,9 @@ pub struct Undone {
 
 /// Executes the undo steps of all dead jobs.
 pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> Undone {
+    if let Err(failure) = crate::dump::sweep(&context.dirs.runtime) {
+        warn!("clearing what dead jobs left of password files: {failure}");
+    }
     let dir = context.dirs.undo();
     let pending = match tokio::task::spawn_blocking(move || undo::pending(&dir)).await {
         Ok(Ok(pending)) => pending,
@@ -42,16 +45,12 @@ pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> U
         await_dying(context).await;
     }
     let mut undone = Undone::default();
-    for job in in_order(&pending).await {
+    for job in &pending {
         info!(holdfast_job = %job.job, "undoing what job {} left: {} steps", job.job, job.steps.len());
-        let removes =
-            |(_, step): &(usize, Recorded)| matches!(step, Recorded::Known(Step::RemoveFile { .. }));
-        undone.removed_files |= job.steps.iter().any(removes);
+        undone.removed_files |= holds(job, |step| matches!(step, Step::RemoveFile { .. }));
         undone.problems.extend(job.problems.iter().cloned());
-        if let Err(failure) = run(context, definitions, job).await {
-            undone.problems.push(format!("{failure:#}"));
-        }
     }
+    undone.problems.extend(run_all(context, definitions, &pending).await);
     for problem in &undone.problems {
         error!("{problem}");
     }
@@ -74,11 +73,42 @@ pub(super) async fn after_death(context: &Context, definitions: &Arc<Definitions
         other.job.strip_prefix(job).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
     let pending: Vec<Pending> = pending.into_iter().filter(own).collect();
-    for job in in_order(&pending).await {
-        if let Err(failure) = run(context, definitions, job).await {
-            error!("{failure:#}");
+    for problem in run_all(context, definitions, &pending).await {
+        error!("{problem}");
+    }
+}
+
+/// Executes all, in order; a sentence for each job that could not be undone.
+async fn run_all(context: &Context, definitions: &Arc<Definitions>, pending: &[Pending]) -> Vec<String> {
+    let (mut problems, mut again) = (Vec::new(), Vec::new());
+    for job in in_order(pending).await {
+        let (name, loads) = (job.job.clone(), holds(&job, |step| matches!(step, Step::Dump { .. })));
+        match run(context, definitions, job).await {
+            // Its server may be one of the services that were started only after it.
+            Err(_) if loads => again.push(name),
+            Err(failure) => problems.push(format!("{failure:#}")),
+            Ok(()) => {}
         }
     }
+    if again.is_empty() {
+        return problems;
+    }
+    let dir = context.dirs.undo();
+    let left = tokio::task::spawn_blocking(move || undo::pending(&dir)).await;
+    let Ok(Ok(left)) = left else {
+        problems.push("undo steps cannot be read".to_owned());
+        return problems;
+    };
+    for job in left.into_iter().filter(|job| again.contains(&job.job)) {
+        if let Err(failure) = run(context, definitions, job).await {
+            problems.push(format!("{failure:#}"));
+        }
+    }
+    problems
+}
+
+fn holds(job: &Pending, wanted: impl Fn(&Step) -> bool) -> bool {
+    job.steps.iter().any(|(_, step)| matches!(step, Recorded::Known(step) if wanted(step)))
 }
 
 async fn run(context: &Context, definitions: &Arc<Definitions>, job: Pending) -> anyhow::Result<()> {
@@ -91,9 +121,7 @@ async fn run(context: &Context, definitions: &Arc<Definitions>, job: Pending) ->
 
 /// Data is put back first, while the services that use it are stopped; then services are started; the rest can wait.
 async fn in_order(pending: &[Pending]) -> Vec<Pending> {
-    let puts_back = |job: &Pending| {
-        job.steps.iter().any(|(_, step)| matches!(step, Recorded::Known(Step::SwapBack { .. })))
-    };
+    let puts_back = |job: &Pending| holds(job, |step| matches!(step, Step::SwapBack { .. }));
     for job in pending.iter().filter(|job| puts_back(job)) {
         let own = format!("{}-services-", job.job);
         for services in pending.iter().filter(|other| other.job.starts_with(&own)) {
@@ -106,7 +134,7 @@ async fn in_order(pending: &[Pending]) -> Vec<Pending> {
 }
 
 fn of_services(job: &Pending) -> bool {
-    job.steps.iter().any(|(_, step)| matches!(step, Recorded::Known(Step::StartServices { .. })))
+    holds(job, |step| matches!(step, Step::StartServices { .. }))
 }
 
 /// What died with the last daemon may still write for a moment: into directories that are to be removed.
@@ -159,6 +187,13 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             swap_back(live, aside, *inode).await
         }
         Step::StartServices { .. } => bail!("services are started by their own file"),
+        Step::Dump { instance, dump, act, change } => {
+            let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
+            let defined = definitions.instances.get(&name);
+            let defined =
+                defined.with_context(|| format!("{instance} is no longer defined; define it again"))?;
+            super::restore::dumps::execute(context, defined, dump, *act, change).await
+        }
         Step::Unlock { repository, location } => {
             context
                 .database

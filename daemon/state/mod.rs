@@ -6,6 +6,7 @@
 //! | `holdfast.db.damaged-TIME` | a database that could not be used, set aside |
 //! | `undo/JOB.undo` | [`undo`]: what to put back when the job does not live to do it |
 //! | `instances/NAME` | [`identity()`]: the uuid of an instance |
+//! | `dumps/UUID.json` | [`Sizes`] of an instance's dumps when last they were good |
 //! | `locks/` | [`lock`]: `flock` files |
 
 mod database;
@@ -13,8 +14,10 @@ pub mod durable;
 mod identity;
 pub mod lock;
 mod record;
+mod sizes;
 pub mod undo;
 
 pub use database::{Database, JobFilter, Opened, SetFilter, Slot};
 pub use identity::identity;
 pub use record::{JobRecord, Kind, Outcome, Phase, SetRecord, UnitRecord};
+pub use sizes::{Sizes, read_sizes, write_sizes};

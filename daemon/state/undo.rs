@@ -9,4 +9,4 @@ mod file;
 mod step;
 
 pub use file::{Pending, Undo, pending};
-pub use step::{Recorded, Step};
+pub use step::{Act, Recorded, Step};

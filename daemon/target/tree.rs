@@ -314,7 +314,7 @@ impl<'a> Survey<'a> {
         if self.place.instance.strict && !self.missing.is_empty() {
             bail!("missing, and `strict` is set: {}", self.missing.join(", "));
         }
-        if tree.targets.is_empty() && tree.roots.is_empty() {
+        if tree.targets.is_empty() && tree.roots.is_empty() && self.place.instance.dumps.is_empty() {
             let looked: Vec<_> = self.missing.iter().chain(&self.unmatched).cloned().collect();
             let looked = if looked.is_empty() { "no includes".to_owned() } else { looked.join(", ") };
             return Err(anyhow!("there is nothing to back up; not found: {looked}; add `include` entries"));

@@ -68,14 +68,25 @@ fn c03_unknown_keys_are_refused_with_what_was_probably_meant() {
 
 #[test]
 fn keys_of_later_versions_are_refused_not_ignored() {
-    for key in ["dump", "ssh", "recovery"] {
+    for key in ["ssh", "recovery"] {
         let text = format!("[module.x]\ninclude = ['/x']\n{key} = 'x'\n");
         let text: &'static str = text.leak();
         let message: &'static str = format!("`{key}` is not supported yet").leak();
         assert_said(&[(text, "3:1", message, "leave it out")]);
     }
     assert_said(&[
-        ("[[module.x.dump]]\nsource = 'redis'\n", "1:12", "`dump` is not supported yet", "leave it out"),
+        (
+            "[[module.x.dump]]\nsource = 'redis'\nstream = true\n",
+            "3:1",
+            "`stream` is not supported yet",
+            "leave it out",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'mongodb'\n",
+            "2:10",
+            "source = \"mongodb\" is not supported yet",
+            "command",
+        ),
         (
             "[backup.x]\ninstances = ['compose:*']\n",
             "2:14",

@@ -57,6 +57,7 @@ impl Module {
             strict: false,
             dump_state: None,
             cleanup_state: None,
+            dumps: Vec::new(),
             hook_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
             restore: Restore::default(),

@@ -13,8 +13,8 @@ use super::super::value::{Argv, Exclude, Include, Reader, nearest};
 use super::super::written;
 use super::backup::names_of;
 use super::link::Broken;
-use super::paths;
-use crate::definition::{Allow, Daemon, Health, Instance, Name, Restore, Version, Volumes};
+use super::{dump, paths};
+use crate::definition::{Allow, Daemon, Engine, Health, Instance, Name, Restore, Version, Volumes};
 
 /// Notes a version that is given in two ways, or in none.
 pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>) {
@@ -156,6 +156,9 @@ fn merged(
         strict: layers.value(|raw| &raw.strict).unwrap_or(false),
         dump_state: layers.value(|raw| &raw.dump_state).map(|argv| argv.0),
         cleanup_state: layers.value(|raw| &raw.cleanup_state).map(|argv| argv.0),
+        dumps: layers
+            .pick(|raw| &raw.dump)
+            .map_or_else(Vec::new, |(_, dumps)| dump::dumps(dumps.get_ref(), engine(layers))),
         hook_timeout: layers.value(|raw| &raw.hook_timeout).map_or(HOUR, |limit| limit.0),
         stall_timeout: layers.value(|raw| &raw.stall_timeout).map_or(HOUR / 2, |limit| limit.0),
         restore: restore(layers),
@@ -174,6 +177,14 @@ fn merged(
             groups: names_of(layers.pick(|raw| &raw.allow_groups).map(|(_, names)| names)),
         },
         written: Arc::default(),
+    }
+}
+
+/// Who runs the containers of dumps that do not say it.
+fn engine(layers: &Layers<'_>) -> Engine {
+    match layers.pick(|raw| &raw.volumes).map(|(_, volumes)| volumes.get_ref()) {
+        Some(Volumes::Podman) => Engine::Podman,
+        _ => Engine::Docker,
     }
 }
 
@@ -243,8 +254,8 @@ fn check(
             need,
         );
     }
-    if includes.is_empty() && !placed {
-        let help = "give `include`, or `install_dir` with the NS8 layout";
+    if includes.is_empty() && !placed && layers.pick(|raw| &raw.dump).is_none() {
+        let help = "give `include`, `dump`, or `install_dir` with the NS8 layout";
         complaints.add(&entry.source, &entry.span, "there is nothing to back up".into(), help);
     }
     let volumes = layers.pick(|raw| &raw.volumes).map(|(_, volumes)| volumes.get_ref());

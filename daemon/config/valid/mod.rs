@@ -3,6 +3,7 @@
 mod after;
 mod backup;
 mod daemon;
+mod dump;
 mod instance;
 mod link;
 mod paths;
@@ -71,6 +72,7 @@ pub(super) fn local(
     for raw in own.chain(modules.iter().filter(|entry| entry.sound).map(|entry| &entry.raw)) {
         instance::version_is_one(raw, &mut reader);
         service::check(raw, &mut reader);
+        dump::check(raw, &mut reader);
     }
     let mut found = found;
     found.extend(reader.finish());

@@ -2,6 +2,7 @@
 //!
 //! serde stops at the first error of a table and loses places in enums; so tables are read key by key.
 
+mod dump;
 mod path;
 mod service;
 mod storage;
@@ -18,6 +19,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
+pub(super) use dump::{ContainerName, Database, Percent, Port, SourceWord};
 pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub(super) use service::{ManagerWord, Part, Stop, UnitName};
 pub use storage::check_read_data;
@@ -319,20 +321,8 @@ impl<'s> Reader<'s> {
 }
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
-const LATER: &[&str] = &[
-    "attempts",
-    "before",
-    "container",
-    "databases",
-    "discovery",
-    "dump",
-    "recovery",
-    "save_failed",
-    "shrink_limit",
-    "ssh",
-    "stream",
-    "window",
-];
+const LATER: &[&str] =
+    &["attempts", "before", "discovery", "recovery", "save_failed", "ssh", "stream", "window"];
 
 /// The known name that was probably meant.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

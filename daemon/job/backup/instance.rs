@@ -10,8 +10,9 @@ use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
 use super::slot::{self, Slot};
-use super::{Shared, snapshot};
+use super::{Shared, dumps, snapshot};
 use crate::definition::Instance;
+use crate::dump::Record;
 use crate::job::live::append;
 use crate::job::remove_tree;
 use crate::job::services::{self, For, Quiet, Resumed};
@@ -120,9 +121,11 @@ impl Part {
     async fn preflight(&self) -> anyhow::Result<Ready> {
         let (context, instance) = (&self.shared.context, &self.instance);
         let (tools, cancel) = (context.dirs.tools(), self.shared.live.cancelled());
-        let place = Place::resolve(instance, Purpose::Backup, &tools, &[], cancel).await?;
+        let volumes = dumps::volumes(instance);
+        let place = Place::resolve(instance, Purpose::Backup, &tools, &volumes, cancel).await?;
         let uuid = identity_of(context, instance, &place).await?;
         let staging = self.shared.request.definitions.daemon.staging_dir.join(&*instance.name);
+        dumps::preflight(context, &place, uuid, &staging, cancel).await?;
         let version = version::ask(&place, cancel).await?;
         services::check(context, &place, For::Backup, cancel).await?;
         let slot = OnceLock::new();
@@ -195,10 +198,10 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Qu
     quiet.stop().await.context("services could not be stopped, so no snapshot was taken")?;
     quiet.start_for_dump().await.context("no snapshot was taken")?;
     part.phase(Phase::Dump);
-    dump(&part, &ready).await?;
+    let (staging, records) = dump(&part, &ready).await?;
     ensure_running(&shared)?;
     part.tell(quiet.dumped().await.context("after the dumps, so no snapshot was taken")?);
-    let tree = Arc::new(lay_tree(&part, &ready).await?);
+    let tree = Arc::new(lay_tree(&part, &ready, staging, &records).await?);
     let mut stores = JoinSet::new();
     for name in &shared.request.backup.repositories {
         let repository = Arc::clone(crate::job::repository::defined(&shared.request.definitions, name)?);
@@ -207,6 +210,9 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Qu
     }
     while let Some(ended) = stores.join_next().await {
         ended.context("a defect in the daemon ended a snapshot")?;
+    }
+    if let Err(failure) = dumps::remember(&shared, &ready, &records).await {
+        part.warn(&format!("the sizes of the dumps were not remembered: {failure:#}"));
     }
     part.phase(Phase::Resume);
     part.tell(quiet.resume().await);
@@ -218,8 +224,25 @@ fn ensure_running(shared: &Shared) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the dump hook, then takes the typed dumps, into a staging directory that is made for them.
+async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<(Staging, Vec<Record>)> {
+    run_hook(part, ready).await?;
+    let (dir, name) =
+        (part.shared.request.definitions.daemon.staging_dir.clone(), ready.instance.name.clone());
+    let prepared = tokio::task::spawn_blocking(move || Staging::prepare(&dir, &name)).await?;
+    let staging = prepared.context("making the staging directory, so no snapshot was taken")?;
+    if staging.cleared {
+        warn!("removed what a dead job had left in {}", ready.staging.display());
+    }
+    let taken = dumps::take(&part.shared, ready, &staging.tree()).await?;
+    for warning in &taken.warnings {
+        part.warn(warning);
+    }
+    Ok((staging, taken.records))
+}
+
 /// Runs the dump hook under the global cap; without one there is nothing to do.
-async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<()> {
+async fn run_hook(part: &Part, ready: &Ready) -> anyhow::Result<()> {
     let shared = &part.shared;
     let Some(program) = ready.place.dump_hook(&shared.request.backup.name) else { return Ok(()) };
     let live = &shared.live;
@@ -230,20 +253,15 @@ async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<()> {
 }
 
 /// The tree of links that restic reads, with the manifest that makes it a set.
-async fn lay_tree(part: &Part, ready: &Ready) -> anyhow::Result<Laid> {
+async fn lay_tree(part: &Part, ready: &Ready, staging: Staging, records: &[Record]) -> anyhow::Result<Laid> {
     let shared = &part.shared;
     let own = own_dirs(shared);
-    let (dir, name) = (shared.request.definitions.daemon.staging_dir.clone(), ready.instance.name.clone());
     let place = ready.place.clone();
     let laid = tokio::task::spawn_blocking(move || {
-        let staging = Staging::prepare(&dir, &name)?;
         let tree = Tree::build(&place, &staging.tree(), &own)?;
         anyhow::Ok((staging, tree))
     });
     let (staging, mut tree) = laid.await?.context("laying the tree of includes, so no snapshot was taken")?;
-    if staging.cleared {
-        warn!("removed what a dead job had left in {}", ready.staging.display());
-    }
     let missing = tree.missing.iter().map(|include| format!("include {include} is not there"));
     for warning in missing.chain(tree.warnings.iter().cloned()) {
         part.warn(&warning);
@@ -251,7 +269,7 @@ async fn lay_tree(part: &Part, ready: &Ready) -> anyhow::Result<Laid> {
     for pattern in &tree.unmatched {
         info!("include {pattern} matches nothing");
     }
-    let manifest = manifest(part, ready, &tree);
+    let manifest = Manifest { dumps: dumps::described(records)?, ..manifest(part, ready, &tree) };
     let laid = tokio::task::spawn_blocking(move || {
         tree.commit(&manifest)?;
         let exclude_file = staging.beside("exclude");

@@ -1,5 +1,6 @@
 //! The backup job: one unit per instance and repository, instances side by side, then retention once per repository.
 
+pub(in crate::job) mod dumps;
 mod instance;
 mod slot;
 mod snapshot;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tracing::warn;
 
+use super::dumps::{self, Changed, Wanted};
 use super::kept::{self, Kept, Swapped};
 use super::swap::{self, Site};
 use super::{Request, Work, carry, fetch, survey};
@@ -26,6 +27,7 @@ pub(super) const ENVIRONMENT: &str = "state/environment";
 pub(super) struct Applied {
     pub(super) swaps: Vec<Swapped>,
     pub(super) annexes: Vec<PathBuf>,
+    pub(super) dumps: Vec<Changed>,
 }
 
 /// Where a path of the tree lives: below which root, and where there.
@@ -71,6 +73,7 @@ pub(super) async fn run(
     place: &Place,
     staging: &Path,
     manifest: &Manifest,
+    wanted: &[Wanted],
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
     let steps = place.restore_steps()?;
@@ -78,7 +81,8 @@ pub(super) async fn run(
     for step in steps.steps.iter().filter(|step| step.number < FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
-    let warnings = files(work, place, staging, manifest, applied).await?;
+    let mut warnings = files(work, place, staging, manifest, wanted, applied).await?;
+    warnings.extend(dumps::swap(work, place, wanted, staging, manifest, applied).await?);
     for step in steps.steps.iter().filter(|step| step.number >= FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
@@ -125,10 +129,12 @@ async fn files(
     place: &Place,
     staging: &Path,
     manifest: &Manifest,
+    wanted: &[Wanted],
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
-    let survey = survey::survey(work, place, manifest, staging)?;
+    let mut survey = survey::survey(work, place, manifest, staging)?;
+    dumps::claim(wanted, &mut survey);
     warnings.extend(
         survey
             .missing
@@ -217,6 +223,32 @@ async fn settle(work: &Work, items: &[(PathBuf, Spot)], applied: &mut Applied) -
     Ok(())
 }
 
+/// Brings one file to where it lives; the old one lies aside afterwards.
+pub(super) async fn replace(
+    work: &Work,
+    live: &Spot,
+    staged: &Path,
+    applied: &mut Applied,
+) -> anyhow::Result<()> {
+    let site = site(work, live, applied).await?;
+    if !site.bring(staged)? {
+        let name = live.relative.file_name().map(OsString::from).unwrap_or_default();
+        fetch::copy(work, staged, &site.aside_dir(), &name).await?;
+    }
+    tokio::task::spawn_blocking(move || site.settle()).await??;
+    swap_in(work, live, applied).await
+}
+
+/// Sets one file aside, if it is there.
+pub(super) async fn set_aside(work: &Work, live: &Spot, applied: &mut Applied) -> anyhow::Result<()> {
+    if live.path().symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let site = site(work, live, applied).await?;
+    written(work, &site, None, applied).await?;
+    tokio::task::spawn_blocking(move || site.set_aside()).await?
+}
+
 async fn swap_in(work: &Work, live: &Spot, applied: &mut Applied) -> anyhow::Result<()> {
     let site = site(work, live, applied).await?;
     let new = site.new_inode()?;
@@ -252,11 +284,16 @@ async fn written(work: &Work, site: &Site, new: Option<u64>, applied: &mut Appli
 }
 
 /// The restore stands: from now on the old data is only kept, or removed.
-pub(super) async fn keep(work: &Work, applied: &Applied, staging: &Path) -> anyhow::Result<Option<Kept>> {
+pub(super) async fn keep(
+    work: &Work,
+    place: &Place,
+    applied: &Applied,
+    staging: &Path,
+) -> anyhow::Result<Option<Kept>> {
     let keep = work.request.instance.restore.keep_previous;
     let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
-    if second || keep.is_zero() || applied.swaps.is_empty() {
-        return remove_old(work, applied, staging).await.map(|()| None);
+    if second || keep.is_zero() || (applied.swaps.is_empty() && applied.dumps.is_empty()) {
+        return remove_old(work, place, applied, staging).await.map(|()| None);
     }
     let kept = Kept {
         job: work.live.id().to_owned(),
@@ -268,6 +305,7 @@ pub(super) async fn keep(work: &Work, applied: &Applied, staging: &Path) -> anyh
         replaces: None,
         swaps: applied.swaps.clone(),
         annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
+        dumps: applied.dumps.clone(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
@@ -279,11 +317,16 @@ pub(super) async fn keep(work: &Work, applied: &Applied, staging: &Path) -> anyh
     Ok(Some(kept))
 }
 
-async fn remove_old(work: &Work, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
+async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
     tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
     for annex in &applied.annexes {
         tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
+    }
+    let safety = kept::dir(&work.context).join(work.live.id());
+    tidy.push(Step::RemoveDir { path: safety.clone() }).await?;
+    for changed in &applied.dumps {
+        tidy.push(dumps::discarding(&work.request.instance, changed)?).await?;
     }
     // This is the moment, as in `keep`.
     work.undo.finish().await?;
@@ -292,8 +335,14 @@ async fn remove_old(work: &Work, applied: &Applied, staging: &Path) -> anyhow::R
             warn!("the old data could not be removed from {}: {failure:#}", annex.display());
         }
     }
-    if let Err(failure) = remove_tree(staging).await {
-        warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
+    for dir in [staging, &safety] {
+        if let Err(failure) = remove_tree(dir).await {
+            warn!("{} could not be removed: {failure:#}", dir.display());
+        }
+    }
+    if let Err(failure) = dumps::discard(&work.context, place, &applied.dumps).await {
+        warn!("the old databases are still there and are removed when holdfastd starts: {failure:#}");
+        return Ok(());
     }
     tidy.finish().await
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{Mode, OFlags};
 
-use super::Work;
+use super::{Work, dumps};
 use crate::job::{remove_tree, repository};
 use crate::process::{self, Limits, Program, Sign};
 use crate::restic::RestoreRequest;
@@ -26,6 +26,7 @@ pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<Manife
     let manifest = read_manifest(work, staging).await?;
     check_manifest(work, &manifest)?;
     check_included(work, staging)?;
+    dumps::check(work, staging, &manifest).await?;
     Ok(manifest)
 }
 

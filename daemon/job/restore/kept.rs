@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::dumps::{self, Changed};
 use super::survey;
+use crate::definition::Definitions;
 use crate::job::{Context, remove_tree};
 use crate::queue::Caller;
 use crate::state::durable;
@@ -44,6 +46,9 @@ pub struct Kept {
     pub swaps: Vec<Swapped>,
     /// The directories that the old data lies in.
     pub annexes: Vec<TreePath>,
+    /// What was changed in servers, in order.
+    #[serde(default)]
+    pub dumps: Vec<Changed>,
 }
 
 /// One exchange.
@@ -62,7 +67,8 @@ pub struct Swapped {
 impl Kept {
     /// Where it is, until when, and what to do with it.
     pub fn told(&self) -> String {
-        let places: Vec<_> = self.annexes.iter().map(|dir| dir.0.display().to_string()).collect();
+        let mut places: Vec<_> = self.annexes.iter().map(|dir| dir.0.display().to_string()).collect();
+        places.extend(self.dumps.iter().map(|changed| changed.shown()));
         format!(
             "the data from before is kept until {} in {}; `holdfast rollback {}` brings it back",
             self.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -72,7 +78,7 @@ impl Kept {
     }
 }
 
-fn dir(context: &Context) -> PathBuf {
+pub(super) fn dir(context: &Context) -> PathBuf {
     context.dirs.state.join("kept")
 }
 
@@ -139,8 +145,8 @@ pub(super) async fn forget(context: &Context, job: &str) -> Result<()> {
 }
 
 /// Removes what is kept too long, is too much or too many, and what a removal that was cut off left.
-pub async fn expire(context: &Context, now: Timestamp) {
-    if let Err(failure) = finish_removals(context).await {
+pub async fn expire(context: &Context, definitions: &Definitions, now: Timestamp) {
+    if let Err(failure) = finish_removals(context, definitions).await {
         warn!("removing old data that is kept no longer: {failure:#}");
     }
     let due = match list(context, None).await {
@@ -148,7 +154,7 @@ pub async fn expire(context: &Context, now: Timestamp) {
         Err(failure) => return warn!("looking for data that is kept no longer: {failure:#}"),
     };
     for kept in due {
-        if let Err(failure) = remove(context, &kept).await {
+        if let Err(failure) = remove(context, definitions, &kept).await {
             warn!(
                 "the old data of {} that is kept no longer could not be removed: {failure:#}",
                 kept.instance
@@ -181,7 +187,7 @@ fn due(all: &[Kept], now: Timestamp) -> Vec<Kept> {
 }
 
 /// The instance's lock keeps a rollback away; the record goes first, so that nobody rolls back to half of it.
-async fn remove(context: &Context, kept: &Kept) -> Result<()> {
+async fn remove(context: &Context, definitions: &Definitions, kept: &Kept) -> Result<()> {
     let caller = Caller { label: "the end of kept data".into(), cancel: CancellationToken::new() };
     let _instance = context.queue.instance(&kept.instance, &caller, |_| ()).await?;
     let record = dir(context).join(&kept.job);
@@ -196,17 +202,29 @@ async fn remove(context: &Context, kept: &Kept) -> Result<()> {
     });
     if moved.await?? {
         info!(holdfast_instance = %kept.instance, "the data from before the restore {} is removed", kept.job);
-        finish_removals(context).await?;
+        finish_removals(context, definitions).await?;
     }
     Ok(())
 }
 
-async fn finish_removals(context: &Context) -> Result<()> {
+async fn finish_removals(context: &Context, definitions: &Definitions) -> Result<()> {
     let all = dir(context);
     let records = tokio::task::spawn_blocking(move || directories(&all)).await??;
     for record in records.iter().filter(|path| path.extension().is_some_and(|e| e == EXPIRED)) {
         let at = record.clone();
         let kept = tokio::task::spawn_blocking(move || read(&at)).await??;
+        for kept in kept.iter().filter(|kept| !kept.dumps.is_empty()) {
+            let defined = definitions.instances.iter().find(|(name, _)| name.as_str() == kept.instance);
+            let Some((_, instance)) = defined else {
+                warn!(
+                    "{} is no longer defined: the old databases holdfast_{}_old_… stay",
+                    kept.instance, kept.job
+                );
+                continue;
+            };
+            let place = dumps::place_of(context, instance).await?;
+            dumps::discard(context, &place, &kept.dumps).await?;
+        }
         for annex in kept.iter().flat_map(|kept| &kept.annexes) {
             remove_tree(&annex.0).await?;
         }
@@ -236,6 +254,7 @@ mod tests {
             replaces: None,
             swaps: vec![],
             annexes: vec![],
+            dumps: vec![],
         }
     }
 

@@ -4,6 +4,7 @@ mod anew;
 mod apply;
 mod carry;
 mod choose;
+pub(super) mod dumps;
 mod fetch;
 mod health;
 pub mod kept;
@@ -208,7 +209,18 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
     let place = place(work, &manifest).await.context(untouched)?;
-    apply_or_put_back(work, &place, staging, &manifest, made).await
+    let wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
+    let mut beside = Vec::new();
+    let result = match dumps::load_beside(work, &wanted, staging, &mut beside).await.context(untouched) {
+        Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted, made).await,
+        Err(failure) => Err(failure),
+    };
+    if result.as_ref().is_err_and(|failure| !failure.is::<NotPutBack>())
+        && let Err(second) = dumps::put_back(&work.context, &place, &beside).await
+    {
+        return result.map_err(|failure| failure.context(NotPutBack(format!("{second:#}"))));
+    }
+    result
 }
 
 /// Whether the saved version may be restored over the present one.
@@ -227,7 +239,13 @@ async fn check_version(work: &Work) -> anyhow::Result<()> {
 async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
     let (instance, tools, cancel) =
         (&work.request.instance, work.context.dirs.tools(), work.live.cancelled());
-    let volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
+    let mut volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
+    volumes.extend(
+        super::backup::dumps::volumes(instance)
+            .into_iter()
+            .filter(|name| !volumes.contains(name))
+            .collect::<Vec<_>>(),
+    );
     let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
     for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
         info!(holdfast_instance = %instance.name, "creating volume {name}");
@@ -256,10 +274,11 @@ async fn apply_or_put_back(
     place: &Place,
     staging: &std::path::Path,
     manifest: &Manifest,
+    wanted: &[dumps::Wanted],
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
     let mut applied = apply::Applied::default();
-    let failure = match apply_and_ask(work, place, staging, manifest, &mut applied, made).await {
+    let failure = match apply_and_ask(work, place, staging, manifest, wanted, &mut applied, made).await {
         Ok(done) => {
             work.quiet.close().await;
             return Ok(done);
@@ -267,17 +286,12 @@ async fn apply_or_put_back(
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    if !applied.swaps.is_empty()
-        && let Err(second) = work.quiet.stop_again().await
-    {
+    let touched = !(applied.swaps.is_empty() && applied.dumps.is_empty());
+    if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
-    let old = if applied.swaps.is_empty() {
-        "the live data was not touched"
-    } else {
-        "the old data is back in place"
-    };
-    let put_back = apply::put_back(&applied).await;
+    let old = if !touched { "the live data was not touched" } else { "the old data is back in place" };
+    let put_back = put_back(work, place, &applied).await;
     let told = work.quiet.resume().await.told();
     let failure = told.into_iter().fold(failure, |failure, text| failure.context(text));
     match put_back {
@@ -290,11 +304,21 @@ async fn apply_or_put_back(
     }
 }
 
+/// Databases, which must run for it, and trees, each whatever becomes of the other.
+async fn put_back(work: &Work, place: &Place, applied: &apply::Applied) -> anyhow::Result<()> {
+    if !applied.dumps.is_empty() {
+        work.quiet.start_for_dump().await.context("the databases are to be put back")?;
+    }
+    let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
+    databases.and(apply::put_back(applied).await)
+}
+
 async fn apply_and_ask(
     work: &Work,
     place: &Place,
     staging: &std::path::Path,
     manifest: &Manifest,
+    wanted: &[dumps::Wanted],
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
@@ -307,8 +331,11 @@ async fn apply_and_ask(
         };
         let advice = "services could not be stopped (`--no-stop` restores without stopping any)";
         stopped.await.context(advice)?;
+        if !wanted.is_empty() {
+            work.quiet.start_for_dump().await.context("the databases are to be loaded")?;
+        }
     }
-    let mut warnings = apply::run(work, place, staging, manifest, applied).await?;
+    let mut warnings = apply::run(work, place, staging, manifest, wanted, applied).await?;
     if work.request.start {
         work.phase(Phase::Resume);
         let resumed = work.quiet.resume().await;
@@ -325,7 +352,7 @@ async fn apply_and_ask(
     }
     anew::define(work, made).await.context("defining the new instance")?;
     warnings.extend(work.request.founding.iter().flat_map(|founding| founding.notes.clone()));
-    let kept = apply::keep(work, applied, staging).await?;
+    let kept = apply::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     warnings.extend(apply::put_roots_on(work, place, manifest));
     Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })

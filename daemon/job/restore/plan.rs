@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, anew, carry, choose, fetch};
+use super::{Request, anew, carry, choose, dumps, fetch};
 use crate::definition::VersionMatch;
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
@@ -109,6 +109,7 @@ fn head(request: &Request) -> Value {
         "delete_count": 0,
         "carry_over": [],
         "create_volumes": [],
+        "dumps": [],
         "keep_previous_seconds": request.instance.restore.keep_previous.as_secs(),
         "problems": [],
         "warnings": [],
@@ -177,6 +178,9 @@ fn in_place(
         .collect();
     warnings.extend(place.warnings.iter().cloned());
     warnings.extend(request.founding.iter().flat_map(|founding| founding.notes.clone()));
+    let (dumped, more) = dumps::plan(request, &place, manifest)?;
+    problems.extend(more);
+    plan["dumps"] = json!(dumped);
     plan["create_volumes"] = json!(absent);
     changes(&mut plan, manifest, contents, &existing, &coming)?;
     (plan["problems"], plan["warnings"]) = (json!(problems), json!(warnings));

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use tracing::{error, info};
 
+use super::dumps::{self, Changed};
 use super::kept::{self, Kept, Swapped};
 use super::{NotPutBack, swap};
 use crate::definition::Instance;
@@ -60,13 +61,17 @@ async fn work(
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
     live.unit(name, "", |unit| unit.phase = Phase::Quiesce);
     let quiet = Quiet::new(context, live, instance, For::Restore);
-    let mut done = Vec::new();
+    let mut done = Done::default();
     let exchanged = async {
         quiet.stop().await.context("services could not be stopped")?;
+        if !kept.dumps.is_empty() {
+            quiet.start_for_dump().await.context("the databases are to be put back")?;
+        }
         live.unit(name, "", |unit| unit.phase = Phase::Rollback);
         exchange(context, live, instance, &undo, &kept, &mut done).await
     };
-    let result = ended(context, live, &undo, &kept, exchanged.await, done).await;
+    let exchanged = exchanged.await;
+    let result = ended(context, live, instance, (&undo, &kept), exchanged, done).await;
     if result.as_ref().is_err_and(|failure| failure.is::<NotPutBack>()) {
         quiet.resume().await;
         return Err(result.err().unwrap_or_else(|| anyhow::anyhow!("not put back")));
@@ -81,10 +86,10 @@ async fn work(
 async fn ended(
     context: &Context,
     live: &Live,
-    undo: &Undo,
-    kept: &Kept,
+    instance: &Arc<Instance>,
+    (undo, kept): (&Undo, &Kept),
     exchanged: Result<Kept>,
-    done: Vec<Swapped>,
+    done: Done,
 ) -> Result<String> {
     match exchanged {
         Ok(now) => {
@@ -94,7 +99,7 @@ async fn ended(
             }
             Ok(now.told())
         }
-        Err(failure) => match undone(done).await {
+        Err(failure) => match undone(context, instance, done).await {
             Ok(()) => {
                 kept::forget(context, live.id()).await?;
                 undo.finish().await?;
@@ -118,11 +123,15 @@ async fn check(kept: &Kept) -> Result<()> {
 async fn exchange(
     context: &Context,
     live: &Live,
-    instance: &Instance,
+    instance: &Arc<Instance>,
     undo: &Undo,
     kept: &Kept,
-    done: &mut Vec<Swapped>,
+    done: &mut Done,
 ) -> Result<Kept> {
+    if !kept.dumps.is_empty() {
+        let place = dumps::place_of(context, instance).await?;
+        dumps::exchange(context, &place, undo, live.id(), kept, &mut done.dumps).await?;
+    }
     for swapped in kept.swaps.iter().rev() {
         anyhow::ensure!(!live.cancelled().is_cancelled(), restic::Error::Cancelled);
         let step = Step::SwapBack {
@@ -133,7 +142,7 @@ async fn exchange(
         };
         undo.push(step).await?;
         let back = Swapped { old: swapped.new, new: swapped.old, ..swapped.clone() };
-        done.push(back);
+        done.swaps.push(back);
         let s = swapped.clone();
         tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
     }
@@ -146,7 +155,8 @@ async fn exchange(
         until: now.saturating_add(jiff::SignedDuration::try_from(keep)?)?,
         bytes: kept.bytes,
         replaces: Some(kept.job.clone()),
-        swaps: done.clone(),
+        swaps: done.swaps.clone(),
+        dumps: done.dumps.clone(),
         ..kept.clone()
     };
     kept::write(context, undo, &record).await?;
@@ -155,9 +165,21 @@ async fn exchange(
     Ok(record)
 }
 
-async fn undone(done: Vec<Swapped>) -> Result<()> {
+/// What a rollback exchanged so far.
+#[derive(Default)]
+struct Done {
+    swaps: Vec<Swapped>,
+    dumps: Vec<Changed>,
+}
+
+async fn undone(context: &Context, instance: &Arc<Instance>, done: Done) -> Result<()> {
+    if !done.dumps.is_empty() {
+        let place = dumps::place_of(context, instance).await?;
+        dumps::put_back(context, &place, &done.dumps).await?;
+    }
+    let swaps = done.swaps;
     tokio::task::spawn_blocking(move || {
-        done.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
+        swaps.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
     })
     .await?
 }

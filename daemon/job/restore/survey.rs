@@ -10,7 +10,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::apply::{ENVIRONMENT, Spot};
 use super::swap::{ANNEX_PREFIX, parent_of};
-use super::{Request, Work, mounts};
+use super::{Request, Work, dumps, mounts};
 use crate::job::{Context, Dirs};
 use crate::restic::local_path;
 use crate::target::{Excludes, Manifest, Place, RootKind};
@@ -48,7 +48,12 @@ pub(super) fn look(
     let mut survey = Survey::default();
     let asked: Vec<PathBuf> = match request.include.is_empty() {
         true => manifest.includes.iter().map(|path| path.0.clone()).collect(),
-        false => request.include.iter().map(|path| Path::new(path).components().collect()).collect(),
+        false => request
+            .include
+            .iter()
+            .map(|path| Path::new(path).components().collect())
+            .filter(|path: &PathBuf| !dumps::is_dump(path))
+            .collect(),
     };
     let mut items = Vec::new();
     for item in asked {

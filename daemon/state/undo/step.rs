@@ -62,6 +62,17 @@ pub enum Step {
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
         restart: bool,
     },
+    /// Take back, or finish, what a restore changed in a server.
+    Dump {
+        /// The instance.
+        instance: String,
+        /// The dump whose server it is.
+        dump: String,
+        /// What to do.
+        act: Act,
+        /// The change, as the room `dump` describes it.
+        change: serde_json::Value,
+    },
     /// Remove our own stale lock from a restic repository.
     Unlock {
         /// The repository's name.
@@ -69,6 +80,16 @@ pub enum Step {
         /// What follows the repository's url: empty, or `module/uuid`.
         location: String,
     },
+}
+
+/// What to do with a change in a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Take it back.
+    Undo,
+    /// Remove what it kept.
+    Discard,
 }
 
 /// A step as found in a file.

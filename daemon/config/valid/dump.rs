@@ -1,0 +1,176 @@
+//! A data source's table to a dump.
+
+use std::collections::BTreeSet;
+
+use toml::Spanned;
+
+use super::super::raw::{RawDump, RawModule};
+use super::super::value::{Database, Reader, SourceWord, Table};
+use crate::definition::{Command, Container, Dump, Engine, Name, Server, Source};
+
+/// A dump that has less than this part of the last good one, in percent, is worth a warning.
+const SHRINK_LIMIT: u8 = 50;
+
+/// Notes what does not fit together in the dumps of one table.
+pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
+    let mut names = BTreeSet::new();
+    for dump in raw.dump.iter().flat_map(|dumps| dumps.get_ref()) {
+        let Some(source) = &dump.get_ref().source else {
+            let help =
+                "write source = \"postgresql\", \"mariadb\", \"mysql\", \"redis\", \"sqlite\" or \"command\"";
+            reader.error(&dump.span(), "a dump needs `source`", Some(help.into()));
+            continue;
+        };
+        one(dump.get_ref(), *source.get_ref(), &source.span(), reader);
+        let name = name_of(dump.get_ref(), *source.get_ref());
+        if !names.insert(name.clone()) {
+            let span = dump.get_ref().name.as_ref().map_or(source.span(), Spanned::span);
+            let help = "give each its own: name = \"…\"";
+            reader.error(&span, format!("two dumps are called {name:?}"), Some(help.into()));
+        }
+    }
+}
+
+fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader: &mut Reader<'_>) {
+    for (key, span) in dump.given() {
+        if !allowed(source).contains(&key) {
+            let message = format!("`{key}` means nothing to source = {:?}", source.word());
+            let help = format!("leave it out; known here: {}", allowed(source).join(", "));
+            reader.error(&span, message, Some(help));
+        }
+    }
+    let files = dump.databases.as_ref().map(Spanned::get_ref);
+    match source {
+        SourceWord::Sqlite if files.is_none_or(Vec::is_empty) => {
+            let help = "write databases = [\"state/app.db\"]";
+            reader.error(
+                span,
+                "source = \"sqlite\" needs `databases`, the paths of its files",
+                Some(help.into()),
+            );
+        }
+        SourceWord::Sqlite => {
+            for file in files.into_iter().flatten().filter(|file| !is_path(&file.get_ref().0)) {
+                let message = format!("{:?} is not the path of a file", file.get_ref().0);
+                let help = "write \"state/…\", \"volumes/NAME/…\" or an absolute path";
+                reader.error(&file.span(), message, Some(help.into()));
+            }
+        }
+        SourceWord::Command if dump.command.is_none() => {
+            let help = "write command = [\"program\", \"argument\"]: what it prints is the dump";
+            reader.error(span, "source = \"command\" needs `command`", Some(help.into()));
+        }
+        _ => {}
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    let rooted = text.starts_with('/')
+        || text.strip_prefix("state/").is_some_and(|rest| !rest.is_empty())
+        || text
+            .strip_prefix("volumes/")
+            .is_some_and(|rest| rest.split_once('/').is_some_and(|(_, p)| !p.is_empty()));
+    rooted && !text.ends_with('/') && !text.split('/').any(|part| part == ".." || part == ".")
+}
+
+fn allowed(source: SourceWord) -> &'static [&'static str] {
+    match source {
+        SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => &[
+            "source",
+            "name",
+            "databases",
+            "exclude",
+            "host",
+            "port",
+            "socket",
+            "user",
+            "password_file",
+            "container",
+            "run_as",
+            "shrink_limit",
+        ],
+        SourceWord::Redis => &[
+            "source",
+            "name",
+            "host",
+            "port",
+            "socket",
+            "user",
+            "password_file",
+            "container",
+            "run_as",
+            "shrink_limit",
+        ],
+        SourceWord::Sqlite => &["source", "name", "databases", "shrink_limit"],
+        SourceWord::Command => &["source", "name", "command", "restore", "shrink_limit"],
+    }
+}
+
+/// The dumps, in order. What is wrong in them was noted before; such a file is not used.
+pub(super) fn dumps(raw: &[Spanned<RawDump>], engine: Engine) -> Vec<Dump> {
+    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine)).collect()
+}
+
+fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
+    let word = *raw.source.as_ref()?.get_ref();
+    let RawDump {
+        source: _,
+        name: _,
+        databases,
+        exclude,
+        host,
+        port,
+        socket,
+        user,
+        password_file,
+        container,
+        run_as,
+        command,
+        restore,
+        shrink_limit,
+    } = raw;
+    let server = Server {
+        host: host.as_ref().map(|host| host.get_ref().0.clone()),
+        port: port.as_ref().map(|port| port.get_ref().0),
+        socket: socket.as_ref().map(|socket| socket.get_ref().0.clone()),
+        user: user.as_ref().map(|user| user.get_ref().0.clone()),
+        password_file: password_file.as_ref().map(|file| file.get_ref().0.clone()),
+        databases: names(databases),
+        exclude: names(exclude),
+    };
+    let source = match word {
+        SourceWord::Postgresql => Source::Postgresql(server),
+        SourceWord::Mariadb => Source::Mariadb(server),
+        SourceWord::Mysql => Source::Mysql(server),
+        SourceWord::Redis => Source::Redis(server),
+        SourceWord::Sqlite => Source::Sqlite(server.databases),
+        SourceWord::Command => Source::Command(Command {
+            dump: command.as_ref()?.get_ref().0.clone(),
+            restore: restore.as_ref().map(|argv| argv.get_ref().0.clone()),
+        }),
+    };
+    Some(Dump {
+        name: Name::parse(&name_of(raw, word)).ok()?,
+        source,
+        container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
+        run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
+        shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
+    })
+}
+
+fn names(given: &Option<Spanned<Vec<Spanned<Database>>>>) -> Vec<String> {
+    given.iter().flat_map(|names| names.get_ref()).map(|name| name.get_ref().0.clone()).collect()
+}
+
+fn name_of(raw: &RawDump, word: SourceWord) -> String {
+    raw.name.as_ref().map_or_else(|| word.word().to_owned(), |name| name.get_ref().to_string())
+}
+
+fn container_of(text: &str, default: Engine) -> Container {
+    let (engine, name) = match text.split_once(':') {
+        Some(("podman", name)) => (Engine::Podman, name),
+        Some((_, name)) => (Engine::Docker, name),
+        None => (default, text),
+    };
+    Container { engine, name: name.to_owned() }
+}

@@ -1,0 +1,117 @@
+//! A dump: one data source of an instance, exported before each snapshot and loaded again by a restore.
+
+use std::path::PathBuf;
+
+use super::Name;
+
+/// A data source as defined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump {
+    /// Its name, one of a kind in its instance: it lies at `dumps/NAME` in the tree.
+    pub name: Name,
+    /// What is dumped, and how it is reached.
+    pub source: Source,
+    /// The container that the server runs in; none: it is reached from here.
+    pub container: Option<Container>,
+    /// The user of this machine that client programs run as; none: the instance's.
+    pub run_as: Option<String>,
+    /// Warn when a dump has less than this percentage of the last good one's size; 0: never.
+    pub shrink_limit: u8,
+}
+
+/// What is dumped, and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Databases of a PostgreSQL server, and its roles.
+    Postgresql(Server),
+    /// Databases of a MariaDB server.
+    Mariadb(Server),
+    /// Databases of a MySQL server.
+    Mysql(Server),
+    /// All keys of a Redis server.
+    Redis(Server),
+    /// Files of SQLite: `state/…`, `volumes/NAME/…`, or absolute.
+    Sqlite(Vec<String>),
+    /// Whatever a program prints.
+    Command(Command),
+}
+
+/// A server and what of it is dumped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Its host; none: a socket of this machine.
+    pub host: Option<String>,
+    /// Its port; none: the usual one.
+    pub port: Option<u16>,
+    /// Its socket: for PostgreSQL the directory, else the file.
+    pub socket: Option<PathBuf>,
+    /// The user that logs in.
+    pub user: Option<String>,
+    /// The file with that user's password.
+    pub password_file: Option<PathBuf>,
+    /// The databases; empty: all.
+    pub databases: Vec<String>,
+    /// Databases that are left out of all.
+    pub exclude: Vec<String>,
+}
+
+/// A program whose standard output is the dump, and one that takes it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Prints the dump, argv.
+    pub dump: Vec<String>,
+    /// Reads it from standard input, argv; none: a restore leaves the dump to be loaded by hand.
+    pub restore: Option<Vec<String>>,
+}
+
+/// A container by name or id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Who runs it.
+    pub engine: Engine,
+    /// Its name or id.
+    pub name: String,
+}
+
+/// Who runs containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker.
+    Docker,
+    /// Podman, as the user that client programs run as.
+    Podman,
+}
+
+impl Engine {
+    /// Its program.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+}
+
+impl Source {
+    /// Its word in a definition and in manifests.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Postgresql(_) => "postgresql",
+            Self::Mariadb(_) => "mariadb",
+            Self::Mysql(_) => "mysql",
+            Self::Redis(_) => "redis",
+            Self::Sqlite(_) => "sqlite",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// The server, where there is one.
+    pub fn server(&self) -> Option<&Server> {
+        match self {
+            Self::Postgresql(server) | Self::Mariadb(server) | Self::Mysql(server) | Self::Redis(server) => {
+                Some(server)
+            }
+            Self::Sqlite(_) | Self::Command(_) => None,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Whatever a program prints, and a program that takes it back. Both run as the instance's user, as hooks do.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::record::Record;
+use super::run::{self, Call};
+use super::site::Site;
+use super::{Ready, Taken};
+use crate::definition::Command;
+
+/// The dump's file.
+const FILE: &str = "dump";
+
+fn call(site: &Site, key: &str, argv: &[String]) -> Result<Call> {
+    let mut program = site.place.command(key, argv)?;
+    program.limits = site.long();
+    Ok(Call { name: argv.first().cloned().unwrap_or_default(), program })
+}
+
+pub(super) fn ready(site: &Site, command: &Command) -> Result<Ready> {
+    call(site, "command", &command.dump)?;
+    Ok(Ready::default())
+}
+
+pub(super) async fn dump(site: &Site, command: &Command, dir: &Path) -> Result<Taken> {
+    let path = dir.join(FILE);
+    run::into_file(call(site, "command", &command.dump)?, &path, &site.cancel).await?;
+    let record = Record::of(&site.dump, &path).await?;
+    Ok(Taken { records: vec![record], warnings: Vec::new() })
+}
+
+pub(super) async fn load(site: &Site, command: &Command, tree: &Path, records: &[Record]) -> Result<()> {
+    let Some(argv) = &command.restore else { return Ok(()) };
+    for record in records {
+        let loading = || format!("loading {}", record.file);
+        let call = call(site, "restore", argv)?;
+        run::from_file(call, &record.path(tree), &site.cancel).await.with_context(loading)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! Data sources: how each is dumped, judged, loaded again, and put back when that was wrong.
+//!
+//! One file per engine with the same verbs. A dump is files below `dumps/NAME/` with a [`Record`] each. A restore goes in
+//! steps, so that what must be undone can be written down before it is done: [`Site::plan_beside`] and
+//! [`Site::load_beside`] put new data beside the live data, [`Site::plan_apply`] and [`Site::apply`] let it live,
+//! [`Site::undo`] takes back either, [`Site::mirror`] says how an undoing is undone.
+//!
+//! Sources of facts: the engines' manuals, and what was measured with PostgreSQL 15, MariaDB 10.11, Redis 7.0.
+
+mod change;
+mod command;
+mod login;
+mod mysql;
+mod postgresql;
+mod record;
+mod redis;
+mod run;
+mod site;
+mod sqlite;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::definition::Source;
+use crate::target::TreePath;
+
+pub use change::{Change, Databases, Pair};
+pub use record::{Record, check};
+pub use site::{Site, sweep};
+pub use sqlite::{companions, lay as lay_sqlite};
+
+/// What answered when a source was asked whether it can be dumped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// The server's version; empty: it has none.
+    pub server: String,
+    /// The client programs' version; empty: there are none.
+    pub client: String,
+}
+
+/// What was dumped.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Taken {
+    /// One for each file.
+    pub records: Vec<Record>,
+    /// What was noticed and is no failure.
+    pub warnings: Vec<String>,
+}
+
+/// How a restore of a source goes about it, for plans.
+pub fn method(source: &Source) -> &'static str {
+    match source {
+        Source::Postgresql(_) => {
+            "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
+        }
+        Source::Mariadb(_) | Source::Mysql(_) => {
+            "what lives is dumped first; then its databases are replaced, and loaded back on failure"
+        }
+        Source::Redis(_) => {
+            "what lives is dumped; then all keys are replaced at once, and loaded back on failure"
+        }
+        Source::Sqlite(_) => "the file is swapped, with its -wal, -shm and -journal; the old one is kept",
+        Source::Command(command) if command.restore.is_some() => {
+            "what lives is dumped; then the restore program reads the dump, and the old one on failure"
+        }
+        Source::Command(_) => "not loaded: the definition names no restore program",
+    }
+}
+
+impl Site {
+    /// Asks whether it can be restored: client programs, the server's answer, versions. Changes nothing.
+    ///
+    /// # Errors
+    /// What is missing, does not answer, or does not fit.
+    pub async fn answers(&self) -> Result<Ready> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::answers(self).await,
+            Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
+            _ => self.ready().await,
+        }
+    }
+
+    /// Asks whether it can be dumped: client programs, the server's answer, versions. Changes nothing.
+    ///
+    /// # Errors
+    /// What is missing, does not answer, or does not fit.
+    pub async fn ready(&self) -> Result<Ready> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::ready(self, server).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::ready(self).await,
+            Source::Redis(_) => redis::ready(self).await,
+            Source::Sqlite(files) => sqlite::ready(self, files).await,
+            Source::Command(command) => command::ready(self, command),
+        }
+    }
+
+    /// Dumps into `dir`, which exists, is empty and only ours, and judges what came.
+    ///
+    /// # Errors
+    /// Anything that leaves a doubt whether the dump is whole.
+    pub async fn dump(&self, dir: &Path) -> Result<Taken> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
+            Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
+            Source::Redis(_) => redis::dump(self, dir).await,
+            Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
+            Source::Command(command) => command::dump(self, command, dir).await,
+        }
+    }
+
+    /// Reads saved files through to their end, besides what [`check`] compares. `tree` is where `dumps/` lies.
+    ///
+    /// # Errors
+    /// A file that is no whole dump of this engine, or one that this server cannot take.
+    pub async fn verify(&self, tree: &Path, records: &[Record]) -> Result<()> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::verify(self, tree, records).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::verify(tree, records).await,
+            Source::Redis(_) => redis::verify(tree, records).await,
+            Source::Sqlite(_) => sqlite::verify(tree, records).await,
+            Source::Command(_) => Ok(()),
+        }
+    }
+
+    /// What [`Site::load_beside`] will make, so that it can be written down first.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn plan_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Change>> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Loads beside what lives, and looks whether it came whole.
+    ///
+    /// # Errors
+    /// The server's words; what lives was not touched.
+    pub async fn load_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<()> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::restore::load_beside(self, tree, records, job).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What [`Site::apply`] will do, so that it can be written down first. Where the engine cannot swap, what lives is
+    /// dumped into `safety`, a new directory of ours. None: there is nothing to be done here.
+    ///
+    /// # Errors
+    /// The server's words; what lives was not touched.
+    pub async fn plan_apply(&self, records: &[Record], job: &str, safety: &Path) -> Result<Option<Change>> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::swap::plan(self, records, job).await.map(Some),
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_apply(self, records, safety).await.map(Some),
+            Source::Redis(_) => self.safety(safety, Databases::default()).await.map(Some),
+            Source::Command(command) if command.restore.is_some() => {
+                self.safety(safety, Databases::default()).await.map(Some)
+            }
+            Source::Sqlite(_) | Source::Command(_) => Ok(None),
+        }
+    }
+
+    /// Lets the new data live.
+    ///
+    /// # Errors
+    /// The server's words; then [`Site::undo`] of `change` is due.
+    pub async fn apply(&self, change: &Change, tree: &Path, records: &[Record]) -> Result<()> {
+        match (change, &self.dump.source) {
+            (Change::Swapped { pairs }, _) => postgresql::swap::make_live(self, pairs, true).await,
+            _ => self.load(tree, records).await,
+        }
+    }
+
+    /// Takes a change back, as far as it was done; safe to repeat.
+    ///
+    /// # Errors
+    /// The server's words: then it is to be tried again.
+    pub async fn undo(&self, change: &Change) -> Result<()> {
+        match change {
+            Change::DropDatabase { database } => postgresql::swap::drop_database(self, database, None).await,
+            Change::DropRoles { roles } => postgresql::restore::drop_roles(self, roles).await,
+            Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
+            Change::Reload { dir, records, databases } => {
+                self.verify(&dir.0, records).await?;
+                for made in &databases.made {
+                    mysql::drop_database(self, made).await?;
+                }
+                self.load(&dir.0, records).await
+            }
+        }
+    }
+
+    /// What undoes the undoing of a change: a rollback writes it down first. Where the engine cannot swap, what lives is
+    /// dumped into `safety`.
+    ///
+    /// # Errors
+    /// The server's words; nothing was changed.
+    pub async fn mirror(&self, change: &Change, safety: &Path) -> Result<Change> {
+        match change {
+            Change::Swapped { pairs } => {
+                Ok(Change::Swapped { pairs: pairs.iter().map(Pair::mirrored).collect() })
+            }
+            Change::Reload { databases, .. } => {
+                let here = databases.here.iter().chain(&databases.made).cloned().collect();
+                self.safety(safety, Databases { here, made: Vec::new() }).await
+            }
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// Removes what a change kept.
+    ///
+    /// # Errors
+    /// The server's words.
+    pub async fn discard(&self, change: &Change) -> Result<()> {
+        let Change::Swapped { pairs } = change else { return Ok(()) };
+        for pair in pairs.iter().filter(|pair| pair.old.is_some()) {
+            postgresql::swap::drop_database(self, &pair.old_name, pair.old).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces what lives by what the files hold.
+    async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
+        match &self.dump.source {
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
+            Source::Redis(server) => redis::load(self, server, tree, records).await,
+            Source::Command(command) => command::load(self, command, tree, records).await,
+            Source::Postgresql(_) | Source::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Dumps what lives now, to be loaded back if need be.
+    async fn safety(&self, safety: &Path, databases: Databases) -> Result<Change> {
+        let dir = safety.join("dumps").join(self.dump.name.as_str());
+        run::private_dir(&dir).await?;
+        let taken = match &self.dump.source {
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::dump_only(self, &databases.here, &dir).await?,
+            _ => self.dump(&dir).await?,
+        };
+        Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })
+    }
+}

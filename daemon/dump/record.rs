@@ -1,0 +1,169 @@
+//! What a manifest says of each file of a dump, and whether a file is still that.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// How much of a text's end is searched for its end marker, in bytes.
+const TAIL: u64 = 4 << 10;
+
+/// One file of a dump.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The dump's name in its instance.
+    pub dump: String,
+    /// The engine's word.
+    pub source: String,
+    /// The server's version.
+    #[serde(default)]
+    pub version: String,
+    /// The client program's version.
+    #[serde(default)]
+    pub client_version: String,
+    /// The database, if it is of one: for sqlite its path in the tree.
+    #[serde(default)]
+    pub database: Option<String>,
+    /// Where it lies in the tree.
+    pub file: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// What else the engine needs to make it anew.
+    #[serde(default)]
+    pub details: serde_json::Value,
+}
+
+impl Record {
+    /// Describes a file that was just written at `path` and that nobody writes any more.
+    ///
+    /// # Errors
+    /// The disk's; an empty file.
+    pub(super) async fn of(dump: &crate::definition::Dump, path: &Path) -> Result<Self> {
+        let read = path.to_owned();
+        let (size, sha256) = tokio::task::spawn_blocking(move || digest(&read)).await??;
+        ensure!(size > 0, "the dump {} is empty", path.display());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self {
+            dump: dump.name.to_string(),
+            source: dump.source.word().to_owned(),
+            version: String::new(),
+            client_version: String::new(),
+            database: None,
+            file: format!("dumps/{}/{name}", dump.name),
+            size,
+            sha256,
+            details: serde_json::Value::Null,
+        })
+    }
+
+    /// Where its file lies; `tree` is where `dumps/` lies.
+    pub fn path(&self, tree: &Path) -> PathBuf {
+        tree.join(&self.file)
+    }
+}
+
+/// Compares files with their records: size and SHA-256. `tree` is where `dumps/` lies.
+///
+/// # Errors
+/// A file that is missing or is another one.
+pub async fn check(tree: &Path, records: &[Record]) -> Result<()> {
+    for record in records {
+        check_name(record)?;
+        let path = record.path(tree);
+        let found = tokio::task::spawn_blocking(move || digest(&path)).await?;
+        let (size, sha256) = found.with_context(|| format!("reading {}", record.file))?;
+        ensure!(
+            size == record.size,
+            "{} has {size} bytes, the manifest says {}: it is not the dump that was taken",
+            record.file,
+            record.size
+        );
+        ensure!(
+            sha256 == record.sha256,
+            "{} has another SHA-256 than the manifest says: it was changed since it was taken",
+            record.file
+        );
+    }
+    Ok(())
+}
+
+/// A manifest comes from outside: its paths lead nowhere but below `dumps/`.
+fn check_name(record: &Record) -> Result<()> {
+    let mut parts = record.file.split('/');
+    let whole = parts.next() == Some("dumps")
+        && parts.next() == Some(record.dump.as_str())
+        && parts.next().is_some_and(|name| !name.is_empty() && name != "." && name != "..")
+        && parts.next().is_none();
+    ensure!(whole, "the manifest names {:?} as a dump's file, which lies elsewhere", record.file);
+    Ok(())
+}
+
+/// Opens a file that we or restic wrote; through no link.
+pub(super) fn open(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty());
+    let file = File::from(file.with_context(|| format!("opening {}", path.display()))?);
+    ensure!(file.metadata()?.is_file(), "{} is not a file", path.display());
+    Ok(file)
+}
+
+fn digest(path: &Path) -> Result<(u64, String)> {
+    let mut file = open(path)?;
+    let (mut hash, mut size) = (Sha256::new(), 0_u64);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let n = file.read(&mut buffer).with_context(|| format!("reading {}", path.display()))?;
+        if n == 0 {
+            let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            return Ok((size, digits));
+        }
+        hash.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+/// Whether a text begins with one of these and has its end marker near its end.
+pub(super) async fn check_ends(
+    path: &Path,
+    begins: &'static [&'static str],
+    end: &'static str,
+) -> Result<()> {
+    let at = path.to_owned();
+    tokio::task::spawn_blocking(move || ends(&at, begins, end)).await?
+}
+
+fn ends(path: &Path, begins: &[&str], end: &str) -> Result<()> {
+    let mut file = open(path)?;
+    let size = file.metadata()?.len();
+    let mut head = vec![0; 64.min(usize::try_from(size).unwrap_or(64))];
+    file.read_exact(&mut head)?;
+    let head = String::from_utf8_lossy(&head).into_owned();
+    if !begins.iter().any(|text| head.starts_with(text)) {
+        bail!("{} does not begin as a dump does", path.display());
+    }
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail)?;
+    let whole = tail.windows(end.len()).any(|window| window == end.as_bytes());
+    ensure!(whole, "{} has no end marker {end:?}: the dump was cut off", path.display());
+    Ok(())
+}
+
+/// A file's name for a database's name, which may be anything: other bytes than letters, digits, `_` and `-` are `%` and
+/// two hex digits.
+pub(super) fn file_name(database: &str, ending: &str) -> String {
+    let mut name = String::new();
+    for byte in database.bytes() {
+        match byte {
+            b if b.is_ascii_alphanumeric() || b == b'_' || b == b'-' => name.push(char::from(b)),
+            b => name.push_str(&format!("%{b:02x}")),
+        }
+    }
+    format!("{name}.{ending}")
+}

@@ -1,0 +1,88 @@
+//! Client programs: their output into a file, a file into them, and a verdict on how they ended.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio_util::sync::CancellationToken;
+
+use super::record;
+use crate::process::{self, Captured, Ended, How, Program, Sign, Stdin, Stdout, Why};
+
+/// The most that a question may be answered with, in bytes.
+const ANSWER: usize = 64 << 20;
+
+/// A program and its end, for people.
+pub(super) fn judge(name: &str, ended: &Ended) -> Result<()> {
+    let said = match ended.stderr_tail.trim() {
+        "" => String::new(),
+        tail => format!(": {tail}"),
+    };
+    match (ended.stopped, ended.how) {
+        (Some(Why::Cancelled), _) => bail!("{name} was cancelled"),
+        (Some(Why::TimedOut), _) => bail!("{name} did not answer within {:?}{said}", ended.duration),
+        (Some(Why::Stalled), _) => {
+            bail!("{name} made no progress and was ended after {:?}{said}", ended.duration)
+        }
+        (Some(Why::Enough), _) => bail!("{name} was ended{said}"),
+        (None, How::Exited(0)) => Ok(()),
+        (None, How::Exited(code)) => bail!("{name} exited with {code}{said}"),
+        (None, How::Signalled(signal)) => bail!("{name} was killed by signal {signal}{said}"),
+    }
+}
+
+/// A client program that is ready to be run, and what to call it.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The program's name, also where a container's engine stands before it.
+    pub(super) name: String,
+    pub(super) program: Program,
+}
+
+/// What a program prints.
+pub(super) async fn ask(call: Call, cancel: &CancellationToken) -> Result<String> {
+    let Call { name, program } = call;
+    let Captured { stdout, ended } = process::capture(program, cancel, ANSWER).await?;
+    judge(&name, &ended)?;
+    String::from_utf8(stdout).map_err(|_| anyhow!("{name} answered with text that is not UTF-8"))
+}
+
+/// Runs a program whose standard output becomes a new file, 0600.
+pub(super) async fn into_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
+    let Call { name, mut program } = call;
+    let file = new_file(path).await?;
+    program.stdout = Stdout::File(file.into());
+    let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
+    judge(&name, &ended).with_context(|| format!("dumping to {}", path.display()))
+}
+
+/// Runs a program that reads a file.
+pub(super) async fn from_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
+    let Call { name, mut program } = call;
+    let from = path.to_owned();
+    let file = tokio::task::spawn_blocking(move || record::open(&from)).await??;
+    program.stdin = Stdin::File(file.into());
+    let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
+    judge(&name, &ended)
+}
+
+async fn new_file(path: &Path) -> Result<File> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        file.with_context(|| format!("creating {}", path.display()))
+    })
+    .await?
+}
+
+/// Makes a directory for ourselves, 0700, and those above it.
+pub(super) async fn private_dir(path: &Path) -> Result<()> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.with_context(|| format!("making {}", path.display()))
+    })
+    .await?
+}

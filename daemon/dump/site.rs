@@ -1,0 +1,239 @@
+//! Where a source is: whom its clients run as, in which container, how they log in.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::login::{self, Login};
+use super::run::{self, Call};
+use crate::definition::{Container, Dump, Engine};
+use crate::process::{Account, Limits, Program, Sandbox};
+use crate::target::{Place, account};
+
+/// How long a short question may take.
+const QUESTION: Duration = Duration::from_secs(60);
+/// The time between SIGINT, SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// Below the runtime directory: a directory per source at work, with what its clients read a password from.
+const SCRATCH: &str = "dumps";
+
+/// A data source, found and ready to be spoken to.
+#[derive(Debug)]
+pub struct Site {
+    pub(super) dump: Dump,
+    pub(super) place: Place,
+    /// Whom local client programs run as.
+    account: Account,
+    pub(super) contained: Option<Contained>,
+    pub(super) login: Login,
+    /// For client programs' password files; only their user enters it.
+    scratch: TempDir,
+    pub(super) cancel: CancellationToken,
+}
+
+/// A running container.
+#[derive(Debug)]
+pub(super) struct Contained {
+    engine: Engine,
+    /// Its full id: whoever is given its name meanwhile is not meant.
+    id: String,
+    /// What it was started with.
+    pub(super) environment: Vec<(String, String)>,
+}
+
+impl Site {
+    /// Finds a source: the user, the container, the password. `runtime` is the daemon's runtime directory.
+    ///
+    /// # Errors
+    /// What is not there, or is not as it must be.
+    pub async fn open(
+        place: &Place,
+        dump: &Dump,
+        runtime: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let account = match dump.run_as.as_deref() {
+            None => place.account.clone(),
+            Some(user) => account(Some(user)).context("`run_as`")?,
+        };
+        let (runtime, owner) = (runtime.to_owned(), account.clone());
+        let scratch = tokio::task::spawn_blocking(move || scratch(&runtime, &owner)).await??;
+        let contained = match &dump.container {
+            None => None,
+            Some(container) => Some(contained(container, &account, cancel).await?),
+        };
+        let (place, dump, cancel) = (place.clone(), dump.clone(), cancel.clone());
+        let mut site = Self { dump, place, account, contained, login: Login::default(), scratch, cancel };
+        site.login = login::find(&site).await?;
+        Ok(site)
+    }
+
+    /// The dump's name in its instance.
+    pub fn name(&self) -> &str {
+        &self.dump.name
+    }
+
+    /// The same source, whatever becomes of the job: for what must be put back.
+    #[must_use]
+    pub fn regardless(self) -> Self {
+        Self { cancel: CancellationToken::new(), ..self }
+    }
+
+    /// A client program that asks something.
+    pub(super) fn question<I>(&self, argv: I, env: &[(&str, OsString)]) -> Call
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        let mut call = self.client(argv, env);
+        call.program.limits = Limits::within(QUESTION);
+        call
+    }
+
+    /// A client program that may take long, as long as it makes progress.
+    pub(super) fn client<I>(&self, argv: I, env: &[(&str, OsString)]) -> Call
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        let inner: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+        let name = inner.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
+        let argv = match &self.contained {
+            None => inner,
+            Some(contained) => contained.exec(inner, env.iter().map(|(key, _)| *key)),
+        };
+        let mut program = Program::new(argv);
+        program.env = env.iter().map(|(key, value)| (OsString::from(key), value.clone())).collect();
+        self.confine(&mut program);
+        program.limits = self.long();
+        Call { name, program }
+    }
+
+    /// The limits of what may take long.
+    pub(super) fn long(&self) -> Limits {
+        let stall = Some(self.place.instance.stall_timeout);
+        Limits { stall, work_counts: true, grace: GRACE, ..Limits::NONE }
+    }
+
+    /// As which user, and whether in the daemon's own sandbox. Docker is spoken to as ourselves.
+    fn confine(&self, program: &mut Program) {
+        let docker = self.contained.as_ref().is_some_and(|contained| contained.engine == Engine::Docker);
+        let own = rustix::process::geteuid().as_raw() == self.account.uid;
+        if !docker && !own {
+            program.user = Some(self.account.clone());
+            program.sandbox = Sandbox::None;
+        }
+    }
+
+    /// Writes a file that only the client programs' user can read.
+    pub(super) async fn secret_file(&self, name: &str, text: String) -> Result<PathBuf> {
+        let (path, owner) = (self.scratch.path().join(name), self.account.clone());
+        tokio::task::spawn_blocking(move || {
+            use std::io::Write;
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            give(&path, &owner)?;
+            anyhow::Ok(path)
+        })
+        .await?
+        .context("writing a client program's password file")
+    }
+
+    /// A directory for sockets and files of programs that we start ourselves.
+    pub(super) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Whether a client program is there, where it would run.
+    pub(super) async fn has(&self, program: &str) -> bool {
+        match &self.contained {
+            None => crate::process::find(Path::new(program)).is_ok(),
+            Some(_) => run::ask(self.question([program, "--version"], &[]), &self.cancel).await.is_ok(),
+        }
+    }
+}
+
+impl Contained {
+    /// The engine's program around one that runs inside; variables by name only, their values stay out of argv.
+    fn exec<'k>(&self, inner: Vec<OsString>, variables: impl Iterator<Item = &'k str>) -> Vec<OsString> {
+        let mut argv: Vec<OsString> = [self.engine.word(), "exec", "-i"].map(OsString::from).to_vec();
+        for variable in variables {
+            argv.extend(["-e".into(), variable.into()]);
+        }
+        argv.push(self.id.clone().into());
+        argv.extend(inner);
+        argv
+    }
+
+    /// A variable of its environment.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Removes what dead jobs left of password files. To be called at start.
+///
+/// # Errors
+/// The disk's.
+pub fn sweep(runtime: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(runtime.join(SCRATCH)) {
+        Err(failure) if failure.kind() != std::io::ErrorKind::NotFound => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+fn scratch(runtime: &Path, owner: &Account) -> Result<TempDir> {
+    let all = runtime.join(SCRATCH);
+    std::fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
+    // Others may walk through it to their own, not list it.
+    std::fs::set_permissions(&all, std::fs::Permissions::from_mode(0o711))?;
+    let dir =
+        tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir_in(&all)?;
+    give(dir.path(), owner)?;
+    Ok(dir)
+}
+
+fn give(path: &Path, owner: &Account) -> Result<()> {
+    if rustix::process::geteuid().is_root() && owner.uid != 0 {
+        std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
+}
+
+async fn contained(
+    container: &Container,
+    account: &Account,
+    cancel: &CancellationToken,
+) -> Result<Contained> {
+    let engine = container.engine;
+    let argv = [engine.word(), "inspect", "--type", "container", "--format", "{{json .}}", &container.name];
+    let mut program = Program::new(argv);
+    program.limits = Limits::within(QUESTION);
+    if engine == Engine::Podman && rustix::process::geteuid().as_raw() != account.uid {
+        program.user = Some(account.clone());
+        program.sandbox = Sandbox::None;
+    }
+    let call = Call { name: engine.word().to_owned(), program };
+    let looking = || format!("looking for the container {}", container.name);
+    let text = run::ask(call, cancel).await.with_context(looking)?;
+    let found: serde_json::Value = serde_json::from_str(text.trim()).with_context(looking)?;
+    let found = found.as_array().and_then(|all| all.first()).unwrap_or(&found);
+    ensure!(found["State"]["Running"] == true, "the container {} is not running; start it", container.name);
+    let id =
+        found["Id"].as_str().ok_or_else(|| anyhow!("{} tells no id of {}", engine.word(), container.name))?;
+    let environment = found["Config"]["Env"].as_array().into_iter().flatten();
+    let environment = environment.filter_map(|entry| entry.as_str()?.split_once('='));
+    let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    Ok(Contained { engine, id: id.to_owned(), environment })
+}
+
+/// Words for a command line.
+pub(super) fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+    words.iter().map(|word| OsStr::new(word).to_owned()).collect()
+}

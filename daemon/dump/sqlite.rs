@@ -1,0 +1,166 @@
+//! SQLite: the file is copied page by page by SQLite itself, while others read and write it.
+//!
+//! A copy made by anything else may be torn: what was committed last stands in `-wal` or has to be taken back by
+//! `-journal`. For the same reason a restore sets those aside together with the old file.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+
+use super::record::{self, Record, file_name};
+use super::site::Site;
+use super::{Ready, Taken};
+
+/// How long somebody else may hold the file locked.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a locked file is tried again.
+const STEP: Duration = Duration::from_millis(50);
+/// What SQLite puts beside a file.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Whose file it was.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owner {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+/// Where a file of a definition lies in the tree.
+fn tree_path(text: &str) -> PathBuf {
+    match text.strip_prefix('/') {
+        Some(absolute) => Path::new("files").join(absolute.trim_start_matches('/')),
+        None => text.into(),
+    }
+}
+
+/// The file itself, not where a link leads.
+fn find(site: &Site, text: &str) -> Result<PathBuf> {
+    let live = site.place.live_path(&tree_path(text))?;
+    let meta = std::fs::symlink_metadata(&live).with_context(|| format!("looking at {}", live.display()))?;
+    ensure!(meta.is_file(), "{} is not a file; name the database's own place", live.display());
+    Ok(live)
+}
+
+fn connect(live: &Path) -> Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    // Links in the way to it are the administrator's where the definition names it by an absolute path.
+    let real = live.parent().map(std::fs::canonicalize).transpose()?.unwrap_or_default();
+    let path = real.join(live.file_name().unwrap_or_default());
+    let connection =
+        Connection::open_with_flags(&path, flags).with_context(|| format!("opening {}", live.display()))?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(connection)
+}
+
+pub(super) async fn ready(site: &Site, files: &[String]) -> Result<Ready> {
+    for text in files {
+        find(site, text)?;
+    }
+    Ok(Ready { server: rusqlite::version().to_owned(), client: rusqlite::version().to_owned() })
+}
+
+pub(super) async fn dump(site: &Site, files: &[String], dir: &Path) -> Result<Taken> {
+    let mut records = Vec::new();
+    for text in files {
+        let live = find(site, text)?;
+        let tree = tree_path(text).to_string_lossy().into_owned();
+        let to = dir.join(file_name(&tree, "sqlite"));
+        let (from, copy) = (live.clone(), to.clone());
+        let meta = std::fs::metadata(&live)?;
+        let copied = tokio::task::spawn_blocking(move || {
+            self::copy(&from, &copy)?;
+            check_integrity(&copy)
+        });
+        copied.await?.with_context(|| format!("dumping {}", live.display()))?;
+        let owner = Owner { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() };
+        let record = Record::of(&site.dump, &to).await?;
+        let (version, details) = (rusqlite::version().to_owned(), serde_json::to_value(owner)?);
+        records.push(Record {
+            client_version: version.clone(),
+            version,
+            database: Some(tree),
+            details,
+            ..record
+        });
+    }
+    Ok(Taken { records, warnings: Vec::new() })
+}
+
+/// All pages in one step, so that nobody writes in between.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let source = connect(from)?;
+    let mut target = Connection::open(to).with_context(|| format!("creating {}", to.display()))?;
+    let backup = Backup::new(&source, &mut target)?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match backup.step(-1)? {
+            StepResult::Done => break,
+            _ if Instant::now() > end => bail!("somebody kept it locked for {PATIENCE:?}"),
+            _ => std::thread::sleep(STEP),
+        }
+    }
+    drop(backup);
+    target.close().map_err(|(_, failure)| failure)?;
+    Ok(())
+}
+
+/// As nobody writes it any more, no locks and no files beside it are needed.
+fn check_integrity(path: &Path) -> Result<()> {
+    let checking = || format!("checking {}", path.display());
+    let uri = format!("file:{}?immutable=1", escaped(path));
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri, flags).with_context(checking)?;
+    let answer: String =
+        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).with_context(checking)?;
+    ensure!(answer == "ok", "{} is damaged: {answer}", path.display());
+    Ok(())
+}
+
+/// A path as a part of a URI.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
+pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
+    for record in records {
+        let path = record.path(tree);
+        drop(record::open(&path)?);
+        tokio::task::spawn_blocking(move || check_integrity(&path)).await??;
+    }
+    Ok(())
+}
+
+/// Gives a saved file the owner and mode of the one that lives, else those that it had.
+///
+/// # Errors
+/// The disk's; a record that does not say whose file it was.
+pub fn lay(record: &Record, file: &Path, live: &Path) -> Result<()> {
+    let saved: Owner = serde_json::from_value(record.details.clone())
+        .with_context(|| format!("the manifest does not say whose file {} was", record.file))?;
+    let owner = match std::fs::symlink_metadata(live) {
+        Ok(meta) if meta.is_file() => Owner { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() },
+        _ => saved,
+    };
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::lchown(file, Some(owner.uid), Some(owner.gid))?;
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(owner.mode);
+    std::fs::set_permissions(file, mode).with_context(|| format!("the mode of {}", file.display()))
+}
+
+/// What SQLite may have put beside a file, by path.
+pub fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
+    BESIDE.into_iter().map(move |ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    })
+}

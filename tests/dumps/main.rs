@@ -1,0 +1,103 @@
+//! Databases and other sources of data, end to end: real `holdfastd`, real restic, real servers, two of each engine with
+//! different data, so that a restore into the wrong one fails.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[expect(dead_code, unreachable_pub, reason = "shared with the other integration tests; each uses a part")]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[expect(dead_code, reason = "shared with the tests of the daemon; each uses a part")]
+#[path = "../daemon/lab.rs"]
+mod lab;
+
+mod command;
+mod faults;
+mod mariadb;
+mod postgresql;
+mod redis;
+mod servers;
+mod sqlite;
+
+use std::path::Path;
+
+use lab::{Ended, Lab, Setup};
+
+/// The password file's name below the configuration directory.
+const PASSWORD_FILE: &str = "db.password";
+
+/// An instance `app` with these dumps, each the keys of one, and a backup `b` of it. `more` are the instance's own keys.
+fn setup(more: &str, dumps: &[String]) -> Setup {
+    let setup = Setup::new();
+    setup.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
+    let dumps: String = dumps.iter().map(|keys| format!("[[instance.app.dump]]\n{keys}\n")).collect();
+    setup.config(&format!(
+        "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\n[instance.app]\n{more}\n{dumps}"
+    ))
+}
+
+/// Puts a program before the real one: a shell script in which `$real` is that one, and `$D` the lab's directory.
+fn fake(setup: &mut Setup, program: &str, script: &str) {
+    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{program} is not installed"));
+    let text = format!("#!/bin/bash\nD='@DIR@'\nreal='{}'\n{script}\n", real.display());
+    setup.write(&format!("fake/{program}"), &text, 0o755);
+    if !setup.environment.iter().any(|(name, _)| name == "PATH") {
+        let path = format!("{}:{}", setup.path("fake").display(), std::env::var("PATH").unwrap());
+        setup.environment.push(("PATH".into(), path));
+    }
+}
+
+/// A backup that must fail, with a word in its error; and no snapshot is there.
+#[track_caller]
+fn refused(lab: &Lab, ended: &Ended, word: &str) {
+    let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
+    assert_eq!(ended.outcome, "failed", "{word}: {ended:#?}\n{}", lab.daemon.log());
+    assert!(said.contains(word), "{word} is not in {said}");
+    assert_eq!(lab.snapshots_in("repo"), 0, "{word}");
+}
+
+/// A restore that must have failed, with a word in its error.
+#[track_caller]
+fn not_restored(lab: &Lab, ended: &Ended, word: &str) {
+    let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
+    assert_eq!(ended.outcome, "failed", "{word}: {ended:#?}\n{}", lab.daemon.log());
+    assert!(said.contains(word), "{word} is not in {said}");
+}
+
+async fn roll_back(lab: &Lab) -> Ended {
+    let job: zbus::wire::OwnedObjectPath = lab.daemon.call("Rollback", &("app",)).await.unwrap();
+    let ended = lab.ended(&job).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    ended
+}
+
+/// The manifest of the latest snapshot.
+fn manifest(lab: &Lab) -> serde_json::Value {
+    let text = lab.restic("repo", &["dump", "latest", "/manifest.json"]);
+    serde_json::from_slice(&text.stdout).unwrap()
+}
+
+/// No file that stays and no word of the log holds the servers' password.
+fn assert_no_canary(lab: &Lab) {
+    let word = servers::PASSWORD.split([':', '\\']).next_back().unwrap();
+    fn files(dir: &Path, all: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            match path.is_dir() && !path.is_symlink() {
+                true => files(&path, all),
+                false => all.push(path),
+            }
+        }
+    }
+    let mut all = vec![lab.path("log"), lab.path("calls")];
+    for dir in ["state", "runtime", "staging"] {
+        files(&lab.path(dir), &mut all);
+    }
+    for path in all {
+        let text = std::fs::read(&path).unwrap_or_default();
+        let found = text.windows(word.len()).any(|window| window == word.as_bytes());
+        assert!(!found, "the password stands in {}", path.display());
+    }
+}

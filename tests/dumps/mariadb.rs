@@ -1,0 +1,122 @@
+//! MariaDB.
+
+use super::servers::Mariadb;
+use super::*;
+
+const ODD: &str = "w`iki ' ; -- \"x";
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+fn wiki() -> Mariadb {
+    let server = Mariadb::start();
+    for name in ["wiki", ODD] {
+        let name = quoted(name);
+        server.ask(&format!(
+            "create database {name} character set latin1; create table {name}.page(id int primary key, body blob); \
+             insert into {name}.page values (1, x'00ff27'), (2, 'two'); \
+             create view {name}.few as select id from {name}.page where id < 2; \
+             create trigger {name}.tr before insert on {name}.page for each row set new.id = new.id + 100; \
+             create procedure {name}.p() select 1"
+        ));
+    }
+    server
+}
+
+fn definition(server: &Mariadb) -> String {
+    format!("{}password_file = \"{PASSWORD_FILE}\"\n", server.definition())
+}
+
+fn state(server: &Mariadb) -> Vec<String> {
+    let mut all = vec![server.ask("show databases")];
+    for name in ["wiki", ODD] {
+        let name = quoted(name);
+        all.push(server.ask(&format!("select id, hex(body) from {name}.page order by id")));
+        all.push(server.ask(&format!("select count(*) from {name}.few")));
+        all.push(server.ask(&format!("call {name}.p()")));
+        all.push(server.ask(&format!("show create database {name}")));
+    }
+    all
+}
+
+fn change(server: &Mariadb) {
+    server.ask(&format!("delete from wiki.page; insert into {}.page values (7, 'seven')", quoted(ODD)));
+}
+
+#[tokio::test]
+async fn databases_are_restored_into_their_own_server_and_rolled_back() {
+    let (server, other) = (wiki(), wiki());
+    change(&other);
+    let lab = setup("", &[definition(&server)]).start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    let files: Vec<String> = manifest(&lab)["dumps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["file"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(files.contains(&"dumps/mariadb/wiki.sql".to_owned()), "{files:?}");
+    assert!(files.contains(&"dumps/mariadb/accounts.sql".to_owned()), "{files:?}");
+    change(&server);
+    let (late, wrong) = (state(&server), state(&other));
+    lab.good_restore("app").await;
+    assert_eq!(state(&server), before);
+    assert_eq!(state(&other), wrong, "the other server was touched");
+    roll_back(&lab).await;
+    assert_eq!(state(&server), late);
+    roll_back(&lab).await;
+    assert_eq!(state(&server), before);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn a_dump_that_is_cut_off_takes_no_snapshot_and_one_that_does_not_load_changes_nothing() {
+    let server = wiki();
+    let health = "restore = { health = { command = [\"sh\", \"-c\", \"exit $(cat @DIR@/health)\"], timeout = \"1s\" } }";
+    let mut setup = setup(health, &[definition(&server)]);
+    fake(
+        &mut setup,
+        "mariadb-dump",
+        "[ \"$1\" = --version ] || [ ! -e \"$D/on-dump\" ] || . \"$D/on-dump\"\nexec \"$real\" \"$@\"",
+    );
+    setup.write("health", "0\n", 0o644);
+    let lab = setup.start().await;
+    for (shell, word) in [
+        ("exit 2", "exited with 2"),
+        ("exit 0", "does not begin"),
+        ("\"$real\" \"$@\" | head -c 900; exit 0", "cut off"),
+        ("\"$real\" \"$@\" | head -c -60; exit 0", "cut off"),
+        ("\"$real\" \"$@\" | head -c 900; kill -9 $$", "signal 9"),
+    ] {
+        lab.on("dump", shell);
+        refused(&lab, &lab.backup("b").await, word);
+    }
+    lab.write(&format!("config/{PASSWORD_FILE}"), "wrong\n", 0o600);
+    refused(&lab, &lab.backup("b").await, "Access denied");
+    lab.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
+    // A whole dump, of a server that knew statements which this one does not.
+    lab.on("dump", "[ \"${@: -1}\" != wiki ] || { \"$real\" \"$@\" | sed 's/^CREATE TABLE `page`/CREATE NONSENSE `page`/'; exit 0; }");
+    lab.good_backup("b").await;
+    lab.remove("on-dump");
+    change(&server);
+    let late = state(&server);
+    let failed = lab.restore("app", "", &[]).await;
+    not_restored(&lab, &failed, "CREATE NONSENSE");
+    not_restored(&lab, &failed, "the old data is back");
+    assert_eq!(state(&server), late);
+    lab.good_backup("b").await;
+    change_more(&server);
+    let later = state(&server);
+    lab.write("health", "1\n", 0o644);
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "the old data is back");
+    assert_eq!(state(&server), later);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+fn change_more(server: &Mariadb) {
+    server.ask("insert into wiki.page values (8, 'eight')");
+}

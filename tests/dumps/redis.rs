@@ -1,0 +1,88 @@
+//! Redis.
+
+use super::servers::Redis;
+use super::*;
+
+fn definition(server: &Redis) -> String {
+    format!("{}password_file = \"{PASSWORD_FILE}\"\n", server.definition())
+}
+
+fn fill(server: &Redis) {
+    server.ask(&["MSET", "a", "1", "odd ' key", "two"]);
+    server.ask(&["SET", "short", "x", "EX", "100000"]);
+    server.ask(&["-n", "3", "RPUSH", "list", "x", "y"]);
+}
+
+fn state(server: &Redis) -> Vec<String> {
+    let ttl: i64 = server.ask(&["TTL", "short"]).parse().unwrap();
+    vec![
+        server.ask(&["MGET", "a", "odd ' key", "late"]),
+        server.ask(&["-n", "3", "LRANGE", "list", "0", "-1"]),
+        server.ask(&["DBSIZE"]),
+        (ttl > 90_000).to_string(),
+        server.ask(&["CONFIG", "GET", "masterauth"]),
+        server.ask(&["ROLE"]).lines().next().unwrap().to_owned(),
+    ]
+}
+
+async fn round_trip(append_only: bool) {
+    let (server, other) = (Redis::start(append_only), Redis::start(append_only));
+    fill(&server);
+    other.ask(&["SET", "a", "other"]);
+    let lab = setup("", &[definition(&server)]).start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    server.ask(&["MSET", "a", "changed", "late", "1"]);
+    server.ask(&["-n", "3", "DEL", "list"]);
+    let late = state(&server);
+    lab.good_restore("app").await;
+    assert_eq!(state(&server), before, "{}", lab.daemon.log());
+    assert_eq!(other.ask(&["GET", "a"]), "other");
+    roll_back(&lab).await;
+    assert_eq!(state(&server), late);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn all_keys_are_restored_and_rolled_back() {
+    round_trip(false).await;
+}
+
+#[tokio::test]
+async fn all_keys_are_restored_where_an_append_only_file_is_in_use() {
+    round_trip(true).await;
+}
+
+#[tokio::test]
+async fn a_dump_that_is_cut_off_or_changed_takes_no_snapshot_and_a_failed_restore_leaves_the_old_keys() {
+    let server = Redis::start(false);
+    fill(&server);
+    let health = "restore = { health = { command = [\"sh\", \"-c\", \"exit $(cat @DIR@/health)\"], timeout = \"1s\" } }";
+    let mut setup = setup(health, &[definition(&server)]);
+    fake(&mut setup, "redis-cli", "[ ! -e \"$D/on-cli\" ] || . \"$D/on-cli\"\nexec \"$real\" \"$@\"");
+    setup.write("health", "0\n", 0o644);
+    let lab = setup.start().await;
+    for (shell, word) in [
+        ("exit 1", "exited with 1"),
+        ("exit 0", "too short"),
+        ("\"$real\" \"$@\" | head -c -1; exit 0", "cut off"),
+        ("\"$real\" \"$@\" | head -c 60; exit 0", "cut off"),
+        ("\"$real\" \"$@\" | sed 's/two/tWo/'; exit 0", "checksum is wrong"),
+    ] {
+        lab.on("cli", &format!("case \"$*\" in *--rdb*) {shell};; esac"));
+        refused(&lab, &lab.backup("b").await, word);
+    }
+    lab.remove("on-cli");
+    lab.write(&format!("config/{PASSWORD_FILE}"), "wrong\n", 0o600);
+    refused(&lab, &lab.backup("b").await, "asking the Redis server");
+    lab.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
+    lab.good_backup("b").await;
+    server.ask(&["SET", "a", "changed"]);
+    let late = state(&server);
+    lab.write("health", "1\n", 0o644);
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "the old data is back");
+    assert_eq!(state(&server), late);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}

@@ -1,0 +1,282 @@
+//! Servers of the tests' own: on a socket in a directory of their own, as an ordinary user, ended with the test.
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, Weak};
+
+use tempfile::TempDir;
+
+use crate::support::{stderr, stdout, until};
+
+/// The password of every server's superuser; searched for where it must not be.
+pub(crate) const PASSWORD: &str = "canary:pass\\word-9184";
+
+/// A directory that other users can enter.
+fn open_dir() -> TempDir {
+    let dir = tempfile::Builder::new().prefix("hf").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// A command as the user that a server runs as: servers refuse to be root.
+fn as_user(user: &str, program: &str) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--clear-groups", "--", program]);
+    command.current_dir("/");
+    command
+}
+
+fn own(user: &str, path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let done = Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(path).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+pub(crate) fn good(output: Output) -> String {
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    stdout(&output).trim_end().to_owned()
+}
+
+/// A program of PostgreSQL that is not on PATH.
+fn postgres_program(name: &str) -> String {
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed (package postgresql)");
+    let mut found: Vec<PathBuf> =
+        versions.map(|v| v.unwrap().path().join("bin").join(name)).filter(|p| p.is_file()).collect();
+    found.sort();
+    found.pop().expect("PostgreSQL is installed (package postgresql)").display().to_string()
+}
+
+/// A data directory that was made once, to be copied; gone with its last user.
+fn template(kind: &'static str, make: impl FnOnce(&Path)) -> Arc<TempDir> {
+    static MADE: Mutex<Option<HashMap<&'static str, Weak<TempDir>>>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let made = made.get_or_insert_default();
+    if let Some(known) = made.get(kind).and_then(Weak::upgrade) {
+        return known;
+    }
+    let dir = Arc::new(open_dir());
+    make(dir.path());
+    made.insert(kind, Arc::downgrade(&dir));
+    dir
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// A server and its directory; killed on drop.
+pub(crate) struct Server {
+    pub(crate) dir: TempDir,
+    child: Child,
+    _template: Option<Arc<TempDir>>,
+}
+
+impl Server {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it under everybody's feet.
+    pub(crate) fn kill(&mut self) {
+        self.signal(rustix::process::Signal::QUIT);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGQUIT is PostgreSQL's immediate end, with its children; the others just end.
+        for signal in [rustix::process::Signal::CONT, rustix::process::Signal::QUIT] {
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal);
+        }
+        for _ in 0..500 {
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(command: &mut Command, log: &Path) -> Child {
+    let log = std::fs::File::create(log).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+/// PostgreSQL with a password for everybody.
+pub(crate) struct Postgres(pub(crate) Server);
+
+impl Postgres {
+    pub(crate) fn start() -> Self {
+        let template = template("postgresql", |dir| {
+            let password = dir.join("password");
+            std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+            own("postgres", dir);
+            let initdb = postgres_program("initdb");
+            let mut initdb = as_user("postgres", &initdb);
+            initdb.args([
+                "-A",
+                "scram-sha-256",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ]);
+            good(initdb.arg("--pwfile").arg(password).arg("-D").arg(dir.join("data")).output().unwrap());
+        });
+        let dir = open_dir();
+        copy(&template.path().join("data"), &dir.path().join("data"));
+        own("postgres", dir.path());
+        let program = postgres_program("postgres");
+        let mut command = as_user("postgres", &program);
+        command.arg("-D").arg(dir.path().join("data")).arg("-k").arg(dir.path());
+        command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"]);
+        let child = spawn(&mut command, &dir.path().join("log"));
+        let server = Self(Server { dir, child, _template: Some(template) });
+        until("PostgreSQL answers", || server.psql("postgres", "select 1").status.success());
+        server
+    }
+
+    pub(crate) fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("PGHOST", self.0.dir.path()).env("PGUSER", "postgres").env("PGPASSWORD", PASSWORD);
+        command
+    }
+
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> Output {
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]).env("PGDATABASE", database);
+        psql.output().expect("psql runs (package postgresql-client)")
+    }
+
+    /// The answer of a statement that must succeed.
+    #[track_caller]
+    pub(crate) fn ask(&self, database: &str, sql: &str) -> String {
+        good(self.psql(database, sql))
+    }
+
+    /// A session that stays open on a statement, which has begun when this returns.
+    pub(crate) fn session(&self, database: &str, sql: &str) -> Child {
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q"]).env("PGDATABASE", database).env("PGAPPNAME", "application");
+        let mut child =
+            psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{sql}").unwrap();
+        let begun =
+            "select count(*) from pg_stat_activity where application_name = 'application' and query <> ''";
+        until("the session is there", || self.ask("postgres", begun) != "0");
+        child
+    }
+
+    /// What a definition says of it.
+    pub(crate) fn definition(&self) -> String {
+        format!(
+            "source = \"postgresql\"\nsocket = \"{}\"\nuser = \"postgres\"\n",
+            self.0.dir.path().display()
+        )
+    }
+
+    pub(crate) fn databases(&self) -> Vec<String> {
+        let sql =
+            "select datname from pg_database where not datistemplate and datname <> 'postgres' order by 1";
+        self.ask("postgres", sql).lines().map(str::to_owned).collect()
+    }
+}
+
+/// MariaDB with a password for root.
+pub(crate) struct Mariadb(pub(crate) Server);
+
+impl Mariadb {
+    pub(crate) fn start() -> Self {
+        let template = template("mariadb", |dir| {
+            own("mysql", dir);
+            let mut install = as_user("mysql", "mariadb-install-db");
+            install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+            good(install.arg(format!("--datadir={}", dir.join("data").display())).output().unwrap());
+        });
+        let dir = open_dir();
+        copy(&template.path().join("data"), &dir.path().join("data"));
+        own("mysql", dir.path());
+        let mut command = as_user("mysql", "mariadbd");
+        command.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
+        for (option, name) in [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("tmpdir", "")]
+        {
+            command.arg(format!("--{option}={}", dir.path().join(name).display()));
+        }
+        let child = spawn(&mut command, &dir.path().join("log"));
+        let server = Self(Server { dir, child, _template: Some(template) });
+        let sql = format!("alter user root@localhost identified by '{}'", PASSWORD.replace('\\', "\\\\"));
+        until("MariaDB answers", || server.client("").args(["-e", &sql]).output().unwrap().status.success());
+        server
+    }
+
+    fn client(&self, password: &str) -> Command {
+        let mut command = Command::new("mariadb");
+        command.args(["--no-defaults", "-uroot", "-N", "-B"]);
+        command.arg(format!("--socket={}", self.0.path("socket").display())).env("MYSQL_PWD", password);
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn ask(&self, sql: &str) -> String {
+        good(self.client(PASSWORD).args(["-e", sql]).output().unwrap())
+    }
+
+    pub(crate) fn definition(&self) -> String {
+        format!("source = \"mariadb\"\nsocket = \"{}\"\nuser = \"root\"\n", self.0.path("socket").display())
+    }
+}
+
+/// Redis with a password, with or without append-only file.
+pub(crate) struct Redis(pub(crate) Server);
+
+impl Redis {
+    pub(crate) fn start(append_only: bool) -> Self {
+        let dir = open_dir();
+        let config = format!(
+            "port 0\nunixsocket {0}/socket\nunixsocketperm 777\ndir {0}\nsave \"\"\nrepl-diskless-sync-delay 0\nappendonly {1}\nrequirepass \"{2}\"\n",
+            dir.path().display(),
+            if append_only { "yes" } else { "no" },
+            PASSWORD.replace('\\', "\\\\")
+        );
+        std::fs::write(dir.path().join("conf"), config).unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(dir.path().join("conf"));
+        let child = spawn(&mut command, &dir.path().join("log"));
+        let server = Self(Server { dir, child, _template: None });
+        until("Redis answers", || server.output(&["PING"]).contains("PONG"));
+        server
+    }
+
+    fn output(&self, words: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(self.0.path("socket")).env("REDISCLI_AUTH", PASSWORD);
+        stdout(&command.args(["--no-auth-warning"]).args(words).output().unwrap()).trim_end().to_owned()
+    }
+
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        self.output(words)
+    }
+
+    pub(crate) fn definition(&self) -> String {
+        format!("source = \"redis\"\nsocket = \"{}\"\n", self.0.path("socket").display())
+    }
+}
