@@ -8,6 +8,7 @@ mod support;
 
 mod alone;
 mod definitions;
+mod export;
 mod first;
 mod jobs;
 mod looks;

@@ -45,6 +45,14 @@ pub enum Step {
         /// The inode number of the old data, which tells where it is now; none: nothing lived there before.
         inode: Option<u64>,
     },
+    /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
+    PutOn {
+        /// The directory.
+        #[serde(with = "path")]
+        dir: PathBuf,
+        /// What it had, as a manifest describes a root.
+        root: serde_json::Value,
+    },
     /// Remove our own stale lock from a restic repository.
     Unlock {
         /// The repository's name.
