@@ -62,6 +62,14 @@ pub enum Step {
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
         restart: bool,
     },
+    /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
+    PutOn {
+        /// The directory.
+        #[serde(with = "path")]
+        dir: PathBuf,
+        /// What it had, as a manifest describes a root.
+        root: serde_json::Value,
+    },
     /// Remove our own stale lock from a restic repository.
     Unlock {
         /// The repository's name.
