@@ -9,15 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, generate, history, logs, look, manual, pause, plan, prune, repository,
-    restic, restore, rollback, run, schedule, snapshots, unlock,
+    backup, cancel, check, config, export, generate, history, logs, look, manual, pause, plan, prune,
+    repository, restic, restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 8] = ["recover", "export", "drill", "discover", "setup", "bootstrap", "import", "init"];
+const NOT_YET: [&str; 7] = ["recover", "drill", "discover", "setup", "bootstrap", "import", "init"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -96,6 +96,8 @@ pub(super) enum Command {
     Find(look::FindArgs),
     /// Print a file of a snapshot, without a daemon
     Cat(look::CatArgs),
+    /// Write a snapshot into one archive, without a daemon
+    Export(export::ExportArgs),
     /// List the jobs of the past, newest first
     History(history::HistoryArgs),
     /// Show the journal of a job

@@ -27,6 +27,13 @@ pub(super) struct From {
     repository: Option<String>,
 }
 
+impl From {
+    pub(super) fn of(instance: &str, snapshot: Option<&str>, repository: Option<String>) -> Self {
+        let snapshot = snapshot.map(str::to_owned);
+        Self { instance: instance.to_owned(), snapshot, no_daemon: true, repository }
+    }
+}
+
 /// `holdfast ls`
 #[derive(Debug, Args)]
 pub(super) struct LsArgs {
@@ -98,7 +105,7 @@ async fn run(ready: &Ready, words: Vec<OsString>) -> Done {
 }
 
 /// The repository and the whole id of the snapshot.
-async fn opened(context: &Context, from: &From) -> Result<(Ready, String), Failure> {
+pub(super) async fn opened(context: &Context, from: &From) -> Result<(Ready, String), Failure> {
     let ready = ready(context, &from.instance, from.repository.as_deref()).await?;
     let wanted = from.snapshot.as_deref().unwrap_or_default();
     if !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {

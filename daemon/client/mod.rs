@@ -11,6 +11,7 @@ mod cancel;
 mod check;
 mod config;
 mod daemon;
+mod export;
 mod failure;
 mod follow;
 mod format;
@@ -127,6 +128,7 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Ls(args) => look::ls(context, args).await,
         Command::Find(args) => look::find(context, args).await,
         Command::Cat(args) => look::cat(context, args).await,
+        Command::Export(args) => export::export(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Backup { verb } => backup::backup(context, verb).await,
         Command::Repository { verb } => repository::repository(context, verb).await,

@@ -12,7 +12,7 @@ use crate::definition::{Definitions, Name};
 use crate::process;
 use crate::restic::{Restic, Terms};
 use crate::state::undo::{self, Recorded, Step, Undo};
-use crate::target::{Place, Purpose};
+use crate::target::{Place, Purpose, Root};
 
 /// How long removing a dead restic's lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
@@ -130,6 +130,11 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             let defined =
                 defined.with_context(|| format!("{instance} is no longer defined; define it again"))?;
             super::restore::dumps::execute(context, defined, dump, *act, change).await
+        }
+        Step::PutOn { dir, root } => {
+            let (dir, root) = (dir.clone(), serde_json::from_value::<Root>(root.clone())?);
+            let put = move || if dir.is_dir() { root.put_on(&dir) } else { Ok(()) };
+            tokio::task::spawn_blocking(put).await?
         }
         Step::Unlock { repository, location } => {
             context

@@ -144,7 +144,7 @@ impl Restic {
         }
     }
 
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         access: &Access,
         terms: &Terms,

@@ -8,6 +8,7 @@
 //! Facts are measured on restic 0.14.0, 0.18.0 and 0.19.1 (`tests/restic/` holds them).
 
 mod access;
+mod archive;
 mod backup;
 mod call;
 mod check;
@@ -28,6 +29,7 @@ mod stats;
 mod terms;
 
 pub use access::{Access, local_path, private_dir, write_private};
+pub use archive::Passed;
 pub use backup::{BackupRequest, BackupSummary, Progress};
 pub use error::Error;
 pub use lock::LockInfo;

@@ -14,7 +14,10 @@ pub fn account(user: Option<&str>) -> Result<Account> {
     let Some(name) = user else { return own_account(own) };
     let found = User::from_name(name).with_context(|| format!("looking up user {name:?}"))?;
     let found = found.ok_or_else(|| {
-        anyhow!("user {name:?} does not exist on this machine; create it, or correct the key `user`")
+        anyhow!(
+            "user {name:?} does not exist on this machine; create it (`useradd --create-home {name}`), or correct the key \
+             `user`"
+        )
     })?;
     if !own.is_root() && found.uid != own {
         bail!("user {name:?} is not ours and the daemon is not root; run it as root or as {name}");

@@ -70,6 +70,15 @@ impl Root {
         (self.kind == RootKind::Volume).then(|| name.to_string_lossy().into_owned())
     }
 
+    /// What a directory has now, to be put on it again.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(path: &TreePath, kind: RootKind, dir: &Path) -> Result<Option<Self>> {
+        let Some(dir) = super::walk::open(dir)? else { return Ok(None) };
+        describe(path.as_path(), &dir, kind, Some(false)).map(Some)
+    }
+
     /// Puts owner, mode, attributes and time on a directory that was restored in the root's place; after its children,
     /// for they change the time. Owner and `security.*`, `trusted.*` attributes only as root.
     ///

@@ -8,6 +8,7 @@ mod support;
 
 mod alone;
 mod definitions;
+mod export;
 mod jobs;
 mod looks;
 mod no_daemon;

@@ -196,3 +196,26 @@ each_restic!(any_command_can_be_run_by_hand, |lab| {
     let code = lab.restic.raw(&lab.access, vec!["no-such-command".into()], &lab.terms).await.unwrap();
     assert_ne!(code, 0);
 });
+
+each_restic!(a_snapshot_passes_as_one_whole_archive, |lab| {
+    let lab = lab.initialised().await;
+    lab.write("tree/state/a", &vec![7; 100_000]);
+    lab.write("tree/state/ünicode and space", b"x");
+    std::os::unix::fs::symlink("a", lab.path("tree/state/link")).unwrap();
+    let request = lab.request(&["state", "hello"]);
+    let made = lab.restic.backup(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
+    let (mut listed, mut bytes) = (0, Vec::new());
+    lab.restic.ls(&lab.access, &made.snapshot_id, &lab.terms, |_| listed += 1).await.unwrap();
+    let sink = |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    };
+    let passed = lab.restic.archive(&lab.access, &made.snapshot_id, &lab.terms, sink).await.unwrap();
+    assert_eq!((passed.entries, passed.bytes), (listed, bytes.len() as u64));
+    assert!(lab.locks().is_empty());
+    let full = |_: &[u8]| Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+    let refused = lab.restic.archive(&lab.access, &made.snapshot_id, &lab.terms, full).await;
+    assert!(matches!(refused, Err(Error::File { .. })), "{refused:?}");
+    let none = lab.restic.archive(&lab.access, &"0".repeat(64), &lab.terms, |_| Ok(())).await;
+    assert!(none.is_err(), "{none:?}");
+});

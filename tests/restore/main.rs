@@ -13,6 +13,7 @@ mod health;
 mod hostile;
 mod kept;
 mod lossless;
+mod phases;
 mod plan;
 mod system;
 mod tree;

@@ -15,7 +15,7 @@ use super::{Request, Work, carry, fetch, survey};
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
 use crate::state::undo::{Step, Undo};
-use crate::target::{Environment, Excludes, Manifest, Place, RootKind, TreePath};
+use crate::target::{Environment, Excludes, Manifest, Place, Root, RootKind, TreePath};
 
 /// Files and volumes are restored at this step (NS8).
 const FILES_STEP: u32 = 10;
@@ -28,6 +28,8 @@ pub(super) struct Applied {
     pub(super) swaps: Vec<Swapped>,
     pub(super) annexes: Vec<PathBuf>,
     pub(super) dumps: Vec<Changed>,
+    /// Roots as they were.
+    roots: Vec<(PathBuf, Root)>,
 }
 
 /// Where a path of the tree lives: below which root, and where there.
@@ -81,12 +83,31 @@ pub(super) async fn run(
     for step in steps.steps.iter().filter(|step| step.number < FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
+    remember_roots(work, place, manifest, applied).await?;
     let mut warnings = files(work, place, staging, manifest, wanted, applied).await?;
     warnings.extend(dumps::swap(work, place, wanted, staging, manifest, applied).await?);
     for step in steps.steps.iter().filter(|step| step.number >= FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
     Ok(steps.warnings.into_iter().chain(warnings).collect())
+}
+
+/// Written before the swaps, so undone after them: those change the roots' times.
+async fn remember_roots(
+    work: &Work,
+    place: &Place,
+    manifest: &Manifest,
+    applied: &mut Applied,
+) -> anyhow::Result<()> {
+    for root in manifest.roots.iter().filter(|root| root.kind != RootKind::Files) {
+        let dir = place.live_path(&root.path.0)?;
+        let (path, kind, at) = (root.path.clone(), root.kind, dir.clone());
+        let is = tokio::task::spawn_blocking(move || Root::of(&path, kind, &at)).await?;
+        let Some(is) = is.with_context(|| root.path.0.display().to_string())? else { continue };
+        work.undo.push(Step::PutOn { dir: dir.clone(), root: serde_json::to_value(&is)? }).await?;
+        applied.roots.push((dir, is));
+    }
+    Ok(())
 }
 
 async fn one_step(
@@ -360,6 +381,9 @@ pub(super) async fn put_back(applied: &Applied) -> anyhow::Result<()> {
     if failures.is_empty() {
         for annex in &applied.annexes {
             remove_tree(annex).await?;
+        }
+        for (dir, root) in &applied.roots {
+            root.put_on(dir)?;
         }
     }
     ensure!(failures.is_empty(), "{}", failures.join("; "));

@@ -56,6 +56,14 @@ pub enum Step {
         /// The change, as the room `dump` describes it.
         change: serde_json::Value,
     },
+    /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
+    PutOn {
+        /// The directory.
+        #[serde(with = "path")]
+        dir: PathBuf,
+        /// What it had, as a manifest describes a root.
+        root: serde_json::Value,
+    },
     /// Remove our own stale lock from a restic repository.
     Unlock {
         /// The repository's name.
