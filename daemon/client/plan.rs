@@ -80,6 +80,10 @@ fn lines(plan: &Value) -> Vec<String> {
             lines.push(format!("  {verb} {} ({files}, {bytes})", text(&row["live"])));
         }
     }
+    for row in rows(plan, "dumps") {
+        let bytes = size(row["bytes"].as_u64().unwrap_or(0));
+        lines.push(format!("  {} ({bytes}): {}", text(&row["file"]), text(&row["how"])));
+    }
     for (verb, key, all) in [
         ("delete", "delete", "delete_count"),
         ("carry over", "carry_over", "carry_over_count"),
@@ -110,12 +114,14 @@ mod tests {
         let plan = json!({
             "instance": "wiki1", "repository": "local", "snapshot": "0123456789", "target": "",
             "replace": [{"path": "state/a", "live": "/w/state/a", "files": 2, "bytes": 2048}],
+            "dumps": [{"file": "dumps/db/shop.dump", "bytes": 1024, "how": "loaded"}],
             "delete": names, "delete_count": 2000, "problems": ["no room"],
         });
         let lines = lines(&plan);
         assert_eq!(lines[0], "wiki1 from snapshot 01234567 in local");
         assert_eq!(lines[1], "  replace /w/state/a (2 files, 2.0 KiB)");
-        assert_eq!(lines[22], "  delete 1980 more");
+        assert_eq!(lines[2], "  dumps/db/shop.dump (1.0 KiB): loaded");
+        assert_eq!(lines[23], "  delete 1980 more");
         assert_eq!(lines.last().unwrap(), "  refused: no room");
     }
 }

@@ -78,12 +78,6 @@ impl Site {
         &self.dump.name
     }
 
-    /// The same source, whatever becomes of the job: for what must be put back.
-    #[must_use]
-    pub fn regardless(self) -> Self {
-        Self { cancel: CancellationToken::new(), ..self }
-    }
-
     /// A client program that asks something.
     pub(super) fn question<I>(&self, argv: I, env: &[(&str, OsString)]) -> Call
     where

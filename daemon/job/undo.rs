@@ -155,12 +155,19 @@ async fn finish(
     steps: Vec<(usize, Recorded)>,
 ) -> anyhow::Result<()> {
     let undo = Undo::resume(&context.dirs.undo(), job)?;
-    let mut left = 0;
+    let (mut left, mut needed) = (0, false);
+    let kept = super::restore::kept::dir(context);
     for (index, step) in steps {
+        // What a server is to be given back lies there, until it has it.
+        if needed && matches!(&step, Recorded::Known(Step::RemoveDir { path }) if path.starts_with(&kept)) {
+            left += 1;
+            continue;
+        }
         match execute(context, definitions, &step).await {
             Ok(()) => undo.done(index).await?,
             Err(failure) => {
                 left += 1;
+                needed |= matches!(&step, Recorded::Known(Step::Dump { .. }));
                 error!(holdfast_job = %job, "an undo step failed and is kept for the next start: {failure:#}");
             }
         }

@@ -31,8 +31,7 @@ async fn in_a_container_its_own_client_runs_and_its_environment_says_who_logs_in
     server.ask("postgres", "create database shop");
     server.ask("shop", "create table item as select generate_series(1, 10) as id");
     let keys = "source = \"postgresql\"\ncontainer = \"shop-db\"\ndatabases = [\"shop\"]\n".to_owned();
-    let setup = setup("restore = { keep_previous = \"0s\" }", &[keys]);
-    let mut setup = setup;
+    let mut setup = setup("restore = { keep_previous = \"0s\" }", &[keys]);
     setup.write("secret", "canary:from the file\n", 0o600);
     // An engine that runs what it is asked to run beside itself, with the variables that it is told and no others.
     let script = format!(
@@ -53,8 +52,7 @@ esac
         server.0.dir.path().display()
     );
     setup.write("fake/docker", &script, 0o755);
-    let path = format!("{}:{}", setup.path("fake").display(), std::env::var("PATH").unwrap());
-    setup.environment.push(("PATH".into(), path));
+    put_first(&mut setup);
     let lab = setup.start().await;
     lab.good_backup("b").await;
     server.ask("shop", "delete from item");
@@ -67,6 +65,32 @@ esac
     );
     assert!(!lab.daemon.log().contains("canary:from"), "{}", lab.daemon.log());
     lab.assert_settled().await;
+}
+
+#[tokio::test]
+#[ignore = "needs root: runs clients as another user"]
+async fn system_client_programs_run_as_the_user_that_the_definition_names() {
+    let server = Postgres::start();
+    server.ask("postgres", "create database shop");
+    server.ask("shop", "create table item as select generate_series(1, 10) as id");
+    let keys = format!(
+        "{}password_file = \"{PASSWORD_FILE}\"\nrun_as = \"postgres\"\ndatabases = [\"shop\"]\n",
+        server.definition()
+    );
+    let mut setup = setup("", &[keys]);
+    let enter = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(setup.dir.path(), enter).unwrap();
+    fake(&mut setup, "pg_dump", "id -un >>/tmp/hf-$(basename \"$D\")\nexec \"$real\" \"$@\"");
+    let said = Path::new("/tmp").join(format!("hf-{}", setup.dir.path().file_name().unwrap().display()));
+    let lab = setup.start().await;
+    lab.good_backup("b").await;
+    server.ask("shop", "delete from item");
+    lab.good_restore("app").await;
+    assert_eq!(server.ask("shop", "select count(*) from item"), "10");
+    let who = std::fs::read_to_string(&said).unwrap();
+    std::fs::remove_file(&said).unwrap();
+    assert!(who.lines().count() > 0 && who.lines().all(|user| user == "postgres"), "{who}");
+    assert_no_canary(&lab);
 }
 
 /// Needs a small file system of its own.

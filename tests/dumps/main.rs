@@ -27,7 +27,8 @@ const PASSWORD_FILE: &str = "db.password";
 
 /// An instance `app` with these dumps, each the keys of one, and a backup `b` of it. `more` are the instance's own keys.
 fn setup(more: &str, dumps: &[String]) -> Setup {
-    let setup = Setup::new();
+    let mut setup = Setup::new();
+    setup.environment.push(("PATH".into(), search_path()));
     setup.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
     let dumps: String = dumps.iter().map(|keys| format!("[[instance.app.dump]]\n{keys}\n")).collect();
     setup.config(&format!(
@@ -37,16 +38,27 @@ fn setup(more: &str, dumps: &[String]) -> Setup {
 
 /// Puts a program before the real one: a shell script in which `$real` is that one, and `$D` the lab's directory.
 fn fake(setup: &mut Setup, program: &str, script: &str) {
-    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+    let real = std::env::split_paths(&search_path())
         .map(|dir| dir.join(program))
         .find(|path| path.is_file())
         .unwrap_or_else(|| panic!("{program} is not installed"));
     let text = format!("#!/bin/bash\nD='@DIR@'\nreal='{}'\n{script}\n", real.display());
     setup.write(&format!("fake/{program}"), &text, 0o755);
-    if !setup.environment.iter().any(|(name, _)| name == "PATH") {
-        let path = format!("{}:{}", setup.path("fake").display(), std::env::var("PATH").unwrap());
-        setup.environment.push(("PATH".into(), path));
-    }
+    put_first(setup);
+}
+
+/// Lets the daemon find the fakes before anything else.
+fn put_first(setup: &mut Setup) {
+    let path = format!("{}:{}", setup.path("fake").display(), search_path());
+    setup.environment.retain(|(name, _)| name != "PATH");
+    setup.environment.push(("PATH".into(), path));
+}
+
+/// Where programs are: PostgreSQL's own ones before Debian's scripts of these names, which take their time.
+fn search_path() -> String {
+    let psql = servers::postgres_program("psql");
+    let dir = Path::new(&psql).parent().unwrap().display().to_string();
+    format!("{dir}:{}", std::env::var("PATH").unwrap())
 }
 
 /// A backup that must fail, with a word in its error; and no snapshot is there.

@@ -120,3 +120,25 @@ async fn a_dump_that_is_cut_off_takes_no_snapshot_and_one_that_does_not_load_cha
 fn change_more(server: &Mariadb) {
     server.ask("insert into wiki.page values (8, 'eight')");
 }
+
+#[tokio::test]
+async fn killed_while_it_replaces_and_started_before_the_server_is_there_the_old_data_comes_back_in_the_end()
+{
+    let server = wiki();
+    let health = "restore = { health = { command = [\"sh\", \"-c\", \": >@DIR@/at-health; exec sleep 60\"], timeout = \"60s\" } }";
+    let mut lab = setup(health, &[definition(&server)]).start().await;
+    lab.good_backup("b").await;
+    change(&server);
+    let late = state(&server);
+    lab.start_restore("app", "", &[]).await;
+    lab.reached("health").await;
+    assert_ne!(state(&server), late, "the restored data lives already");
+    // The server is away when the daemon comes back: nothing that is still needed may go.
+    std::fs::rename(server.0.path("socket"), server.0.path("away")).unwrap();
+    lab.daemon.restart_after_kill().await;
+    assert!(lab.daemon.log().contains("is kept for the next start"), "{}", lab.daemon.log());
+    std::fs::rename(server.0.path("away"), server.0.path("socket")).unwrap();
+    lab.daemon.restart_after_kill().await;
+    assert_eq!(state(&server), late, "{}", lab.daemon.log());
+    lab.assert_settled().await;
+}

@@ -46,7 +46,7 @@ pub(crate) fn good(output: Output) -> String {
 }
 
 /// A program of PostgreSQL that is not on PATH.
-fn postgres_program(name: &str) -> String {
+pub(crate) fn postgres_program(name: &str) -> String {
     let versions =
         std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed (package postgresql)");
     let mut found: Vec<PathBuf> =
@@ -156,7 +156,8 @@ impl Postgres {
     }
 
     pub(crate) fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        // Debian's own `psql` is a script that looks for the version first.
+        let mut command = Command::new(postgres_program(program));
         command.env("PGHOST", self.0.dir.path()).env("PGUSER", "postgres").env("PGPASSWORD", PASSWORD);
         command
     }

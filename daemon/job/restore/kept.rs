@@ -78,7 +78,7 @@ impl Kept {
     }
 }
 
-pub(super) fn dir(context: &Context) -> PathBuf {
+pub(in crate::job) fn dir(context: &Context) -> PathBuf {
     context.dirs.state.join("kept")
 }
 
