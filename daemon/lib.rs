@@ -14,6 +14,7 @@
 //! | [`queue`] | locks per repository and instance, the global cap |
 //! | [`state`] | SQLite: jobs, outcomes, slots, sets; beside it undo steps, identities |
 //! | [`restic`] | one file per subcommand of restic |
+//! | [`service_control`] | services of others: state, stop, start; one file per manager |
 //! | [`target`] | where commands run and paths lie: users, install dirs, volumes, the tree of includes |
 //! | [`process`] | the only room that spawns |
 //! | [`calendar`] | schedule expressions to instants: pure |
@@ -22,13 +23,13 @@
 //! # Arrows
 //!
 //! Imports point downwards only: `main, client -> service -> bus -> control -> config, schedule, job -> queue, state,
-//! restic, target -> process`; `calendar` and `definition` lie at the bottom and may be used by all. `tests/arrows.rs`
+//! restic, service_control -> target -> process`; `calendar` and `definition` lie at the bottom and may be used by all. `tests/arrows.rs`
 //! holds this.
 //!
 //! # One backup
 //!
 //! The tick in `schedule` finds a slot due and stores that it is decided; `control` starts a job; `job::backup` takes the
-//! instance's lock, resolves the `target`, runs `dump_state`, lays the tree of links, calls `restic backup` once per
+//! instance's lock, resolves the `target`, stops what `service_control` is to stop, runs `dump_state`, lays the tree of links, calls `restic backup` once per
 //! repository, cleans up and applies retention. Each step is written to `state` and seen on the `bus`.
 
 pub mod bus;
@@ -43,5 +44,6 @@ pub mod queue;
 pub mod restic;
 pub mod schedule;
 pub mod service;
+pub mod service_control;
 pub mod state;
 pub mod target;

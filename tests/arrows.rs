@@ -12,10 +12,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("definition", &["calendar"]),
     ("process", &[]),
     ("target", &["definition", "process"]),
+    ("service_control", &["definition", "process", "target"]),
     ("restic", &["process"]),
     ("state", &["definition"]),
     ("queue", &["state"]),
-    ("job", &["definition", "process", "queue", "restic", "state", "target"]),
+    ("job", &["definition", "process", "queue", "restic", "service_control", "state", "target"]),
     ("schedule", &["calendar"]),
     ("config", &["calendar", "definition"]),
     (

@@ -60,9 +60,14 @@ impl Options {
 
     /// A boolean; absent is false.
     pub(super) fn flag(&mut self, key: &str) -> Result<bool> {
-        let Some(value) = self.0.remove(key) else { return Ok(false) };
+        Ok(self.choice(key)?.unwrap_or(false))
+    }
+
+    /// A boolean.
+    pub(super) fn choice(&mut self, key: &str) -> Result<Option<bool>> {
+        let Some(value) = self.0.remove(key) else { return Ok(None) };
         match *value {
-            Variant::Bool(flag) => Ok(flag),
+            Variant::Bool(flag) => Ok(Some(flag)),
             _ => Err(wrong(key, &value, "a boolean (b)")),
         }
     }

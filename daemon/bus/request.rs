@@ -22,8 +22,19 @@ pub(super) fn run(given: Given) -> Result<Option<Vec<String>>> {
 
 /// Options of `Restore` and `Plan`.
 pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
-    let known = ["repository", "before", "include", "target", "as", "map", "force_foreign", "force_version"];
-    let mut options = Options::of(given, &known, &["stop", "start"])?;
+    let known = [
+        "repository",
+        "before",
+        "include",
+        "target",
+        "as",
+        "map",
+        "stop",
+        "start",
+        "force_foreign",
+        "force_version",
+    ];
+    let mut options = Options::of(given, &known, &[])?;
     let repository = options.text("repository")?;
     if let Some(repository) = &repository {
         argument::name("repository", repository)?;
@@ -43,6 +54,8 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         target: options.text("target")?.map(target).transpose()?,
         force_foreign: options.flag("force_foreign")?,
         force_version: options.flag("force_version")?,
+        no_stop: options.choice("stop")? == Some(false),
+        no_start: options.choice("start")? == Some(false),
     })
 }
 
@@ -110,21 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn options_of_a_later_version_are_refused_and_never_ignored() {
-        for key in ["stop", "start"] {
-            let Err(Error::InvalidArgument(message)) = restore(given([(key, true.into())])) else {
-                panic!("{key} was taken")
-            };
-            assert!(message.contains(key) && message.contains("not supported yet"), "{message}");
-        }
-    }
-
-    #[test]
     fn a_target_is_absolute_and_does_not_climb() {
         for bad in ["relative", "", "/srv/../etc", "./x"] {
             assert!(restore(given([("target", bad.into())])).is_err(), "{bad:?} was taken");
         }
         let taken = restore(given([("target", "/srv/out".into()), ("before", 5_u64.into())])).unwrap();
+        assert!(!taken.no_stop && !taken.no_start);
+        let told = restore(given([("stop", false.into()), ("start", true.into())])).unwrap();
+        assert!(told.no_stop && !told.no_start);
         assert_eq!(taken.target.unwrap().to_str(), Some("/srv/out"));
         assert_eq!(taken.before.unwrap().as_microsecond(), 5);
     }

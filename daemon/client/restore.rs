@@ -53,6 +53,12 @@ pub(super) struct What {
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
+    /// Do not stop services while data is replaced
+    #[arg(long)]
+    no_stop: bool,
+    /// Leave the services stopped that were stopped for it
+    #[arg(long)]
+    no_start: bool,
     /// As a new instance of this name, with paths of its own; its definition is written too
     #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["target", "include"])]
     new_name: Option<String>,
@@ -159,6 +165,8 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
         map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
         force_foreign: args.force_foreign,
         force_version: args.force_version,
+        no_stop: args.no_stop,
+        no_start: args.no_start,
     })
 }
 
@@ -204,6 +212,11 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
+    }
+    for (key, refused) in [("stop", args.no_stop), ("start", args.no_start)] {
+        if refused {
+            options.insert(key, false.into());
+        }
     }
     if let Some(name) = &args.new_name {
         options.insert("as", name.clone().into());

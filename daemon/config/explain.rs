@@ -6,8 +6,8 @@ use toml_edit::{Array, InlineTable, Value};
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Daemon, Health, Instance, Layout, Name, Password, Repository, Restore, Retention, Selector,
-    Version, Volumes,
+    Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Repository, Restore, Retention,
+    Selector, Service, Version, Volumes,
 };
 
 /// One effective value.
@@ -246,6 +246,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         restore,
         version,
         version_match,
+        services,
         allow,
         written: _,
     } = instance;
@@ -271,6 +272,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
+        ("service", Value::Array(services.iter().map(service).collect())),
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
     ]
@@ -286,6 +288,39 @@ fn restore(restore: &Restore) -> Value {
         ("keep_previous", Some(duration_text(*keep_previous).into())),
         ("health", health),
     ])
+}
+
+fn service(service: &Service) -> Value {
+    let Service { name, manager, stop, start_for_dump, require_healthy, stop_timeout, depends_on } = service;
+    let some = |values: &Vec<String>| (!values.is_empty()).then(|| list(values));
+    let mut entries = vec![("manager", manager.word().into()), ("name", name.as_str().into())];
+    let until = match manager {
+        Manager::Command { start, stop, status } => {
+            entries.extend([("start", list(start)), ("stop", list(stop)), ("status", list(status))]);
+            "until"
+        }
+        Manager::Compose { project, .. } => {
+            entries.push(("project", project.as_str().into()));
+            "stop"
+        }
+        Manager::Monit { binary, .. } => {
+            entries.push(("binary", binary.as_str().into()));
+            "stop"
+        }
+        Manager::Systemd { .. } | Manager::Docker { .. } | Manager::Podman { .. } => "stop",
+    };
+    let parts = match manager {
+        Manager::Systemd { .. } => "units",
+        Manager::Docker { .. } | Manager::Podman { .. } => "containers",
+        Manager::Monit { .. } | Manager::Compose { .. } | Manager::Command { .. } => "services",
+    };
+    entries.extend(some(&manager.parts().to_vec()).map(|parts_of| (parts, parts_of)));
+    entries.push((until, stop.word().into()));
+    entries.extend(some(start_for_dump).map(|names| ("start_for_dump", names)));
+    entries.push(("require_healthy", (*require_healthy).into()));
+    entries.push(("stop_timeout", duration_text(*stop_timeout).into()));
+    entries.extend(some(depends_on).map(|names| ("depends_on", names)));
+    Value::InlineTable(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 fn volumes(volumes: &Volumes) -> Value {

@@ -8,11 +8,11 @@ use toml::Spanned;
 
 use super::diagnostic::Source;
 use super::value::{
-    AbsolutePath, Argv, Count, Delay, Exclude, FilePath, HostName, Include, Limit, MaxUnused, Priority,
-    ReadData, Steps, Switch, Url, UserName, Zone, table,
+    AbsolutePath, Argv, Count, Delay, Exclude, FilePath, HostName, Include, Limit, ManagerWord, MaxUnused,
+    Part, Priority, ReadData, Steps, Stop, Switch, UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
-use crate::definition::{Layout, Name, Retention, Selector, Version, VersionMatch, Volumes};
+use crate::definition::{Layout, Name, Retention, Selector, StopUntil, Version, VersionMatch, Volumes};
 
 /// A named table with the file it stands in.
 #[derive(Debug)]
@@ -167,6 +167,8 @@ table! {
         restore: RawRestore,
         /// How its version is found; stored with every set.
         version: RawVersion,
+        /// What is stopped while it is backed up and restored, in stop order; started in reverse. Default: nothing.
+        service: Vec<Spanned<RawService>>,
         /// Users who may see it and cancel its jobs without polkit; they must be in the group holdfast. Default: none.
         allow_users: Vec<Spanned<UserName>>,
         /// Groups whose members may, likewise. Default: none.
@@ -205,6 +207,42 @@ table! {
         builtin: Version,
         /// Which saved versions may be restored over the present one: any, exact, minor (first two numbers agree), major, not-newer. Default: any.
         r#match: VersionMatch,
+    }
+}
+
+table! {
+    /// What is stopped while an instance is backed up and restored.
+    RawService {
+        /// Who starts and stops it: systemd, monit, docker, podman, compose or command.
+        manager: ManagerWord,
+        /// What `depends_on` of others calls it. Default: its first unit, container or service, the project, or the program.
+        name: Name,
+        /// systemd: the units, in stop order; without a suffix .service is meant.
+        units: Vec<Spanned<UnitName>>,
+        /// docker, podman: the containers' names, in stop order.
+        containers: Vec<Spanned<Part>>,
+        /// compose: the project's exact name.
+        project: Part,
+        /// monit, compose: only these of its services, in stop order. Default: all that it has.
+        services: Vec<Spanned<Part>>,
+        /// monit: the program. Default: the one on PATH.
+        binary: AbsolutePath,
+        /// command: the program that starts it.
+        start: Argv,
+        /// never, dump or snapshot: until when a backup keeps it stopped. Default: snapshot. command: the program that stops it.
+        stop: Stop,
+        /// command: the program that exits with 0 when it runs, with 1, 2 or 3 when it does not.
+        status: Argv,
+        /// command: never, dump or snapshot, as `stop` says elsewhere. Default: snapshot.
+        until: StopUntil,
+        /// Parts of it that run while dumps are made, though it is stopped. Default: none.
+        start_for_dump: Vec<Spanned<Part>>,
+        /// Refuses to back up unless it runs and is healthy. Default: false.
+        require_healthy: bool,
+        /// How long one part of it may take to stop. Default: 30s.
+        stop_timeout: Limit,
+        /// Names of services here that must run before it; it is stopped before them. Default: none.
+        depends_on: Vec<Spanned<Name>>,
     }
 }
 

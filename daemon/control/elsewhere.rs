@@ -90,6 +90,8 @@ impl Control {
             include: options.include,
             target: options.target,
             force_version: options.force_version,
+            stop: !options.no_stop,
+            start: !options.no_start,
             founding: None,
         };
         if request.target.is_some() {

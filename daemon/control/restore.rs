@@ -86,6 +86,8 @@ impl Control {
             include: options.include.clone(),
             target: options.target.clone(),
             force_version: options.force_version,
+            stop: !options.no_stop,
+            start: !options.no_start,
             founding: None,
         };
         match &options.new_name {

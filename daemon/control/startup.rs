@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{Active, Control, Inner, events};
 use crate::config;
-use crate::job::{Context, Dirs, Jobs, undo};
+use crate::job::{Context, Dirs, Holds, Jobs, undo};
 use crate::queue::Queue;
 use crate::schedule::{Planner, Trigger, ZoneWatch};
 use crate::state::{Database, Opened, durable};
@@ -74,7 +74,7 @@ async fn build(start: Start) -> anyhow::Result<Control> {
     Ok(Control(Arc::new(Inner {
         jobs: Jobs::new(database.clone()),
         planner: Arc::new(Mutex::new(Planner::new(&daemon.host))),
-        context: Context { dirs, database, queue },
+        context: Context { dirs, database, queue, holds: Holds::default() },
         config_dirs,
         environment,
         active: RwLock::new(Active::new(loaded)),

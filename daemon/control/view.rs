@@ -125,6 +125,10 @@ pub struct RestoreOptions {
     pub force_foreign: bool,
     /// Restore whatever the version that was saved.
     pub force_version: bool,
+    /// Services are not stopped while data is exchanged.
+    pub no_stop: bool,
+    /// They are not started again once it is; where it fails they are in any case.
+    pub no_start: bool,
 }
 
 /// Which jobs `ListJobs` shows.

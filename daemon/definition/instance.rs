@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allow, Name};
+use super::{Allow, Name, Service};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,8 @@ pub struct Instance {
     pub version: Option<Version>,
     /// Which saved versions may be restored over the present one.
     pub version_match: VersionMatch,
+    /// What is stopped while it is worked on, in the order in which it is stopped.
+    pub services: Vec<Service>,
     /// Who else may see, run and cancel what is only about it.
     pub allow: Allow,
     /// Its keys and its module's as they are written, without who may see it: so that it can be defined elsewhere.
@@ -66,6 +68,7 @@ impl Instance {
             restore: Restore::default(),
             version: None,
             version_match: VersionMatch::Any,
+            services: Vec::new(),
             allow: Allow::default(),
             written: Arc::default(),
         }

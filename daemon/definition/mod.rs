@@ -8,6 +8,7 @@ mod instance;
 mod moves;
 mod name;
 mod repository;
+mod service;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
 pub use repository::{Check, Layout, Password, Prune, Repository};
+pub use service::{Manager, Ran, STOP_TIMEOUT, Service, StopUntil};
 
 /// Everything that is defined, in one consistent state. A reload makes a new one; running jobs keep theirs.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Holds;
 use crate::queue::Queue;
 use crate::state::Database;
 
@@ -41,6 +42,8 @@ pub struct Context {
     pub database: Database,
     /// Locks and the global cap.
     pub queue: Queue,
+    /// Services that jobs hold stopped.
+    pub holds: Holds,
 }
 
 /// Removes a directory that we made, with all that is in it; links in it are not followed. None there is well removed.

@@ -13,6 +13,7 @@ pub mod restore;
 mod retain;
 pub mod retention;
 mod secrets;
+mod services;
 pub mod undo;
 mod version;
 
@@ -24,3 +25,4 @@ pub use repository::{
     Location, NO_MODULE, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync,
     test,
 };
+pub use services::Holds;

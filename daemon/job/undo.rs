@@ -7,11 +7,11 @@ use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Context, Location, hook, remove_tree};
+use super::{Context, Location, hook, remove_tree, services};
 use crate::definition::{Definitions, Name};
 use crate::process;
 use crate::restic::{Restic, Terms};
-use crate::state::undo::{self, Recorded, Step, Undo};
+use crate::state::undo::{self, Pending, Recorded, Step, Undo};
 use crate::target::{Place, Purpose, Root};
 
 /// How long removing a dead restic's lock may take.
@@ -42,14 +42,14 @@ pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> U
         await_dying(context).await;
     }
     let mut undone = Undone::default();
-    for job in pending {
+    for job in in_order(&pending).await {
         info!(holdfast_job = %job.job, "undoing what job {} left: {} steps", job.job, job.steps.len());
         let removes =
             |(_, step): &(usize, Recorded)| matches!(step, Recorded::Known(Step::RemoveFile { .. }));
         undone.removed_files |= job.steps.iter().any(removes);
-        undone.problems.extend(job.problems);
-        if let Err(failure) = finish(context, definitions, &job.job, job.steps).await {
-            undone.problems.push(format!("job {}: {failure:#}", job.job));
+        undone.problems.extend(job.problems.iter().cloned());
+        if let Err(failure) = run(context, definitions, job).await {
+            undone.problems.push(format!("{failure:#}"));
         }
     }
     for problem in &undone.problems {
@@ -63,6 +63,50 @@ impl Undone {
         error!("{text}");
         Self { problems: vec![text], ..Self::default() }
     }
+}
+
+/// A job died while the daemon lives on: its undo steps are executed at once.
+pub(super) async fn after_death(context: &Context, definitions: &Arc<Definitions>, job: &str) {
+    let dir = context.dirs.undo();
+    let pending = tokio::task::spawn_blocking(move || undo::pending(&dir)).await;
+    let Ok(Ok(pending)) = pending else { return error!("undo steps of job {job} cannot be read") };
+    let own = |other: &Pending| {
+        other.job.strip_prefix(job).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let pending: Vec<Pending> = pending.into_iter().filter(own).collect();
+    for job in in_order(&pending).await {
+        if let Err(failure) = run(context, definitions, job).await {
+            error!("{failure:#}");
+        }
+    }
+}
+
+async fn run(context: &Context, definitions: &Arc<Definitions>, job: Pending) -> anyhow::Result<()> {
+    let finished = match of_services(&job) {
+        true => services::start_what_was_stopped(context, &job.job, &job.steps).await,
+        false => finish(context, definitions, &job.job, job.steps).await,
+    };
+    finished.with_context(|| format!("job {}", job.job))
+}
+
+/// Data is put back first, while the services that use it are stopped; then services are started; the rest can wait.
+async fn in_order(pending: &[Pending]) -> Vec<Pending> {
+    let puts_back = |job: &Pending| {
+        job.steps.iter().any(|(_, step)| matches!(step, Recorded::Known(Step::SwapBack { .. })))
+    };
+    for job in pending.iter().filter(|job| puts_back(job)) {
+        let own = format!("{}-services-", job.job);
+        for services in pending.iter().filter(|other| other.job.starts_with(&own)) {
+            services::stop_what_runs(&services.steps).await;
+        }
+    }
+    let mut ordered = pending.to_vec();
+    ordered.sort_by_key(|job| (!puts_back(job), !of_services(job)));
+    ordered
+}
+
+fn of_services(job: &Pending) -> bool {
+    job.steps.iter().any(|(_, step)| matches!(step, Recorded::Known(Step::StartServices { .. })))
 }
 
 /// What died with the last daemon may still write for a moment: into directories that are to be removed.
@@ -119,6 +163,7 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             let put = move || if dir.is_dir() { root.put_on(&dir) } else { Ok(()) };
             tokio::task::spawn_blocking(put).await?
         }
+        Step::StartServices { .. } => bail!("services are started by their own file"),
         Step::Unlock { repository, location } => {
             context
                 .database

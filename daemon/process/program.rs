@@ -61,6 +61,15 @@ pub enum Sandbox {
     None,
 }
 
+/// What becomes of processes that a program leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They are ended with it.
+    End,
+    /// They live on, for it started what is to stay: a service.
+    Stay,
+}
+
 /// What to run.
 #[derive(Debug)]
 pub struct Program {
@@ -82,6 +91,8 @@ pub struct Program {
     pub nice: bool,
     /// How confined it is.
     pub sandbox: Sandbox,
+    /// What becomes of what it leaves behind.
+    pub leftovers: Leftovers,
 }
 
 /// A program with all paths found, nothing left to decide.
@@ -101,6 +112,8 @@ pub(super) struct Prepared {
     pub(super) drain: Duration,
     /// Background work.
     pub(super) nice: bool,
+    /// What becomes of what it leaves behind.
+    pub(super) leftovers: Leftovers,
 }
 
 impl Program {
@@ -120,6 +133,7 @@ impl Program {
             limits: Limits::NONE,
             nice: false,
             sandbox: Sandbox::Ours,
+            leftovers: Leftovers::End,
         }
     }
 
@@ -151,7 +165,8 @@ impl Program {
             *name = program.clone().into();
         }
         let (environment, user) = (self.environment(), self.other_user()?.cloned());
-        Ok(Prepared { program, argv, dir, environment, user, drain: self.limits.drain, nice: self.nice })
+        let (drain, nice, leftovers) = (self.limits.drain, self.nice, self.leftovers);
+        Ok(Prepared { program, argv, dir, environment, user, drain, nice, leftovers })
     }
 
     /// Its environment; of two of one name the later counts.

@@ -178,13 +178,14 @@ async fn child(mut program: Program) -> Result<(Running, Option<Vec<u8>>), Error
     let name = program.name();
     let spawn = |source| Error::Spawn { program: name.clone(), source };
     let (group, yields) = (!program.on_terminal(), program.nice);
+    let spares = program.leftovers == super::Leftovers::Stay;
     let (stdin, input) = std::mem::replace(&mut program.stdin, super::Stdin::Null).split();
     let (stdout, stderr) = std::mem::replace(&mut program.stdout, super::Stdout::Heard).split();
     // Looking at its paths may block: they may lie on a network.
     let built = tokio::task::spawn_blocking(move || program.command(group)).await;
     let mut command = built.map_err(|e| spawn(io::Error::other(e)))??;
     command.stdin(stdin).stdout(stdout).stderr(stderr);
-    let running = spawner::spawn(command, group, yields).await.map_err(spawn)?;
+    let running = spawner::spawn(command, spawner::Terms { group, yields, spares }).await.map_err(spawn)?;
     Ok((Running::Child(running), input))
 }
 

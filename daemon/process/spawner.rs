@@ -11,10 +11,20 @@ use std::sync::mpsc;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::sync::oneshot;
 
+/// How a child is started and ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// It has a process group of its own.
+    pub(super) group: bool,
+    /// It gives way to others.
+    pub(super) yields: bool,
+    /// What it leaves behind lives on when it has ended by itself.
+    pub(super) spares: bool,
+}
+
 struct Request {
     command: Command,
-    group: bool,
-    yields: bool,
+    terms: Terms,
     reply: oneshot::Sender<io::Result<Running>>,
 }
 
@@ -26,14 +36,14 @@ pub(super) struct Running {
     /// Readable once it has ended; it stays a zombie until [`Running::reap`], so its ids cannot be reused before.
     pub(super) pidfd: OwnedFd,
     pid: Pid,
-    group: bool,
+    terms: Terms,
     reaped: bool,
 }
 
 /// Starts a command from the spawning thread.
-pub(super) async fn spawn(command: Command, group: bool, yields: bool) -> io::Result<Running> {
+pub(super) async fn spawn(command: Command, terms: Terms) -> io::Result<Running> {
     let (reply, answer) = oneshot::channel();
-    let request = Request { command, group, yields, reply };
+    let request = Request { command, terms, reply };
     thread()?.send(request).map_err(|_| io::Error::other("the spawning thread has ended"))?;
     answer.await.map_err(|_| io::Error::other("the spawning thread has ended"))?
 }
@@ -48,14 +58,14 @@ fn thread() -> io::Result<mpsc::Sender<Request>> {
     std::thread::Builder::new().name("spawner".into()).spawn(move || {
         for request in requests {
             // A requester that went away drops the answer, and with it the child.
-            let _ = request.reply.send(start(request.command, request.group, request.yields));
+            let _ = request.reply.send(start(request.command, request.terms));
         }
     })?;
     *slot = Some(sender.clone());
     Ok(sender)
 }
 
-fn start(mut command: Command, group: bool, yields: bool) -> io::Result<Running> {
+fn start(mut command: Command, terms: Terms) -> io::Result<Running> {
     let mut child = command.spawn()?;
     let watched = i32::try_from(child.id())
         .ok()
@@ -70,11 +80,11 @@ fn start(mut command: Command, group: bool, yields: bool) -> io::Result<Running>
             return Err(error);
         }
     };
-    if yields {
+    if terms.yields {
         // Refused only in odd containers, and then nothing is lost but the preference.
         let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "500");
     }
-    Ok(Running { child, pidfd, pid, group, reaped: false })
+    Ok(Running { child, pidfd, pid, terms, reaped: false })
 }
 
 impl Running {
@@ -88,7 +98,7 @@ impl Running {
         if self.reaped {
             return;
         }
-        let _ = if self.group {
+        let _ = if self.terms.group {
             rustix::process::kill_process_group(self.pid, signal)
         } else {
             rustix::process::kill_process(self.pid, signal)
@@ -101,9 +111,9 @@ impl Running {
         matches!(rustix::process::waitid(WaitId::Pid(self.pid), options), Ok(Some(_)))
     }
 
-    /// Kills what is left of its group, then reaps it. Only after [`Running::has_ended`].
+    /// Kills what is left of its group, unless that is to stay, then reaps it. Only after [`Running::has_ended`].
     pub(super) fn reap(&mut self) -> io::Result<std::process::ExitStatus> {
-        if self.group {
+        if self.terms.group && !self.terms.spares {
             self.signal(Signal::KILL);
         }
         let status = self.child.wait()?;

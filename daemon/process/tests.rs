@@ -220,7 +220,8 @@ fn a_child_outlives_the_runtime_thread_that_asked_for_it() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let running = std::thread::spawn(move || {
         let command = shell("sleep 100").command(true).unwrap();
-        runtime().block_on(spawner::spawn(command, true, false)).unwrap()
+        let terms = spawner::Terms { group: true, yields: false, spares: false };
+        runtime().block_on(spawner::spawn(command, terms)).unwrap()
     })
     .join()
     .unwrap();

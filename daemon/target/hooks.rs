@@ -258,7 +258,7 @@ impl Place {
 }
 
 /// The session of a user that is logged in or lingers; without one there is nothing to name.
-pub(super) fn session(account: &Account) -> Option<(OsString, OsString)> {
+pub fn session(account: &Account) -> Option<(OsString, OsString)> {
     let dir = PathBuf::from(format!("/run/user/{}", account.uid));
     (account.uid != 0 && dir.is_dir()).then(|| ("XDG_RUNTIME_DIR".into(), dir.into()))
 }

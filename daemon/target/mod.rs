@@ -21,7 +21,7 @@ mod walk;
 pub use account::account;
 pub use environment::Environment;
 pub use exclude::Excludes;
-pub use hooks::{Step, Steps};
+pub use hooks::{Step, Steps, session};
 pub use manifest::{FORMAT, MANIFEST, Manifest, TreePath};
 pub use resolve::{Place, Purpose};
 pub use root::{Hex, Root, RootKind, copy_attributes};

@@ -16,5 +16,6 @@ mod outcomes;
 mod restores;
 mod roundtrip;
 mod secrets;
+mod services;
 mod several;
 mod slots;

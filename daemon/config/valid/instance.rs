@@ -165,6 +165,10 @@ fn merged(
             .and_then(|(_, version)| version.get_ref().r#match.as_ref())
             .map(|wanted| *wanted.get_ref())
             .unwrap_or_default(),
+        services: layers
+            .pick(|raw| &raw.service)
+            .map(|(_, list)| super::service::services(list.get_ref()))
+            .unwrap_or_default(),
         allow: Allow {
             users: names_of(layers.pick(|raw| &raw.allow_users).map(|(_, names)| names)),
             groups: names_of(layers.pick(|raw| &raw.allow_groups).map(|(_, names)| names)),

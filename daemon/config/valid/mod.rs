@@ -7,6 +7,7 @@ mod instance;
 mod link;
 mod paths;
 mod repository;
+mod service;
 
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ pub(super) fn local(
     let own = instances.iter().filter(|entry| entry.sound).map(|entry| &entry.raw.own);
     for raw in own.chain(modules.iter().filter(|entry| entry.sound).map(|entry| &entry.raw)) {
         instance::version_is_one(raw, &mut reader);
+        service::check(raw, &mut reader);
     }
     let mut found = found;
     found.extend(reader.finish());

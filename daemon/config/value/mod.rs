@@ -3,6 +3,7 @@
 //! serde stops at the first error of a table and loses places in enums; so tables are read key by key.
 
 mod path;
+mod service;
 mod storage;
 mod text;
 mod time;
@@ -18,6 +19,7 @@ use toml::de::DeValue;
 use super::diagnostic::{Diagnostic, Severity, Source};
 
 pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
+pub(super) use service::{ManagerWord, Part, Stop, UnitName};
 pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
 pub(super) use text::{Argv, Count, HostName, Priority, UserName};
@@ -325,13 +327,9 @@ const LATER: &[&str] = &[
     "discovery",
     "dump",
     "recovery",
-    "require_healthy",
     "save_failed",
-    "service",
     "shrink_limit",
     "ssh",
-    "start_for_dump",
-    "stop",
     "stream",
     "window",
 ];

@@ -1,7 +1,7 @@
 //! One instance of a backup job: preflight, quiesce, dump, snapshot, resume, cleanup.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -9,10 +9,12 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
+use super::slot::{self, Slot};
 use super::{Shared, snapshot};
 use crate::definition::Instance;
 use crate::job::live::append;
 use crate::job::remove_tree;
+use crate::job::services::{self, For, Quiet, Resumed};
 use crate::job::{hook, version};
 use crate::queue::Guard;
 use crate::restic;
@@ -27,6 +29,8 @@ pub(super) struct Ready {
     pub(super) uuid: Uuid,
     pub(super) version: String,
     pub(super) staging: PathBuf,
+    /// What was taken before services were stopped; none: there are none to stop.
+    pub(super) slot: OnceLock<Slot>,
 }
 
 /// A tree that restic can read.
@@ -53,12 +57,17 @@ pub(super) async fn back_up(shared: Arc<Shared>, instance: Arc<Instance>) {
         Err(failure) => return part.fail(&failure.context("writing undo steps, nothing was touched")),
     };
     // In a task of its own: cleanup runs whatever happens in it, a panic included.
-    let body = dump_and_snapshot(Arc::clone(&part.shared), Arc::clone(&ready)).in_current_span();
+    let quiet = Quiet::new(&part.shared.context, &part.shared.live, &part.instance, For::Backup);
+    let quiet = Arc::new(quiet);
+    let body = dump_and_snapshot(Arc::clone(&part.shared), Arc::clone(&ready), Arc::clone(&quiet));
+    let body = body.in_current_span();
     match tokio::spawn(body).await {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => part.fail(&failure),
         Err(death) => part.fail(&anyhow::anyhow!("a defect in the daemon ended this unit: {death}")),
     }
+    // Also after an error, a panic, a cancel: what was stopped runs again.
+    part.tell(quiet.resume().await);
     part.clean_up(&ready, &steps).await;
 }
 
@@ -98,6 +107,16 @@ impl Part {
         Ok(self.shared.context.queue.instance(name, &live.caller(), wait).await?)
     }
 
+    /// May do heavy work; what the instance took before its services were stopped counts.
+    async fn permit(&self, ready: &Ready) -> anyhow::Result<Option<Guard>> {
+        if ready.slot.get().is_some() {
+            return Ok(None);
+        }
+        let live = &self.shared.live;
+        let wait = |reason| live.waits(&self.instance.name, reason);
+        Ok(Some(self.shared.context.queue.permit(&live.caller(), wait).await?))
+    }
+
     async fn preflight(&self) -> anyhow::Result<Ready> {
         let (context, instance) = (&self.shared.context, &self.instance);
         let (tools, cancel) = (context.dirs.tools(), self.shared.live.cancelled());
@@ -105,7 +124,9 @@ impl Part {
         let uuid = identity_of(context, instance, &place).await?;
         let staging = self.shared.request.definitions.daemon.staging_dir.join(&*instance.name);
         let version = version::ask(&place, cancel).await?;
-        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging })
+        services::check(context, &place, For::Backup, cancel).await?;
+        let slot = OnceLock::new();
+        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot })
     }
 
     /// What must happen even if we do not live to do it, on disk before anything is touched.
@@ -142,6 +163,10 @@ impl Part {
         }
     }
 
+    fn tell(&self, resumed: Resumed) {
+        resumed.told().iter().for_each(|text| self.warn(text));
+    }
+
     fn warn(&self, text: &str) {
         warn!("{text}");
         self.units(|unit| {
@@ -161,12 +186,18 @@ async fn identity_of(
 }
 
 /// Dump once, then one snapshot in each repository, side by side.
-async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>) -> anyhow::Result<()> {
+async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Quiet>) -> anyhow::Result<()> {
     let part = Part { shared: Arc::clone(&shared), instance: Arc::clone(&ready.instance) };
+    if let Some(slot) = slot::take(&shared, &ready).await.context("before services were stopped")? {
+        let _ = ready.slot.set(slot);
+    }
     part.phase(Phase::Quiesce);
+    quiet.stop().await.context("services could not be stopped, so no snapshot was taken")?;
+    quiet.start_for_dump().await.context("no snapshot was taken")?;
     part.phase(Phase::Dump);
     dump(&part, &ready).await?;
     ensure_running(&shared)?;
+    part.tell(quiet.dumped().await.context("after the dumps, so no snapshot was taken")?);
     let tree = Arc::new(lay_tree(&part, &ready).await?);
     let mut stores = JoinSet::new();
     for name in &shared.request.backup.repositories {
@@ -178,6 +209,7 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>) -> anyhow::Re
         ended.context("a defect in the daemon ended a snapshot")?;
     }
     part.phase(Phase::Resume);
+    part.tell(quiet.resume().await);
     Ok(())
 }
 
@@ -191,8 +223,7 @@ async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<()> {
     let shared = &part.shared;
     let Some(program) = ready.place.dump_hook(&shared.request.backup.name) else { return Ok(()) };
     let live = &shared.live;
-    let wait = |reason| live.waits(&ready.instance.name, reason);
-    let _permit = shared.context.queue.permit(&live.caller(), wait).await?;
+    let _permit = part.permit(ready).await?;
     hook::run(program, "dump_state", Phase::Dump, live.cancelled())
         .await
         .context("dump_state failed, so no snapshot was taken")

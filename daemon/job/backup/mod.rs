@@ -1,6 +1,7 @@
 //! The backup job: one unit per instance and repository, instances side by side, then retention once per repository.
 
 mod instance;
+mod slot;
 mod snapshot;
 
 use std::collections::BTreeMap;

@@ -70,7 +70,13 @@ impl Part {
                 Err(failure) => failure,
             };
             let passing = failure.downcast_ref::<restic::Error>().is_some_and(restic::Error::retryable);
-            if !passing || left == 0 || !self.time_for(pause) || self.cancel().is_cancelled() {
+            // With services stopped nothing is tried for long: that was done before.
+            if !passing
+                || self.ready.slot.get().is_some()
+                || left == 0
+                || !self.time_for(pause)
+                || self.cancel().is_cancelled()
+            {
                 return Err(failure);
             }
             self.pause(pause, &failure).await;
@@ -96,7 +102,9 @@ impl Part {
             matches!(failure.downcast_ref::<restic::Error>(), Some(restic::Error::Unreachable(_)));
         let remote = restic::local_path(&self.repository.url).is_none();
         let automatic = matches!(self.shared.live.record().cause.as_str(), "schedule" | "catch-up" | "after");
-        let early = begun.elapsed() < COMES_UP_WITHIN && self.time_for(COMES_UP_EVERY);
+        let early = self.ready.slot.get().is_none()
+            && begun.elapsed() < COMES_UP_WITHIN
+            && self.time_for(COMES_UP_EVERY);
         unreachable && remote && automatic && early && !self.cancel().is_cancelled()
     }
 
@@ -122,8 +130,15 @@ impl Part {
             repository::open(context, &self.shared.restic, &self.repository, place, &self.terms()).await?;
         let wait = |reason| self.waits(reason);
         let caller = self.shared.live.caller();
-        let _shared = context.queue.share(&opened.key, &self.repository.name, &caller, wait).await?;
-        let _permit = context.queue.permit(&caller, wait).await?;
+        let slot = self.ready.slot.get();
+        let _shared = match slot.is_some_and(|slot| slot.shares(&self.repository.name)) {
+            true => None,
+            false => Some(context.queue.share(&opened.key, &self.repository.name, &caller, wait).await?),
+        };
+        let _permit = match slot {
+            Some(_) => None,
+            None => Some(context.queue.permit(&caller, wait).await?),
+        };
         repository::write_lock_down(&self.shared.undo, &opened).await?;
         let parent = context.database.parent(&self.repository.name, &opened.location, &self.uuid()).await?;
         self.backup(&opened, parent).await

@@ -16,12 +16,13 @@ pub(super) mod swap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, warn};
 
 use super::live::append;
 use super::repository::Opened;
+use super::services::{self, For, Quiet};
 use super::{Context, Live, remove_tree, version};
 use crate::definition::{Definitions, Instance, VersionMatch};
 use crate::restic::Restic;
@@ -49,6 +50,10 @@ pub struct Request {
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
     pub force_version: bool,
+    /// Whether services are stopped while data is exchanged.
+    pub stop: bool,
+    /// Whether they are started again once it is.
+    pub start: bool,
     /// The instance is not defined here yet: this is written once its data is there.
     pub founding: Option<Founding>,
 }
@@ -60,13 +65,23 @@ struct Work {
     request: Request,
     restic: Restic,
     undo: Undo,
+    quiet: Quiet,
 }
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     let (instance, repository) = (request.instance.name.clone(), request.set.repository.clone());
     begin(&live, &request).await;
-    let result = work(context, &live, request).await;
+    let definitions = Arc::clone(&request.definitions);
+    let body = work(context.clone(), Arc::clone(&live), request).in_current_span();
+    let result = match tokio::spawn(body).await {
+        Ok(result) => result,
+        Err(death) => {
+            // What a start of the daemon would put right after a crash is put right now.
+            super::undo::after_death(&context, &definitions, live.id()).await;
+            Err(anyhow::anyhow!("a defect in the daemon ended this restore: {death}"))
+        }
+    };
     let (outcome, text) = match result {
         Ok(Done { warnings, kept }) => {
             let outcome = if warnings.is_empty() { Outcome::Succeeded } else { Outcome::Warning };
@@ -132,13 +147,15 @@ struct Done {
 struct NotPutBack(String);
 
 /// On error the live data is as it was.
-async fn work(context: Context, live: &Arc<Live>, request: Request) -> anyhow::Result<Done> {
+async fn work(context: Context, live: Arc<Live>, request: Request) -> anyhow::Result<Done> {
     let restic = Restic::probe(&request.definitions.daemon.restic).await?;
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
     let (queue, name) = (context.queue.clone(), request.instance.name.clone());
     let wait = |reason| live.waits(&name, reason);
     let _instance = queue.instance(&name, &live.caller(), wait).await?;
-    let work = Work { context, live: Arc::clone(live), request, restic, undo };
+    let what_for = if request.founding.is_some() { For::Founding } else { For::Restore };
+    let quiet = Quiet::new(&context, &live, &request.instance, what_for);
+    let work = Work { context, live: Arc::clone(&live), request, restic, undo, quiet };
     let result = match work.request.target.clone() {
         Some(target) => into_directory(&work, target).await,
         None => in_place(&work).await,
@@ -241,20 +258,34 @@ async fn apply_or_put_back(
     manifest: &Manifest,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
-    work.phase(Phase::Quiesce);
     let mut applied = apply::Applied::default();
     let failure = match apply_and_ask(work, place, staging, manifest, &mut applied, made).await {
-        Ok(done) => return Ok(done),
+        Ok(done) => {
+            work.quiet.close().await;
+            return Ok(done);
+        }
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
+    if !applied.swaps.is_empty()
+        && let Err(second) = work.quiet.stop_again().await
+    {
+        warn!("data is put back under services that still run: {second:#}");
+    }
     let old = if applied.swaps.is_empty() {
         "the live data was not touched"
     } else {
         "the old data is back in place"
     };
-    match apply::put_back(&applied).await {
-        Ok(()) => Err(failure.context(old)),
+    let put_back = apply::put_back(&applied).await;
+    let told = work.quiet.resume().await.told();
+    let failure = told.into_iter().fold(failure, |failure, text| failure.context(text));
+    match put_back {
+        Ok(()) => {
+            work.quiet.close().await;
+            Err(failure.context(old))
+        }
+        // Its undo steps stay, and with them those of the services: at the next start they are stopped for it.
         Err(second) => Err(failure.context(NotPutBack(format!("{second:#}")))),
     }
 }
@@ -267,10 +298,31 @@ async fn apply_and_ask(
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
+    work.phase(Phase::Quiesce);
+    if work.request.stop {
+        let stopped = async {
+            let what_for = work.quiet.what_for();
+            services::check(&work.context, place, what_for, work.live.cancelled()).await?;
+            work.quiet.stop().await
+        };
+        let advice = "services could not be stopped (`--no-stop` restores without stopping any)";
+        stopped.await.context(advice)?;
+    }
     let mut warnings = apply::run(work, place, staging, manifest, applied).await?;
-    work.phase(Phase::Resume);
-    work.phase(Phase::Health);
-    health::ask(place, work.live.cancelled()).await?;
+    if work.request.start {
+        work.phase(Phase::Resume);
+        let resumed = work.quiet.resume().await;
+        ensure!(
+            resumed.down.is_empty(),
+            "a service does not run on the restored data: {}",
+            resumed.down.join("; ")
+        );
+        warnings.extend(resumed.notes);
+        work.phase(Phase::Health);
+        health::ask(place, work.live.cancelled()).await?;
+    } else {
+        work.quiet.leave_stopped().await;
+    }
     anew::define(work, made).await.context("defining the new instance")?;
     warnings.extend(work.request.founding.iter().flat_map(|founding| founding.notes.clone()));
     let kept = apply::keep(work, applied, staging).await?;

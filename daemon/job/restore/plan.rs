@@ -12,7 +12,7 @@ use super::apply::Spot;
 use super::survey::{self, Survey};
 use super::{Request, anew, carry, choose, fetch};
 use crate::definition::VersionMatch;
-use crate::job::{Context, version};
+use crate::job::{Context, services, version};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
 use crate::target::{Manifest, Place, Purpose};
@@ -48,11 +48,21 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     plan["steps"] =
         json!(place.restore_steps()?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
     plan["space"] = space(&request, &request.definitions.daemon.staging_dir);
+    let mut problems: Vec<String> = problem.into_iter().collect();
+    if request.stop {
+        match services::would_stop(&request.instance, &never).await {
+            Ok(names) => {
+                plan["start"] = if request.start { json!(names) } else { json!([]) };
+                plan["stop"] = json!(names);
+            }
+            Err(failure) => problems.push(format!("{failure:#}")),
+        }
+    }
     let looked =
         tokio::task::spawn_blocking(move || in_place(&context, &request, &place, &manifest, &contents, plan));
     let mut plan = looked.await??;
-    if let (Some(problem), Some(problems)) = (problem, plan["problems"].as_array_mut()) {
-        problems.push(problem.into());
+    if let Some(all) = plan["problems"].as_array_mut() {
+        all.extend(problems.into_iter().map(Value::from));
     }
     Ok(plan)
 }

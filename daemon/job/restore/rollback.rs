@@ -10,6 +10,7 @@ use super::kept::{self, Kept, Swapped};
 use super::{NotPutBack, swap};
 use crate::definition::Instance;
 use crate::job::live::append;
+use crate::job::services::{For, Quiet};
 use crate::job::{Context, Live};
 use crate::restic;
 use crate::state::undo::{Step, Undo};
@@ -27,8 +28,11 @@ pub async fn run(context: Context, live: Arc<Live>, instance: Arc<Instance>) {
     let name = &instance.name;
     let (outcome, text) = match work(&context, &live, &instance).await {
         Ok(text) => {
-            info!(holdfast_instance = %name, holdfast_outcome = "succeeded", "rolled back {name}; {text}");
-            (Outcome::Succeeded, text)
+            let (text, troubles) = text;
+            let outcome = if troubles.is_empty() { Outcome::Succeeded } else { Outcome::Warning };
+            let text = troubles.into_iter().chain([text]).collect::<Vec<_>>().join("\n");
+            info!(holdfast_instance = %name, holdfast_outcome = %outcome, "rolled back {name}; {text}");
+            (outcome, text)
         }
         Err(failure) => {
             let (outcome, text) = live.verdict(&failure);
@@ -42,7 +46,11 @@ pub async fn run(context: Context, live: Arc<Live>, instance: Arc<Instance>) {
     });
 }
 
-async fn work(context: &Context, live: &Live, instance: &Instance) -> Result<String> {
+async fn work(
+    context: &Context,
+    live: &Arc<Live>,
+    instance: &Arc<Instance>,
+) -> Result<(String, Vec<String>)> {
     let name = &instance.name;
     let wait = |reason| live.waits(name, reason);
     let _instance = context.queue.instance(name, &live.caller(), wait).await?;
@@ -50,9 +58,35 @@ async fn work(context: &Context, live: &Live, instance: &Instance) -> Result<Str
     let kept = newest.with_context(|| format!("nothing is kept of {name} that could be put back"))?;
     check(&kept).await.context("nothing was changed")?;
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
-    live.unit(name, "", |unit| unit.phase = Phase::Rollback);
+    live.unit(name, "", |unit| unit.phase = Phase::Quiesce);
+    let quiet = Quiet::new(context, live, instance, For::Restore);
     let mut done = Vec::new();
-    match exchange(context, live, instance, &undo, &kept, &mut done).await {
+    let exchanged = async {
+        quiet.stop().await.context("services could not be stopped")?;
+        live.unit(name, "", |unit| unit.phase = Phase::Rollback);
+        exchange(context, live, instance, &undo, &kept, &mut done).await
+    };
+    let result = ended(context, live, &undo, &kept, exchanged.await, done).await;
+    if result.as_ref().is_err_and(|failure| failure.is::<NotPutBack>()) {
+        quiet.resume().await;
+        return Err(result.err().unwrap_or_else(|| anyhow::anyhow!("not put back")));
+    }
+    live.unit(name, "", |unit| unit.phase = Phase::Resume);
+    let told = quiet.resume().await.told();
+    quiet.close().await;
+    result.map(|text| (text, told))
+}
+
+/// Forgets what is no longer true, or undoes what was exchanged.
+async fn ended(
+    context: &Context,
+    live: &Live,
+    undo: &Undo,
+    kept: &Kept,
+    exchanged: Result<Kept>,
+    done: Vec<Swapped>,
+) -> Result<String> {
+    match exchanged {
         Ok(now) => {
             // The record of the restore is replaced by ours already; it only takes room.
             if let Err(failure) = kept::forget(context, &kept.job).await {

@@ -13,7 +13,7 @@ use zbus::{Fd, Variant};
 
 use super::super::program::Prepared;
 use super::super::running::Pipes;
-use super::super::{Error, How, Program, Stdin, Stdout};
+use super::super::{Error, How, Leftovers, Program, Stdin, Stdout};
 use super::environment::EnvironmentFile;
 use super::systemd::ManagerProxy;
 use super::watch::{Followed, Running, next};
@@ -213,6 +213,9 @@ fn settings<'a>(
     if let Some(user) = &prepared.user {
         settings.push(("User", user.uid.to_string().into()));
         settings.push(("Group", user.gid.to_string().into()));
+    }
+    if prepared.leftovers == Leftovers::Stay {
+        settings.push(("KillMode", "process".into()));
     }
     if prepared.nice {
         settings.extend([("Nice", 10_i32.into()), ("OOMScoreAdjust", 500_i32.into())]);

@@ -1,5 +1,6 @@
 //! The file of one job: appended, synced, removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -36,7 +37,7 @@ impl Undo {
     pub fn begin(dir: &Path, job: &str) -> Result<Self> {
         let path = path_of(dir, job)?;
         ensure!(!path.exists(), "{} exists: the job has undo steps already", path.display());
-        Ok(Self::of(Journal { path, file: None, end: 0, steps: 0 }))
+        Ok(Self::of(Journal { path, file: None, end: 0, steps: 0, done: BTreeSet::new() }))
     }
 
     /// Goes on with the file that a dead job left: to mark its steps done as they are run, and to finish it.
@@ -51,7 +52,10 @@ impl Undo {
         let (file, text) = open().with_context(|| format!("opening {}", path.display()))?;
         let (lines, end) = parse(&text);
         let steps = lines.iter().filter(|line| matches!(line, Line::Step(_))).count();
-        Ok(Self::of(Journal { path, file: Some(file), end, steps }))
+        let done =
+            lines.iter().filter_map(|line| if let Line::Done(step) = line { Some(*step) } else { None });
+        let done = done.collect();
+        Ok(Self::of(Journal { path, file: Some(file), end, steps, done }))
     }
 
     /// Writes a step down. Act only after this returned: then it is on the disk.
@@ -74,7 +78,9 @@ impl Undo {
     pub async fn done(&self, step: usize) -> Result<()> {
         self.blocking(move |journal| {
             ensure!(step < journal.steps, "there is no step {step} in {}", journal.path.display());
-            journal.append(&Line::Done(step))
+            journal.append(&Line::Done(step))?;
+            journal.done.insert(step);
+            Ok(())
         })
         .await
     }
@@ -84,14 +90,16 @@ impl Undo {
     /// # Errors
     /// The disk's; then the steps will be run again at the next start.
     pub async fn finish(&self) -> Result<()> {
-        self.blocking(|journal| {
-            if journal.file.is_some() {
-                durable::remove(&journal.path)?;
-                (journal.file, journal.end, journal.steps) = (None, 0, 0);
-            }
-            Ok(())
-        })
-        .await
+        self.blocking(Journal::remove).await
+    }
+
+    /// As [`Undo::finish`], if every step is done.
+    ///
+    /// # Errors
+    /// As [`Undo::finish`].
+    pub async fn finish_if_done(&self) -> Result<()> {
+        let done = |journal: &Journal| (0..journal.steps).all(|step| journal.done.contains(&step));
+        self.blocking(move |journal| if done(journal) { journal.remove() } else { Ok(()) }).await
     }
 
     fn of(journal: Journal) -> Self {
@@ -117,9 +125,19 @@ struct Journal {
     /// Where the last whole line ends; what follows was torn.
     end: u64,
     steps: usize,
+    done: BTreeSet<usize>,
 }
 
 impl Journal {
+    fn remove(&mut self) -> Result<()> {
+        if self.file.is_some() {
+            durable::remove(&self.path)?;
+            (self.file, self.end, self.steps) = (None, 0, 0);
+            self.done.clear();
+        }
+        Ok(())
+    }
+
     fn append(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_vec(line).context("encoding an undo step")?;
         text.push(b'\n');

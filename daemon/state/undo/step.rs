@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::definition::{Manager, Ran};
+
 /// Something to be done when a job ends, and at the next start if it did not get to it. Safe to repeat.
 ///
 /// Written as `{"kind":"remove_dir","path":"…"}`. A kind that is added later is [`Recorded::Unknown`] to this version, and
@@ -52,6 +54,21 @@ pub enum Step {
         dir: PathBuf,
         /// What it had, as a manifest describes a root.
         root: serde_json::Value,
+    },
+    /// Start services again that were stopped. Written before the first of them is stopped.
+    StartServices {
+        /// The instance that they were stopped for.
+        instance: String,
+        /// What the service is called in the definition.
+        service: String,
+        /// Who starts them, and which of its parts it is about.
+        by: Manager,
+        /// The user that its programs run as; none: our own.
+        user: Option<String>,
+        /// What ran, in stop order; started in reverse.
+        ran: Vec<Ran>,
+        /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
+        restart: bool,
     },
     /// Remove our own stale lock from a restic repository.
     Unlock {

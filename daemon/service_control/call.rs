@@ -1,0 +1,91 @@
+//! Programs of managers: run as whom, heard how.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio_util::sync::CancellationToken;
+
+use crate::process::{self, Account, Ended, How, Leftovers, Limits, Program, Sandbox, Why};
+use crate::target;
+
+/// How long a question may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// The most that a manager may answer, in bytes.
+const MAX_ANSWER: usize = 8 << 20;
+/// The time between two steps of ending a program that takes too long.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Whom programs run as.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) account: Account,
+}
+
+/// What a program said, and how it ended.
+pub(super) struct Said {
+    pub(super) stdout: Vec<u8>,
+    pub(super) ended: Ended,
+    shown: String,
+}
+
+impl Caller {
+    /// Runs a program as the caller, and takes what it prints. What it starts lives on where `leftovers` says so.
+    pub(super) async fn ask(
+        &self,
+        argv: &[String],
+        limit: Duration,
+        leftovers: Leftovers,
+        cancel: &CancellationToken,
+    ) -> Result<Said> {
+        let shown = argv.join(" ");
+        let mut program = Program::new(argv);
+        program.dir = Some(self.account.home.clone()).filter(|home| home.is_dir());
+        program.env.extend(target::session(&self.account));
+        program.user = Some(self.account.clone());
+        program.sandbox = Sandbox::None;
+        program.limits = Limits { grace: GRACE, ..Limits::within(limit) };
+        program.leftovers = leftovers;
+        let captured = process::capture(program, cancel, MAX_ANSWER).await;
+        let captured = captured.with_context(|| format!("running `{shown}`"))?;
+        Ok(Said { stdout: captured.stdout, ended: captured.ended, shown })
+    }
+}
+
+impl Said {
+    /// Whether it ended well.
+    pub(super) fn ok(&self) -> bool {
+        self.ended.ok() && self.ended.stopped.is_none()
+    }
+
+    /// The code that it exited with by itself.
+    pub(super) fn code(&self) -> Option<i32> {
+        match (self.ended.how, self.ended.stopped) {
+            (How::Exited(code), None) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// What it complained, in small letters.
+    pub(super) fn complaint(&self) -> String {
+        self.ended.stderr_tail.to_lowercase()
+    }
+
+    /// How it failed, in its own words.
+    pub(super) fn failure(&self) -> anyhow::Error {
+        let (shown, said) = (&self.shown, self.ended.stderr_tail.trim());
+        let how = match (self.ended.stopped, self.ended.how) {
+            (Some(Why::TimedOut), _) => format!("was ended after {:?}", self.ended.duration),
+            (Some(Why::Cancelled), _) => "was cancelled".to_owned(),
+            (Some(why), _) => format!("was ended: {why:?}"),
+            (None, How::Exited(code)) => format!("exited with {code}"),
+            (None, How::Signalled(signal)) => format!("was killed by signal {signal}"),
+        };
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        anyhow!("`{shown}` {how}{said}")
+    }
+
+    /// What it printed, if it ended well.
+    pub(super) fn good(self) -> Result<Vec<u8>> {
+        if self.ok() { Ok(self.stdout) } else { Err(self.failure()) }
+    }
+}

@@ -1,0 +1,112 @@
+//! The containers of a compose project, by the labels that compose gives them; compose itself is not needed.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use tokio_util::sync::CancellationToken;
+
+use super::Seen;
+use super::call::Caller;
+use super::engine::{Container, Engine};
+
+const PROJECT: &str = "com.docker.compose.project";
+const SERVICE: &str = "com.docker.compose.service";
+/// `True` for what `compose run` made.
+const ONE_OFF: &str = "com.docker.compose.oneoff";
+/// `db:service_healthy:false,cache:service_started:false`.
+const DEPENDS_ON: &str = "com.docker.compose.depends_on";
+
+/// All containers of the project, those first that depend on others.
+pub(super) async fn look(
+    caller: &Caller,
+    project: &str,
+    services: &[String],
+    cancel: &CancellationToken,
+) -> Result<Vec<Seen>> {
+    let filter = format!("label={PROJECT}={project}");
+    let arguments = ["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter];
+    let listed = Engine::Docker.answer(caller, &arguments, cancel).await?;
+    let mut all = Vec::new();
+    for id in String::from_utf8_lossy(&listed).lines().map(str::trim).filter(|id| !id.is_empty()) {
+        // One that went away meanwhile is none of them.
+        let found = Engine::Docker.inspect(caller, id, cancel).await?;
+        all.extend(found.filter(|c| c.label(PROJECT) == Some(project) && c.label(ONE_OFF) != Some("True")));
+    }
+    if all.is_empty() {
+        bail!("no container belongs to the compose project {project}; create it, or correct `project`");
+    }
+    for service in services {
+        if !all.iter().any(|container| container.label(SERVICE) == Some(service)) {
+            bail!("the compose project {project} has no service {service}; correct `services`");
+        }
+    }
+    let wanted = |c: &Container| {
+        services.is_empty() || c.label(SERVICE).is_some_and(|name| services.iter().any(|s| s == name))
+    };
+    let ordered = in_stop_order(all);
+    Ok(ordered.iter().filter(|container| wanted(container)).map(named).collect())
+}
+
+/// A container under the name of its service.
+fn named(container: &Container) -> Seen {
+    let mut seen = container.seen();
+    if let Some(service) = container.label(SERVICE) {
+        seen.called = service.to_owned();
+    }
+    seen
+}
+
+/// The last created first, as compose creates in the order of dependencies, and each before those that it depends on.
+fn in_stop_order(mut left: Vec<Container>) -> Vec<Container> {
+    left.sort_by(|a, b| b.created.cmp(&a.created));
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let needed: BTreeSet<String> = left.iter().flat_map(needs).collect();
+        let free =
+            |c: &Container| !needed.contains(&c.id) && !needed.contains(c.label(SERVICE).unwrap_or(""));
+        // A circle, which compose would refuse, is cut anywhere.
+        let next = left.iter().position(free).unwrap_or(0);
+        ordered.push(left.remove(next));
+    }
+    ordered
+}
+
+/// What a container depends on: names of services, and the id of the container whose network it uses.
+fn needs(container: &Container) -> Vec<String> {
+    let listed = container.label(DEPENDS_ON).unwrap_or_default();
+    let services = listed.split(',').filter_map(|entry| entry.split(':').next()).map(str::to_owned);
+    let network = container.host_config.network_mode.strip_prefix("container:").map(str::to_owned);
+    services.chain(network).filter(|name| !name.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: &str, created: u32, depends_on: &str, network: &str) -> Container {
+        let json = serde_json::json!({
+            "Id": id, "Name": format!("/{id}"), "Created": created.to_string(), "State": {"Running": true},
+            "Config": {"Labels": {SERVICE: id, DEPENDS_ON: depends_on}},
+            "HostConfig": {"NetworkMode": network},
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn what_depends_on_others_is_stopped_before_them() {
+        let all = vec![
+            container("db", 5, "", "vpn_default"),
+            container("web", 1, "db:service_healthy:false,cache:service_started:true", "x"),
+            container("cache", 3, "db:service_started:false", "x"),
+            container("side", 2, "", "container:web"),
+        ];
+        let names: Vec<_> = in_stop_order(all).iter().map(|c| c.name().to_owned()).collect();
+        assert_eq!(names, ["side", "web", "cache", "db"]);
+    }
+
+    #[test]
+    fn a_circle_does_not_go_on_for_ever() {
+        let all = vec![container("a", 1, "b:x:false", ""), container("b", 2, "a:x:false", "")];
+        assert_eq!(in_stop_order(all).len(), 2);
+    }
+}
