@@ -6,8 +6,8 @@ use toml_edit::{Array, InlineTable, Value};
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Repository, Restore, Retention,
-    Selector, Service, Version, Volumes,
+    Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository, Restore,
+    Retention, Selector, Service, Version, Volumes,
 };
 
 /// One effective value.
@@ -247,6 +247,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         version,
         version_match,
         services,
+        recovery,
         allow,
         written: _,
     } = instance;
@@ -272,10 +273,26 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
+        ("recovery", recovery.as_ref().map_or_else(|| text(None), self::recovery)),
         ("service", Value::Array(services.iter().map(service).collect())),
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
     ]
+}
+
+fn recovery(recovery: &Recovery) -> Value {
+    let Recovery { unit, guard, attempts, window, cool_down, save_failed, keep_failed, allow_warning } =
+        recovery;
+    table([
+        ("unit", Some(unit.as_str().into())),
+        ("guard", guard.as_ref().map(list)),
+        ("attempts", Some(number(*attempts))),
+        ("window", Some(duration_text(*window).into())),
+        ("cool_down", Some(duration_text(*cool_down).into())),
+        ("save_failed", Some((*save_failed).into())),
+        ("keep_failed", Some(duration_text(*keep_failed).into())),
+        ("allow_warning", Some((*allow_warning).into())),
+    ])
 }
 
 fn restore(restore: &Restore) -> Value {

@@ -7,6 +7,7 @@ mod backup;
 mod instance;
 mod moves;
 mod name;
+mod recovery;
 mod repository;
 mod service;
 
@@ -18,6 +19,7 @@ pub use backup::{Allow, Backup, Retention, Retry, Selector};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
+pub use recovery::Recovery;
 pub use repository::{Check, Layout, Password, Prune, Repository};
 pub use service::{Manager, Ran, STOP_TIMEOUT, Service, StopUntil};
 

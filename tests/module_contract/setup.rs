@@ -62,6 +62,7 @@ impl Module {
             restore: Restore::default(),
             version: None,
             version_match: VersionMatch::Any,
+            recovery: None,
             services: Vec::new(),
             allow: holdfast::definition::Allow::default(),
             written: std::sync::Arc::default(),

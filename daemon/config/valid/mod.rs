@@ -6,6 +6,7 @@ mod daemon;
 mod instance;
 mod link;
 mod paths;
+mod recovery;
 mod repository;
 mod service;
 
@@ -71,6 +72,7 @@ pub(super) fn local(
     for raw in own.chain(modules.iter().filter(|entry| entry.sound).map(|entry| &entry.raw)) {
         instance::version_is_one(raw, &mut reader);
         service::check(raw, &mut reader);
+        recovery::check(raw, &mut reader);
     }
     let mut found = found;
     found.extend(reader.finish());

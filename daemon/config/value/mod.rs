@@ -319,20 +319,8 @@ impl<'s> Reader<'s> {
 }
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
-const LATER: &[&str] = &[
-    "attempts",
-    "before",
-    "container",
-    "databases",
-    "discovery",
-    "dump",
-    "recovery",
-    "save_failed",
-    "shrink_limit",
-    "ssh",
-    "stream",
-    "window",
-];
+const LATER: &[&str] =
+    &["before", "container", "databases", "discovery", "dump", "shrink_limit", "ssh", "stream"];
 
 /// The known name that was probably meant.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

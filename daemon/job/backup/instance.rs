@@ -13,6 +13,7 @@ use super::slot::{self, Slot};
 use super::{Shared, snapshot};
 use crate::definition::Instance;
 use crate::job::live::append;
+use crate::job::recover;
 use crate::job::remove_tree;
 use crate::job::services::{self, For, Quiet, Resumed};
 use crate::job::{hook, version};
@@ -125,6 +126,7 @@ impl Part {
         let staging = self.shared.request.definitions.daemon.staging_dir.join(&*instance.name);
         let version = version::ask(&place, cancel).await?;
         services::check(context, &place, For::Backup, cancel).await?;
+        recover::note_health(context, instance, uuid, self.shared.live.id()).await?;
         let slot = OnceLock::new();
         Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot })
     }
