@@ -158,12 +158,12 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             warn!(holdfast_instance = %instance, "putting back {}", live.display());
             swap_back(live, aside, *inode).await
         }
+        Step::StartServices { .. } => bail!("services are started by their own file"),
         Step::PutOn { dir, root } => {
             let (dir, root) = (dir.clone(), serde_json::from_value::<Root>(root.clone())?);
             let put = move || if dir.is_dir() { root.put_on(&dir) } else { Ok(()) };
             tokio::task::spawn_blocking(put).await?
         }
-        Step::StartServices { .. } => bail!("services are started by their own file"),
         Step::Unlock { repository, location } => {
             context
                 .database

@@ -204,7 +204,7 @@ async fn a_service_that_ignores_its_stop_fails_the_backup_and_is_started_when_it
     // It ends long after we gave up.
     lab.on(
         "svc-stop",
-        "[ \"$2\" != db ] || { setsid sh -c \"sleep 4; rm -f $D/svc/db; : >$D/ended\" >/dev/null 2>&1 & exit 0; }",
+        "[ \"$2\" != db ] || { setsid sh -c \": >$D/began; sleep 4; rm -f $D/svc/db; : >$D/ended\" >/dev/null 2>&1 & while [ ! -e \"$D/began\" ]; do sleep 0.05; done; exit 0; }",
     );
     let ended = lab.backup("b").await;
     assert_eq!(ended.outcome, "failed");

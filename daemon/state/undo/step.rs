@@ -47,14 +47,6 @@ pub enum Step {
         /// The inode number of the old data, which tells where it is now; none: nothing lived there before.
         inode: Option<u64>,
     },
-    /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
-    PutOn {
-        /// The directory.
-        #[serde(with = "path")]
-        dir: PathBuf,
-        /// What it had, as a manifest describes a root.
-        root: serde_json::Value,
-    },
     /// Start services again that were stopped. Written before the first of them is stopped.
     StartServices {
         /// The instance that they were stopped for.
@@ -69,6 +61,14 @@ pub enum Step {
         ran: Vec<Ran>,
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
         restart: bool,
+    },
+    /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
+    PutOn {
+        /// The directory.
+        #[serde(with = "path")]
+        dir: PathBuf,
+        /// What it had, as a manifest describes a root.
+        root: serde_json::Value,
     },
     /// Remove our own stale lock from a restic repository.
     Unlock {
