@@ -155,6 +155,33 @@ fn when_a_backup_runs_cannot_contradict_itself() {
 }
 
 #[test]
+fn keys_of_a_recovery_say_what_they_take() {
+    assert_said(&[
+        ("[module.x]\nrecovery = { attempts = 2 }\n", "2:12", "`recovery` has no `unit`", "unit = "),
+        ("[module.x]\nrecovery = { unit = 'a' }\n", "2:21", "", ".service"),
+        (
+            "[module.x.recovery]\nunit = 'a.service'\nguard = ['bin/ok']\n",
+            "3:9",
+            "`guard` is a relative path",
+            "absolute",
+        ),
+        ("[module.x.recovery]\nunit = 'a.service'\nattempts = 0\n", "3:12", "attempts", ""),
+        (
+            "[module.x.recovery]\nunit = 'a.service'\nwindow = '0s'\n",
+            "3:10",
+            "`window` may not be zero",
+            "15m",
+        ),
+        (
+            "[module.x.recovery]\nunit = 'a.service'\ncooldown = '1s'\n",
+            "3:1",
+            "unknown key `cooldown`",
+            "`cool_down`",
+        ),
+    ]);
+}
+
+#[test]
 fn keys_of_a_restore_say_what_they_take() {
     assert_said(&[
         ("[module.x.restore]\nkeep_previous = 24\n", "2:17", "not an integer", "\"24s\""),
