@@ -86,7 +86,8 @@ impl Manager {
             .await
     }
 
-    /// Restores a failed service: not supported yet.
+    /// Restores the newest fit set of an instance whose unit has failed, and starts the unit.
+    /// Options: save_failed (b), start (b), acknowledge (b).
     #[zbus(out_args("job"))]
     async fn recover(
         &self,
@@ -94,9 +95,11 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.desk.admit_to(&header, Action::Restore, Thing::Instance, &instance).await?;
-        Options::of(options, &["save_failed", "start"], &[])?;
-        Err(Error::not_yet("Recover"))
+        let (caller, instance) =
+            self.desk.admit_to(&header, Action::Restore, Thing::Instance, &instance).await?;
+        let options = request::recover(options)?;
+        let control = self.desk.control.clone();
+        self.desk.start(async move { control.recover(&instance, options, &caller.cause()).await }).await
     }
 
     /// Puts back what the last restore of an instance replaced.

@@ -5,7 +5,7 @@ use std::path::{Component, PathBuf};
 use super::argument::{self, shown};
 use super::error::{Error, Result};
 use super::options::{Given, Options};
-use crate::control::{JobQuery, RestoreOptions};
+use crate::control::{JobQuery, RecoverOptions, RestoreOptions};
 use crate::state::{Kind, Outcome};
 
 /// What is said where a time is expected.
@@ -18,6 +18,16 @@ pub(super) fn run(given: Given) -> Result<Option<Vec<String>>> {
         argument::name("instance", instance)?;
     }
     Ok(instances)
+}
+
+/// Options of `Recover`.
+pub(super) fn recover(given: Given) -> Result<RecoverOptions> {
+    let mut options = Options::of(given, &["save_failed", "start", "acknowledge"], &[])?;
+    Ok(RecoverOptions {
+        save_failed: options.choice("save_failed")?,
+        no_start: options.choice("start")? == Some(false),
+        acknowledge: options.flag("acknowledge")?,
+    })
 }
 
 /// Options of `Restore` and `Plan`.

@@ -26,7 +26,7 @@ pub(super) fn refused(error: control::Error) -> Failure {
     Failure::new(exit, error.message)
 }
 
-/// Restores one instance and follows the job to its end. Ctrl-C cancels it.
+/// Restores one instance and follows the job to its end.
 pub(super) async fn restore(
     context: &Context,
     alone: &Alone,
@@ -34,9 +34,13 @@ pub(super) async fn restore(
     snapshot: &str,
     options: RestoreOptions,
 ) -> Done {
-    let mut events = alone.control.subscribe();
     let started = alone.control.restore(instance, snapshot, options, "command").await;
-    let job = started.map_err(refused)?;
+    follow(context, alone, started.map_err(refused)?).await
+}
+
+/// Follows a job to its end. Ctrl-C cancels it.
+pub(super) async fn follow(context: &Context, alone: &Alone, job: String) -> Done {
+    let mut events = alone.control.subscribe();
     let mut progress = Progress::new(&context.out);
     let row = loop {
         let Some(view) = alone.control.job(&job) else {

@@ -10,14 +10,14 @@ use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
     backup, cancel, check, config, export, generate, history, init, logs, look, manual, pause, plan, prune,
-    repository, restic, restore, rollback, run, schedule, snapshots, unlock,
+    recover, repository, restic, restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 6] = ["recover", "drill", "discover", "setup", "bootstrap", "import"];
+const NOT_YET: [&str; 5] = ["drill", "discover", "setup", "bootstrap", "import"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -88,6 +88,8 @@ pub(super) enum Command {
     Restore(restore::RestoreArgs),
     /// Put back what the last restore of an instance replaced
     Rollback(rollback::RollbackArgs),
+    /// Restore the newest fit set of an instance whose unit has failed, and start the unit
+    Recover(recover::RecoverArgs),
     /// Say what a restore would do, and touch nothing
     Plan(plan::PlanArgs),
     /// List the snapshots of an instance

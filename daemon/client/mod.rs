@@ -30,6 +30,7 @@ mod pause;
 mod plan;
 mod progress;
 mod prune;
+mod recover;
 pub mod redis_key;
 mod reload;
 mod repository;
@@ -140,6 +141,7 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Run(args) => run::run(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Restore(args) => restore::restore(context, args).await,
+        Command::Recover(args) => recover::recover(context, args).await,
         Command::Rollback(args) => rollback::rollback(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Snapshots(args) => snapshots::snapshots(context, args).await,

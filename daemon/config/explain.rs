@@ -6,8 +6,8 @@ use toml_edit::{Array, InlineTable, Value};
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Repository, Restore,
-    Retention, Selector, Server, Service, Source, Version, Volumes,
+    Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository,
+    Restore, Retention, Selector, Server, Service, Source, Version, Volumes,
 };
 
 /// One effective value.
@@ -248,6 +248,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         version,
         version_match,
         services,
+        recovery,
         allow,
         written: _,
     } = instance;
@@ -274,6 +275,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
+        ("recovery", recovery.as_ref().map_or_else(|| text(None), self::recovery)),
         ("service", Value::Array(services.iter().map(service).collect())),
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
@@ -306,6 +308,21 @@ fn dump(dump: &Dump) -> Value {
         ("command", command),
         ("restore", restore),
         ("shrink_limit", Some(format!("{shrink_limit}%").into())),
+    ])
+}
+
+fn recovery(recovery: &Recovery) -> Value {
+    let Recovery { unit, guard, attempts, window, cool_down, save_failed, keep_failed, allow_warning } =
+        recovery;
+    table([
+        ("unit", Some(unit.as_str().into())),
+        ("guard", guard.as_ref().map(list)),
+        ("attempts", Some(number(*attempts))),
+        ("window", Some(duration_text(*window).into())),
+        ("cool_down", Some(duration_text(*cool_down).into())),
+        ("save_failed", Some((*save_failed).into())),
+        ("keep_failed", Some(duration_text(*keep_failed).into())),
+        ("allow_warning", Some((*allow_warning).into())),
     ])
 }
 

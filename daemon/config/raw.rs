@@ -172,6 +172,8 @@ table! {
         version: RawVersion,
         /// What is stopped while it is backed up and restored, in stop order; started in reverse. Default: nothing.
         service: Vec<Spanned<RawService>>,
+        /// How it comes back by itself when its unit fails. Default: it does not.
+        recovery: RawRecovery,
         /// Users who may see it and cancel its jobs without polkit; they must be in the group holdfast. Default: none.
         allow_users: Vec<Spanned<UserName>>,
         /// Groups whose members may, likewise. Default: none.
@@ -232,6 +234,28 @@ table! {
         command: Argv,
         /// How long it may take until all is well. Default: 2m.
         timeout: Limit,
+    }
+}
+
+table! {
+    /// How an instance comes back by itself when its unit fails: the newest set of the same version is restored.
+    RawRecovery {
+        /// The unit of systemd that is watched.
+        unit: UnitName,
+        /// A program that is asked first: with 0 the recovery goes on, with 75 it is asked again later. Default: none.
+        guard: Argv,
+        /// How many recoveries may begin within the window; then there is only an alarm. Default: 3.
+        attempts: Count,
+        /// The time that attempts are counted in. Default: 1d.
+        window: Limit,
+        /// The least time between two recoveries. Default: 0s.
+        cool_down: Delay,
+        /// Whether the data that failed is kept. Default: true.
+        save_failed: bool,
+        /// How long it is kept; at most 3 times and 32 GiB. Default: 7d.
+        keep_failed: Limit,
+        /// Whether sets may be used that were made with a warning. Default: false.
+        allow_warning: bool,
     }
 }
 

@@ -5,6 +5,7 @@ mod elsewhere;
 mod error;
 mod events;
 mod owed;
+mod recover;
 mod redefine;
 mod restore;
 mod run;
@@ -29,8 +30,8 @@ pub use error::{Error, ErrorKind};
 pub use slots::Wakeups;
 pub use startup::{Start, alone, start};
 pub use view::{
-    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RepositoryView, RestoreOptions,
-    SetView,
+    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RecoverOptions, RepositoryView,
+    RestoreOptions, SetView,
 };
 
 type Result<T> = std::result::Result<T, Error>;

@@ -46,8 +46,8 @@ impl Control {
         Ok(id)
     }
 
-    fn not_at_work(&self, name: &str) -> Result<()> {
-        for kind in [Kind::Restore, Kind::Rollback] {
+    pub(super) fn not_at_work(&self, name: &str) -> Result<()> {
+        for kind in [Kind::Restore, Kind::Rollback, Kind::Recover] {
             if let Some(id) = self.0.jobs.is_active(kind, name) {
                 let text = format!("a {kind} of {name} is at work as job {id}");
                 return Err(Error::new(ErrorKind::Busy, text));
@@ -126,7 +126,7 @@ impl Control {
     }
 
     /// Removes old data that is kept no longer, when the job that may have added some has ended.
-    fn expire_kept_after(&self, id: &str) {
+    pub(super) fn expire_kept_after(&self, id: &str) {
         let (control, id) = (self.clone(), id.to_owned());
         let mut events = self.0.jobs.subscribe();
         tokio::spawn(async move {

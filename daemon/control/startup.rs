@@ -39,6 +39,7 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     control.plan().await.context("planning slots")?;
     control.run_owed().await;
     begin_schedule(&control).await?;
+    tokio::spawn(control.clone().watch_units());
     Ok(control)
 }
 

@@ -106,6 +106,17 @@ pub struct ContentView {
     pub defined_here: bool,
 }
 
+/// What a recovery may be told besides its instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoverOptions {
+    /// Whether the failed data is kept; none: as defined.
+    pub save_failed: Option<bool>,
+    /// Nothing is stopped or started.
+    pub no_start: bool,
+    /// Earlier attempts do not count against the bound any more.
+    pub acknowledge: bool,
+}
+
 /// What a restore may be told besides its instance and snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RestoreOptions {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allow, Dump, Name, Service};
+use super::{Allow, Dump, Name, Recovery, Service};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,8 @@ pub struct Instance {
     pub version_match: VersionMatch,
     /// What is stopped while it is worked on, in the order in which it is stopped.
     pub services: Vec<Service>,
+    /// How it comes back by itself when it fails; none: it does not.
+    pub recovery: Option<Recovery>,
     /// Who else may see, run and cancel what is only about it.
     pub allow: Allow,
     /// Its keys and its module's as they are written, without who may see it: so that it can be defined elsewhere.
@@ -72,6 +74,7 @@ impl Instance {
             version: None,
             version_match: VersionMatch::Any,
             services: Vec::new(),
+            recovery: None,
             allow: Allow::default(),
             written: Arc::default(),
         }

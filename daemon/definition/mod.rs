@@ -8,6 +8,7 @@ mod dump;
 mod instance;
 mod moves;
 mod name;
+mod recovery;
 mod repository;
 mod service;
 
@@ -20,6 +21,7 @@ pub use dump::{Command, Container, Dump, Engine, Server, Source};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
+pub use recovery::Recovery;
 pub use repository::{Check, Layout, Password, Prune, Repository};
 pub use service::{Manager, Ran, STOP_TIMEOUT, Service, StopUntil};
 

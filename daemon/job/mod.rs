@@ -8,6 +8,7 @@ mod jobs;
 mod live;
 pub mod maintenance;
 pub mod message;
+pub mod recover;
 mod repository;
 pub mod restore;
 mod retain;

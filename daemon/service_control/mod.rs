@@ -7,6 +7,7 @@ mod call;
 mod command;
 mod compose;
 mod engine;
+pub mod failure;
 mod monit;
 mod systemd;
 

@@ -17,14 +17,14 @@ use super::{Seen, Started, State};
 use crate::definition::Ran;
 
 /// How long systemd may take to answer a question.
-const ANSWER: Duration = Duration::from_secs(25);
+pub(super) const ANSWER: Duration = Duration::from_secs(25);
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
     default_path = "/org/freedesktop/systemd1"
 )]
-trait Manager {
+pub(super) trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
@@ -35,7 +35,7 @@ trait Manager {
 }
 
 #[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
+pub(super) trait Unit {
     #[zbus(property)]
     fn id(&self) -> zbus::Result<String>;
     #[zbus(property)]
@@ -64,12 +64,12 @@ trait Service {
     fn kind(&self) -> zbus::Result<String>;
 }
 
-async fn bus() -> Result<Connection> {
+pub(super) async fn bus() -> Result<Connection> {
     let bus = tokio::time::timeout(ANSWER, Connection::system()).await;
     bus.context("the system bus does not answer")?.context("connecting to the system bus, for systemd")
 }
 
-async fn unit(bus: &Connection, name: &str) -> Result<UnitProxy<'static>> {
+pub(super) async fn unit(bus: &Connection, name: &str) -> Result<UnitProxy<'static>> {
     let path = ManagerProxy::new(bus).await?.load_unit(name).await;
     let path = path.with_context(|| format!("asking systemd for {name}"))?;
     Ok(UnitProxy::builder(bus).path(path).cache_properties(CacheProperties::No).build().await?)
@@ -273,6 +273,6 @@ fn refused(failure: &zbus::Error) -> anyhow::Error {
     }
 }
 
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+pub(super) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }

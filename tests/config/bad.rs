@@ -68,7 +68,7 @@ fn c03_unknown_keys_are_refused_with_what_was_probably_meant() {
 
 #[test]
 fn keys_of_later_versions_are_refused_not_ignored() {
-    for key in ["ssh", "recovery"] {
+    for key in ["ssh", "stream"] {
         let text = format!("[module.x]\ninclude = ['/x']\n{key} = 'x'\n");
         let text: &'static str = text.leak();
         let message: &'static str = format!("`{key}` is not supported yet").leak();
@@ -162,6 +162,33 @@ fn when_a_backup_runs_cannot_contradict_itself() {
         ),
         (backups("[backup.a]\npriority = 11\nKEYS\n"), "2:12", "`priority` is out of range", "-10 to 10"),
         (backups("[backup.a]\npriority = 'high'\nKEYS\n"), "2:12", "`priority` takes a whole number", ""),
+    ]);
+}
+
+#[test]
+fn keys_of_a_recovery_say_what_they_take() {
+    assert_said(&[
+        ("[module.x]\nrecovery = { attempts = 2 }\n", "2:12", "`recovery` has no `unit`", "unit = "),
+        ("[module.x]\nrecovery = { unit = 'a' }\n", "2:21", "", ".service"),
+        (
+            "[module.x.recovery]\nunit = 'a.service'\nguard = ['bin/ok']\n",
+            "3:9",
+            "`guard` is a relative path",
+            "absolute",
+        ),
+        ("[module.x.recovery]\nunit = 'a.service'\nattempts = 0\n", "3:12", "attempts", ""),
+        (
+            "[module.x.recovery]\nunit = 'a.service'\nwindow = '0s'\n",
+            "3:10",
+            "`window` may not be zero",
+            "15m",
+        ),
+        (
+            "[module.x.recovery]\nunit = 'a.service'\ncooldown = '1s'\n",
+            "3:1",
+            "unknown key `cooldown`",
+            "`cool_down`",
+        ),
     ]);
 }
 

@@ -63,6 +63,7 @@ impl Module {
             restore: Restore::default(),
             version: None,
             version_match: VersionMatch::Any,
+            recovery: None,
             services: Vec::new(),
             allow: holdfast::definition::Allow::default(),
             written: std::sync::Arc::default(),

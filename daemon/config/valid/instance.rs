@@ -172,6 +172,9 @@ fn merged(
             .pick(|raw| &raw.service)
             .map(|(_, list)| super::service::services(list.get_ref()))
             .unwrap_or_default(),
+        recovery: layers
+            .pick(|raw| &raw.recovery)
+            .and_then(|(_, raw)| super::recovery::recovery(raw.get_ref())),
         allow: Allow {
             users: names_of(layers.pick(|raw| &raw.allow_users).map(|(_, names)| names)),
             groups: names_of(layers.pick(|raw| &raw.allow_groups).map(|(_, names)| names)),

@@ -7,6 +7,7 @@ mod dump;
 mod instance;
 mod link;
 mod paths;
+mod recovery;
 mod repository;
 mod service;
 
@@ -73,6 +74,7 @@ pub(super) fn local(
         instance::version_is_one(raw, &mut reader);
         service::check(raw, &mut reader);
         dump::check(raw, &mut reader);
+        recovery::check(raw, &mut reader);
     }
     let mut found = found;
     found.extend(reader.finish());

@@ -14,6 +14,7 @@ use super::{Shared, dumps, snapshot};
 use crate::definition::Instance;
 use crate::dump::Record;
 use crate::job::live::append;
+use crate::job::recover;
 use crate::job::remove_tree;
 use crate::job::services::{self, For, Quiet, Resumed};
 use crate::job::{hook, version};
@@ -128,6 +129,7 @@ impl Part {
         dumps::preflight(context, &place, uuid, &staging, cancel).await?;
         let version = version::ask(&place, cancel).await?;
         services::check(context, &place, For::Backup, cancel).await?;
+        recover::note_health(context, instance, uuid, self.shared.live.id()).await?;
         let slot = OnceLock::new();
         Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot })
     }

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What the last answer was.
-pub(super) async fn ask(place: &Place, cancel: &CancellationToken) -> Result<()> {
+pub(in crate::job) async fn ask(place: &Place, cancel: &CancellationToken) -> Result<()> {
     let Some(health) = &place.instance.restore.health else { return Ok(()) };
     let end = Instant::now() + health.timeout;
     loop {

@@ -33,6 +33,7 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
 pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
+pub(super) use health::ask as ask_health;
 pub use plan::plan;
 
 /// What one restore job does; frozen when it is asked for.

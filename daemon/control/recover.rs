@@ -1,0 +1,168 @@
+//! The verb that recovers, and the watch over units that may fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::run::ticket;
+use super::{Control, Error, ErrorKind, Event, RecoverOptions, Result};
+use crate::definition::{Instance, Recovery};
+use crate::job::recover::{self, Bound, bound};
+use crate::service_control::failure::{self, Condition};
+use crate::state::{Kind, Outcome};
+
+/// How often a unit is looked at, whatever its manager tells.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long nothing is tried again where nothing could be done.
+const REST: Duration = Duration::from_secs(3_600);
+/// One recovery begins at a time: the watch and an `OnFailure=` unit ask in the same moment.
+static BEGINNING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+impl Control {
+    /// Starts a recovery, or answers with the one that is at work.
+    ///
+    /// # Errors
+    /// The instance is not defined or has no `[recovery]`, its guard says no, none of its repositories can be read, or
+    /// a restore of it has not ended. Nothing was started then.
+    pub async fn recover(&self, name: &str, options: RecoverOptions, cause: &str) -> Result<String> {
+        let instance = self.known_instance(name)?;
+        let recovery = recovery_of(&instance)?;
+        let _beginning = BEGINNING.lock().await;
+        if let Some(id) = self.0.jobs.is_active(Kind::Recover, name) {
+            return Ok(id);
+        }
+        self.not_at_work(name)?;
+        if !recover::guarded(&self.0.context, &instance, &recovery).await? {
+            let text = format!("the guard of {name} says that it is too early; ask again later");
+            return Err(Error::new(ErrorKind::Busy, text));
+        }
+        let sets = self.list_snapshots(name).await?.into_iter().map(|set| set.record).collect();
+        let request = recover::Request {
+            definitions: self.definitions(),
+            uuid: self.identity_of(&instance).await?,
+            save_failed: options.save_failed.unwrap_or(recovery.save_failed),
+            start: !options.no_start,
+            acknowledge: options.acknowledge,
+            instance,
+            recovery,
+            sets,
+        };
+        let context = self.0.context.clone();
+        let work = |live| recover::run(context, live, request);
+        let id = self.0.jobs.start(ticket(Kind::Recover, name, cause), work).await?;
+        self.expire_kept_after(&id);
+        Ok(id)
+    }
+
+    /// Watches the units of all instances with `[recovery]`, for as long as the daemon lives.
+    pub(super) async fn watch_units(self) {
+        let mut events = self.subscribe();
+        loop {
+            let mut watches = JoinSet::new();
+            for instance in self.definitions().instances.values().filter(|i| i.recovery.is_some()) {
+                watches.spawn(self.clone().watch_unit(Arc::clone(instance)));
+            }
+            loop {
+                match events.recv().await {
+                    Ok(Event::DefinitionsChanged) | Err(RecvError::Lagged(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
+    }
+
+    async fn watch_unit(self, instance: Arc<Instance>) {
+        let Some(recovery) = &instance.recovery else { return };
+        let mut rests = None;
+        let mut cut_off = self.was_cut_off(&instance).await;
+        loop {
+            let known = self.look_after(&instance, recovery, &mut rests, cut_off).await;
+            cut_off = false;
+            match known {
+                Ok(known) => tokio::select! {
+                    changed = failure::changed(&recovery.unit, known) => {
+                        if let Err(failure) = changed {
+                            warn!("{} is looked at every {LOOK:?}: {failure:#}", recovery.unit);
+                            tokio::time::sleep(LOOK).await;
+                        }
+                    }
+                    () = tokio::time::sleep(LOOK) => {}
+                },
+                Err(failure) => {
+                    warn!(holdfast_instance = %instance.name, "{} is not watched now: {failure:#}", recovery.unit);
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the last recovery was cut off: perhaps between restore and start, where the unit has not failed.
+    async fn was_cut_off(&self, instance: &Instance) -> bool {
+        let last = self.0.context.database.last_finished(Kind::Recover, &instance.name).await;
+        last.is_ok_and(|last| last.is_some_and(|job| job.outcome == Some(Outcome::Interrupted)))
+    }
+
+    /// Recovers for as long as the unit fails and something can be done.
+    async fn look_after(
+        &self,
+        instance: &Arc<Instance>,
+        recovery: &Recovery,
+        rests: &mut Option<Instant>,
+        cut_off: bool,
+    ) -> anyhow::Result<Condition> {
+        loop {
+            let condition = failure::condition(&recovery.unit).await?;
+            if condition == Condition::Active {
+                *rests = None;
+            }
+            let fails = condition == Condition::Failed || cut_off && condition == Condition::Inactive;
+            if !fails || self.paused().is_some() || rests.is_some_and(|end| Instant::now() < end) {
+                return Ok(condition);
+            }
+            let uuid = self.identity_of(instance).await.map_err(|e| anyhow::anyhow!(e.message))?;
+            let before = recover::remembered(&self.0.context, uuid).await?;
+            if matches!(bound(recovery, &before, Timestamp::now()), Bound::CoolDown(_)) {
+                return Ok(condition);
+            }
+            match self.recover(&instance.name, RecoverOptions::default(), "recovery").await {
+                Ok(id) => self.end_of(&id).await,
+                Err(refused) => {
+                    info!(holdfast_instance = %instance.name, "{} has failed: {}", recovery.unit, refused.message);
+                    return Ok(condition);
+                }
+            }
+            let after = recover::remembered(&self.0.context, uuid).await?;
+            if before.attempts.len() == after.attempts.len() || cut_off {
+                *rests = (!cut_off).then(|| Instant::now() + REST);
+                return Ok(failure::condition(&recovery.unit).await?);
+            }
+        }
+    }
+
+    /// Returns when a job has ended.
+    async fn end_of(&self, id: &str) {
+        let mut events = self.0.jobs.subscribe();
+        while self.0.jobs.active().iter().any(|live| live.id() == id) {
+            if let Err(RecvError::Closed) = events.recv().await {
+                return;
+            }
+        }
+    }
+}
+
+fn recovery_of(instance: &Instance) -> Result<Recovery> {
+    instance.recovery.clone().ok_or_else(|| {
+        let text = format!(
+            "instance {name} has no [recovery]; write [instance.{name}.recovery] with unit = \"NAME.service\", or use \
+             `holdfast restore {name}`",
+            name = instance.name
+        );
+        Error::new(ErrorKind::InvalidArgument, text)
+    })
+}
