@@ -99,7 +99,9 @@ impl Manager {
             self.desk.admit_to(&header, Action::Restore, Thing::Instance, &instance).await?;
         let options = request::recover(options)?;
         let control = self.desk.control.clone();
-        self.desk.start(async move { control.recover(&instance, options, &caller.cause()).await }).await
+        self.desk
+            .start(caller, async move { control.recover(&instance, options, &caller.cause()).await })
+            .await
     }
 
     /// Puts back what the last restore of an instance replaced.
