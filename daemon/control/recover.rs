@@ -140,7 +140,7 @@ impl Control {
             let after = recover::remembered(&self.0.context, uuid).await?;
             if before.attempts.len() == after.attempts.len() || cut_off {
                 *rests = (!cut_off).then(|| Instant::now() + REST);
-                return Ok(failure::condition(&recovery.unit).await?);
+                return failure::condition(&recovery.unit).await;
             }
         }
     }
