@@ -38,7 +38,7 @@ impl DaemonLock {
                 LockFile(file)
             }
         };
-        if !file.try_lock(Mode::Alone).with_context(|| format!("locking {}", path.display()))? {
+        if !file.try_lock_soon().with_context(|| format!("locking {}", path.display()))? {
             bail!(
                 "{} already uses {}: stop it first, or give this one another --state",
                 other(&file),
@@ -92,6 +92,18 @@ impl LockFile {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         durable::open_private(options.read(true).write(true).create(true), path).map(Self)
+    }
+
+    /// Takes the lock alone, if that is possible within a second: a child that a killed process had just forked keeps a copy
+    /// of its files until it is gone as well. Blocks.
+    fn try_lock_soon(&self) -> io::Result<bool> {
+        for _ in 0..20 {
+            if self.try_lock(Mode::Alone)? {
+                return Ok(true);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        self.try_lock(Mode::Alone)
     }
 
     /// Takes the lock if that is possible at once.

@@ -69,9 +69,6 @@ pub(super) async fn take(shared: &Shared, ready: &Ready, tree: &Path) -> Result<
     if ready.instance.dumps.is_empty() {
         return Ok(all);
     }
-    let live = &shared.live;
-    let wait = |reason| live.waits(&ready.instance.name, reason);
-    let _permit = shared.context.queue.permit(&live.caller(), wait).await?;
     for dump in &ready.instance.dumps {
         let taken = one(shared, ready, dump, tree).await;
         let taken = taken.with_context(|| format!("dump {} failed, so no snapshot was taken", dump.name))?;

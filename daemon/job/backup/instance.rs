@@ -236,6 +236,7 @@ async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<(Staging, Vec<Record
     if staging.cleared {
         warn!("removed what a dead job had left in {}", ready.staging.display());
     }
+    let _permit = if ready.instance.dumps.is_empty() { None } else { part.permit(ready).await? };
     let taken = dumps::take(&part.shared, ready, &staging.tree()).await?;
     for warning in &taken.warnings {
         part.warn(warning);
