@@ -169,7 +169,7 @@ fn when_a_backup_runs_cannot_contradict_itself() {
 fn keys_of_a_recovery_say_what_they_take() {
     assert_said(&[
         ("[module.x]\nrecovery = { attempts = 2 }\n", "2:12", "`recovery` has no `unit`", "unit = "),
-        ("[module.x]\nrecovery = { unit = 'a' }\n", "2:21", "", ".service"),
+        ("[module.x]\nrecovery = { unit = 'a b' }\n", "2:21", "is not the name of a unit", "systemctl shows"),
         (
             "[module.x.recovery]\nunit = 'a.service'\nguard = ['bin/ok']\n",
             "3:9",
