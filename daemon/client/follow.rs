@@ -1,12 +1,9 @@
 //! Watches a job until it ends.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zbus::OwnedObjectPath;
-use zbus::export::futures_core::Stream;
 use zbus::fdo::{PropertiesChanged, PropertiesChangedStream};
 use zbus::proxy::OwnerChangedStream;
 
@@ -15,6 +12,7 @@ use super::daemon::{Daemon, JobProxy, JobRemovedStream, Options, is_unknown_obje
 use super::failure::{Done, Exit, Failure};
 use super::progress::{self, Progress};
 use super::wire::{Row, SERVICE, to_json};
+use crate::process::next;
 
 /// How long no signal may come before the daemon is asked how the job stands.
 const QUIET: Duration = Duration::from_secs(20);
@@ -217,8 +215,4 @@ impl<'a> Watch<'a> {
         self.row.set("Outcome", outcome);
         Ok(News::Ended)
     }
-}
-
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }

@@ -8,6 +8,7 @@ use zbus::proxy::CacheProperties;
 use super::Started;
 use super::systemd::{self, ManagerProxy, UnitProxy};
 use crate::definition::Ran;
+use crate::process::next;
 
 /// How a unit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub async fn changed(name: &str, known: Condition) -> Result<()> {
     let unit = UnitProxy::builder(&bus).path(path).cache_properties(CacheProperties::Lazily).build().await?;
     let mut changes = unit.receive_active_state_changed().await;
     // The first is how it stands now: what changed before we listened is not missed.
-    while systemd::next(&mut changes).await.is_some() {
+    while next(&mut changes).await.is_some() {
         if condition(name).await? != known {
             return Ok(());
         }

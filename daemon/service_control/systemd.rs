@@ -3,18 +3,16 @@
 //! A unit is stopped together with the sockets, timers and paths that would start it again, and with the units that
 //! systemd stops along with it: all that ran is remembered, and only that is started again.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
-use zbus::export::futures_core::Stream;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
 
 use super::{Seen, Started, State};
 use crate::definition::Ran;
+use crate::process::next;
 
 /// How long systemd may take to answer a question.
 pub(super) const ANSWER: Duration = Duration::from_secs(25);
@@ -271,8 +269,4 @@ fn refused(failure: &zbus::Error) -> anyhow::Error {
         }
         other => anyhow!("asking systemd: {other}"),
     }
-}
-
-pub(super) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }

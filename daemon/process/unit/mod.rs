@@ -22,6 +22,7 @@ use zbus::OwnedObjectPath;
 
 pub(super) use start::start;
 pub(super) use watch::Running;
+pub use watch::next;
 
 use systemd::{ManagerProxy, ServiceProxy, UnitProxy};
 

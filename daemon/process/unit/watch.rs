@@ -110,7 +110,7 @@ impl Followed {
     }
 }
 
-/// The next item of a stream.
-pub(super) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+/// The next item of a stream of the bus; none: it has ended.
+pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }
