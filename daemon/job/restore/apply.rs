@@ -4,17 +4,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use jiff::Timestamp;
 use serde_json::json;
 use tracing::warn;
 
 use super::dumps::{self, Changed, Wanted};
-use super::kept::{self, Kept, Swapped};
+use super::kept::Swapped;
 use super::swap::{self, Site};
 use super::{Request, Work, carry, fetch, survey};
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
-use crate::state::undo::{Step, Undo};
+use crate::state::undo::Step;
 use crate::target::{Environment, Excludes, Manifest, Place, Root, RootKind, TreePath};
 
 /// Files and volumes are restored at this step (NS8).
@@ -302,70 +301,6 @@ async fn written(work: &Work, site: &Site, new: Option<u64>, applied: &mut Appli
     let (live, aside) = (TreePath(site.live.clone()), TreePath(site.aside.clone()));
     applied.swaps.push(Swapped { live, aside, old: site.inode, new });
     Ok(())
-}
-
-/// The restore stands: from now on the old data is only kept, or removed.
-pub(super) async fn keep(
-    work: &Work,
-    place: &Place,
-    applied: &Applied,
-    staging: &Path,
-) -> anyhow::Result<Option<Kept>> {
-    let keep = work.request.instance.restore.keep_previous;
-    let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
-    if second || keep.is_zero() || (applied.swaps.is_empty() && applied.dumps.is_empty()) {
-        return remove_old(work, place, applied, staging).await.map(|()| None);
-    }
-    let kept = Kept {
-        job: work.live.id().to_owned(),
-        instance: work.request.instance.name.to_string(),
-        snapshot: work.request.set.snapshot.clone(),
-        made: Timestamp::now(),
-        until: Timestamp::now().saturating_add(jiff::SignedDuration::try_from(keep)?)?,
-        bytes: kept::bytes_in(applied.annexes.clone()).await?,
-        replaces: None,
-        swaps: applied.swaps.clone(),
-        annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
-        dumps: applied.dumps.clone(),
-    };
-    kept::write(&work.context, &work.undo, &kept).await?;
-    let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
-    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
-    // This is the moment: before it a crash brings the old data back, after it the new data stays.
-    work.undo.finish().await?;
-    remove_tree(staging).await?;
-    tidy.finish().await?;
-    Ok(Some(kept))
-}
-
-async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
-    let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
-    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
-    for annex in &applied.annexes {
-        tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
-    }
-    let safety = kept::dir(&work.context).join(work.live.id());
-    tidy.push(Step::RemoveDir { path: safety.clone() }).await?;
-    for changed in &applied.dumps {
-        tidy.push(dumps::discarding(&work.request.instance, changed)?).await?;
-    }
-    // This is the moment, as in `keep`.
-    work.undo.finish().await?;
-    for annex in &applied.annexes {
-        if let Err(failure) = remove_tree(annex).await {
-            warn!("the old data could not be removed from {}: {failure:#}", annex.display());
-        }
-    }
-    for dir in [staging, &safety] {
-        if let Err(failure) = remove_tree(dir).await {
-            warn!("{} could not be removed: {failure:#}", dir.display());
-        }
-    }
-    if let Err(failure) = dumps::discard(&work.context, place, &applied.dumps).await {
-        warn!("the old databases are still there and are removed when holdfastd starts: {failure:#}");
-        return Ok(());
-    }
-    tidy.finish().await
 }
 
 /// Undoes the swaps, the last one first.

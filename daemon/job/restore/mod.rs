@@ -11,6 +11,7 @@ pub mod kept;
 mod mounts;
 mod plan;
 pub mod rollback;
+mod stands;
 mod survey;
 pub(super) mod swap;
 
@@ -165,8 +166,12 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> anyhow::Re
     if result.as_ref().is_err_and(|failure| failure.is::<NotPutBack>()) {
         return result;
     }
-    let closed = work.undo.finish().await.context("closing the undo steps");
-    result.and_then(|done| closed.map(|()| done))
+    let closed = work.undo.finish().await;
+    result.map(|mut done| {
+        let told = |failure| format!("restored, but the undo steps could not be closed: {failure:#}");
+        done.warnings.extend(closed.err().map(told));
+        done
+    })
 }
 
 /// Fetches into a directory that did not exist or was empty; it appears whole or not at all.
@@ -353,7 +358,7 @@ async fn apply_and_ask(
     }
     anew::define(work, made).await.context("defining the new instance")?;
     warnings.extend(work.request.founding.iter().flat_map(|founding| founding.notes.clone()));
-    let kept = apply::keep(work, place, applied, staging).await?;
+    let kept = stands::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     warnings.extend(apply::put_roots_on(work, place, manifest));
     Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })

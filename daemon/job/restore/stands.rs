@@ -1,0 +1,98 @@
+//! The moment from which a restore stands, and what is tidied up after it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::apply::Applied;
+use super::kept::{self, Kept};
+use super::{Work, dumps};
+use crate::job::remove_tree;
+use crate::state::undo::{Step, Undo};
+use crate::target::{Place, TreePath};
+
+/// The restore stands: from now on the old data is only kept, or removed.
+pub(super) async fn keep(
+    work: &Work,
+    place: &Place,
+    applied: &Applied,
+    staging: &Path,
+) -> anyhow::Result<Option<Kept>> {
+    let keep = work.request.instance.restore.keep_previous;
+    let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
+    if second || keep.is_zero() || (applied.swaps.is_empty() && applied.dumps.is_empty()) {
+        return remove_old(work, place, applied, staging).await.map(|()| None);
+    }
+    let kept = Kept {
+        job: work.live.id().to_owned(),
+        instance: work.request.instance.name.to_string(),
+        snapshot: work.request.set.snapshot.clone(),
+        made: Timestamp::now(),
+        until: Timestamp::now().saturating_add(jiff::SignedDuration::try_from(keep)?)?,
+        bytes: kept::bytes_in(applied.annexes.clone()).await?,
+        replaces: None,
+        swaps: applied.swaps.clone(),
+        annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
+        dumps: applied.dumps.clone(),
+    };
+    kept::write(&work.context, &work.undo, &kept).await?;
+    let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
+    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
+    // This is the moment: before it a crash brings the old data back, after it the new data stays.
+    work.undo.finish().await?;
+    if removed(staging, "the fetched data").await {
+        tidied(&tidy).await;
+    }
+    Ok(Some(kept))
+}
+
+/// Removes what nobody needs any more. The restore stands by now: a failure is told, and fails nothing.
+async fn removed(dir: &Path, what: &str) -> bool {
+    let result = remove_tree(dir).await;
+    if let Err(failure) = &result {
+        warn!(
+            "{what} could not be removed from {}, holdfastd tries again when it starts: {failure:#}",
+            dir.display()
+        );
+    }
+    result.is_ok()
+}
+
+/// Everything is removed. Steps that stay find nothing to do at the next start.
+async fn tidied(tidy: &Undo) {
+    if let Err(failure) = tidy.finish().await {
+        warn!(
+            "the restore stands, but its list of what to remove stays until holdfastd starts again: {failure:#}"
+        );
+    }
+}
+
+async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
+    let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
+    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
+    for annex in &applied.annexes {
+        tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
+    }
+    let safety = kept::dir(&work.context).join(work.live.id());
+    tidy.push(Step::RemoveDir { path: safety.clone() }).await?;
+    for changed in &applied.dumps {
+        tidy.push(dumps::discarding(&work.request.instance, changed)?).await?;
+    }
+    // This is the moment, as in `keep`.
+    work.undo.finish().await?;
+    let mut all = true;
+    for annex in &applied.annexes {
+        all &= removed(annex, "the old data").await;
+    }
+    all &= removed(staging, "the fetched data").await;
+    all &= removed(&safety, "the note of the old data").await;
+    if let Err(failure) = dumps::discard(&work.context, place, &applied.dumps).await {
+        warn!("the old databases are still there and are removed when holdfastd starts: {failure:#}");
+        all = false;
+    }
+    if all {
+        tidied(&tidy).await;
+    }
+    Ok(())
+}
