@@ -34,6 +34,8 @@ pub use view::{
     RestoreOptions, SetView,
 };
 
+pub use crate::target::carried;
+
 type Result<T> = std::result::Result<T, Error>;
 
 /// A handle to everything that may be asked. Cheap to clone.
