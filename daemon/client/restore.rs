@@ -1,5 +1,6 @@
 //! `holdfast restore`: puts a snapshot back, in place or into a directory.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use clap::Args;
 
 use super::daemon::{Daemon, Options};
 use super::failure::{Done, Exit, Failure};
-use super::follow::conclude;
+use super::follow::{cancel_all, conclude, started};
 use super::format::{short, size};
 use super::wire::Row;
 use super::{Context, alone, ask};
@@ -84,7 +85,7 @@ pub(super) struct What {
     devices: bool,
 }
 
-/// Restores one after another; one that fails does not keep the others back.
+/// Restores them all; one that fails does not keep the others back.
 pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
     options(&args.what, context)?;
     let several = args.instances.len() > 1;
@@ -190,15 +191,37 @@ async fn restore_one(context: &Context, daemon: &Daemon, instance: &str, args: &
     conclude(context, daemon, call, !args.no_wait).await
 }
 
-/// One after another: 1 if any failed, else 3 if any warned. Cancelled by hand ends it all.
+/// All are started, then followed one after another: they come at once, as far as the daemon's cap allows. 1 if any
+/// failed, else 3 if any warned. Cancelled by hand ends them all.
 async fn restore_all(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> Done {
-    let (mut failed, mut worst) = (Vec::new(), Exit::Done);
+    let (mut failed, mut worst, mut jobs) = (Vec::new(), Exit::Done, VecDeque::new());
     for instance in &args.instances {
-        match restore_one(context, daemon, instance, args).await {
+        let call = daemon.manager.restore(instance, "", options(&args.what, context)?);
+        match started(daemon, call).await {
+            Ok(job) => jobs.push_back((instance, job)),
+            Err(failure) if failure.exit == Exit::Cancelled => {
+                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+                return Err(failure);
+            }
+            Err(failure) => {
+                context.out.failure(&failure);
+                failed.push(instance.as_str());
+            }
+        }
+    }
+    while let Some((instance, job)) = jobs.pop_front() {
+        let done = conclude(context, daemon, std::future::ready(Ok(job)), !args.no_wait).await;
+        match done {
             Ok(Exit::Done) => {}
-            Ok(Exit::Cancelled) => return Ok(Exit::Cancelled),
+            Ok(Exit::Cancelled) => {
+                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+                return Ok(Exit::Cancelled);
+            }
             Ok(exit) => worst = exit,
-            Err(failure) if failure.exit == Exit::Cancelled => return Err(failure),
+            Err(failure) if failure.exit == Exit::Cancelled => {
+                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+                return Err(failure);
+            }
             Err(failure) => {
                 context.out.failure(&failure);
                 failed.push(instance.as_str());

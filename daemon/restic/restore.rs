@@ -43,6 +43,7 @@ pub struct RestoreSummary {
 #[derive(Deserialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
 enum Message {
+    #[serde(alias = "summary")]
     Status(Status),
     #[serde(other)]
     Other,

@@ -65,7 +65,7 @@ async fn other_kinds(version: &str) {
     }
     symlink("a", house.path("app/state/conf/link")).unwrap();
     house.back_up().await;
-    let (saved, victim) = (house.live(), Tree::of(&house.path("victim")));
+    let saved = house.live();
     let conf = |name: &str| house.path("app/state/conf").join(name);
     for name in ["a", "b", "c", "d", "f", "link"] {
         std::fs::remove_file(conf(name)).unwrap();
@@ -80,6 +80,7 @@ async fn other_kinds(version: &str) {
     house.daemon.write("app/state/conf/link", "a file\n");
     house.daemon.write("app/state/conf/e", "longer than it was, and another content\n");
     house.daemon.write("app/state/conf/since/then", "goes\n");
+    let victim = Tree::of(&house.path("victim"));
     let (outcome, said) = house.restore(&Options::new()).await;
     assert_eq!(outcome, "succeeded", "{said}\n{}", house.daemon.log());
     saved.assert_same(&house.live(), version);

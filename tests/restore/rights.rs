@@ -45,10 +45,9 @@ async fn a_definition_may_say_it_and_a_call_may_say_otherwise() {
     assert_eq!(mode(&house, "app/state/conf/a"), 0o4755);
     assert_eq!(house.restore(&option("setuid", false)).await.0, "warning");
     assert_eq!(mode(&house, "app/state/conf/a"), 0o755);
-    let wrong = house
-        .daemon
-        .call::<_, zbus::OwnedObjectPath>("Restore", &("app1", "", option("owners", "somebody".to_owned())));
-    let (name, text) = error_of(wrong.await).unwrap();
+    let somebody = option("owners", "somebody".to_owned());
+    let wrong = house.daemon.call::<_, zbus::OwnedObjectPath>("Restore", &("app1", "", &somebody)).await;
+    let (name, text) = error_of(wrong).unwrap();
     assert!(name.ends_with("InvalidArgument") && text.contains("name, number"), "{name}: {text}");
 }
 
