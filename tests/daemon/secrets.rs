@@ -180,9 +180,9 @@ fn children(of: u32) -> Vec<u32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn x05_a_crash_leaves_no_core_dump() {
     let mut lab = Setup::new().plain().start().await;
-    slow_restic(&lab);
+    lab.hold("backup");
     lab.daemon.run_backup("b").await;
-    lab.until("restic has its lock", || !lab.locks("repo").is_empty()).await;
+    lab.reached("backup").await;
     let restic = children(lab.daemon.pid());
     assert!(!restic.is_empty(), "no child is at work");
     for pid in restic.iter().chain([&lab.daemon.pid()]) {
@@ -191,7 +191,7 @@ async fn x05_a_crash_leaves_no_core_dump() {
         let values: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert!(values.len() == 2 && values.iter().all(|most| *most <= 1), "{pid}: {line}");
     }
-    lab.daemon.signal(rustix::process::Signal::SEGV);
+    lab.daemon.signal(rustix::process::Signal::ABORT);
     assert_eq!(lab.daemon.wait_for_exit(), None, "it did not die of the signal");
     for dir in [lab.daemon.dir.path(), Path::new(".")] {
         let left = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
