@@ -91,7 +91,7 @@ fn manifest(lab: &Lab) -> serde_json::Value {
     serde_json::from_slice(&text.stdout).unwrap()
 }
 
-/// No file that stays and no word of the log holds the servers' password.
+/// X11: no file that stays, no word of the log and no call of restic holds the servers' password.
 fn assert_no_canary(lab: &Lab) {
     let word = servers::PASSWORD.split([':', '\\']).next_back().unwrap();
     fn files(dir: &Path, all: &mut Vec<std::path::PathBuf>) {
