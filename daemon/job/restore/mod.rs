@@ -215,9 +215,9 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
     let place = place(work, &manifest).await.context(untouched)?;
-    let wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
+    let mut wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
     let mut beside = Vec::new();
-    let result = match dumps::load_beside(work, &wanted, staging, &mut beside).await.context(untouched) {
+    let result = match dumps::load_beside(work, &mut wanted, staging, &mut beside).await.context(untouched) {
         Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted, made).await,
         Err(failure) => Err(failure),
     };
