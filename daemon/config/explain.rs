@@ -54,6 +54,7 @@ fn all(loaded: &Loaded) -> Vec<Row> {
         rows.extend(values.into_iter().map(|(key, value)| row(loaded, &id, module, key, &value)));
     };
     add("daemon".into(), None, daemon(&definitions.daemon));
+    add("discovery".into(), None, vec![("docker", definitions.discover_docker.into())]);
     for repository in definitions.repositories.values() {
         add(format!("repository/{}", repository.name), None, self::repository(repository));
     }
@@ -194,6 +195,9 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         Selector::Instance(name) => name.to_string(),
         Selector::All => "*".into(),
         Selector::Module(name) => format!("module:{name}"),
+        Selector::Compose(project) => {
+            format!("compose:{}", project.as_ref().map_or("*", Name::as_str))
+        }
     });
     let retry =
         [("attempts", Some(number(retry.attempts))), ("delay", Some(duration_text(retry.delay).into()))];

@@ -48,6 +48,14 @@ table! {
 }
 
 table! {
+    /// What is found by itself.
+    RawDiscovery {
+        /// true: each compose project of Docker with a container labelled backup.enable=true is an instance. Default: false.
+        docker: bool,
+    }
+}
+
+table! {
     /// A place that holds snapshots.
     RawRepository {
         /// Everything restic accepts: an absolute path, sftp:, rest:, s3:, b2:, azure:, gs:, swift:, rclone:
@@ -104,7 +112,7 @@ table! {
         after: Name,
         /// What is kept: a number of sets, or a table. Default: everything.
         retention: Retention,
-        /// Names of instances, "*" for all, "module:NAME" for all of a module; evaluated at each run.
+        /// Names of instances, "*" for all, "module:NAME" for all of a module, "compose:*" for all compose projects; evaluated at each run.
         instances: Vec<Spanned<Selector>>,
         /// false: runs neither by schedule nor when asked. Default: true.
         enabled: bool,

@@ -255,7 +255,9 @@ async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
     let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
     for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
         info!(holdfast_instance = %instance.name, "creating volume {name}");
-        place.create_volume(name, cancel).await?;
+        let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));
+        let labels = root.map(|root| root.labels.clone()).unwrap_or_default();
+        place.create_volume(name, &labels, cancel).await?;
     }
     if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
         make_state(&state, manifest).await?;
