@@ -28,7 +28,9 @@ fn read(dir: &Path, found: &mut BTreeMap<String, Vec<String>>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             read(&path, found);
-        } else if path.extension().is_some_and(|end| end == "rs" || end == "sh") && !path.ends_with("catalogue.rs") {
+        } else if path.extension().is_some_and(|end| end == "rs" || end == "sh")
+            && !path.ends_with("catalogue.rs")
+        {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             for case in cases(&std::fs::read_to_string(&path).unwrap()) {
                 let files = found.entry(case).or_default();

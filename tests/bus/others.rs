@@ -12,7 +12,8 @@ use crate::support::{Bus, Daemon, NAME, ROOT, Row, stderr, stdout};
 const NOBODY: u32 = 65534;
 
 fn to(method: &str, target: &str) -> [String; 12] {
-    ["call", NAME, ROOT, MANAGER, method, "ssa{sv}", "app-1", "", "1", "target", "s", target].map(str::to_owned)
+    ["call", NAME, ROOT, MANAGER, method, "ssa{sv}", "app-1", "", "1", "target", "s", target]
+        .map(str::to_owned)
 }
 
 fn words(call: &[String]) -> Vec<&str> {
@@ -68,7 +69,9 @@ async fn as_root(bus: &Bus, daemon: &Daemon, [below_link, own]: [&str; 2]) {
     for target in ["/", "relative/b18"] {
         says(&bus.busctl(&words(&to("Restore", target))), "absolute path", target);
     }
-    for (target, reason) in [("/etc", "is not empty"), (below_link, "a symbolic link that belongs to uid 65534")] {
+    for (target, reason) in
+        [("/etc", "is not empty"), (below_link, "a symbolic link that belongs to uid 65534")]
+    {
         let job = job_of(&bus.busctl(&words(&to("Restore", target))));
         assert_eq!(daemon.wait_for_job(&job).await, "failed", "{target}");
         let error: String = daemon.property(&job, "Job", "Error").await;

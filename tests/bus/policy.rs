@@ -52,14 +52,24 @@ async fn system_b02_b03_the_shipped_policy_keeps_the_name_for_root() {
     let bus = installed();
     let request = |group: &str, flags: u32| {
         let mut setpriv = bus.command("setpriv");
-        setpriv.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), &format!("--groups={group}")]);
+        setpriv.args([
+            &format!("--reuid={NOBODY}"),
+            &format!("--regid={NOBODY}"),
+            &format!("--groups={group}"),
+        ]);
         setpriv.args(["dbus-send", "--system", "--print-reply", "--dest=org.freedesktop.DBus"]);
-        setpriv.args(["/org/freedesktop/DBus", "org.freedesktop.DBus.RequestName", &format!("string:{NAME}")]);
+        setpriv.args([
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus.RequestName",
+            &format!("string:{NAME}"),
+        ]);
         stderr(&setpriv.arg(format!("uint32:{flags}")).output().unwrap())
     };
     let all_are_refused = |when: &str| {
         // Allow replacement, replace the existing one, do not queue; none: queue.
-        for (group, flags) in [NOBODY, &gid()].iter().flat_map(|group| (0..8).map(move |flags| (*group, flags))) {
+        for (group, flags) in
+            [NOBODY, &gid()].iter().flat_map(|group| (0..8).map(move |flags| (*group, flags)))
+        {
             let answer = request(group, flags);
             let refused = answer.starts_with("Error org.freedesktop.DBus.Error.AccessDenied:");
             assert!(refused, "{when}, group {group}, flags {flags}: {answer}");
