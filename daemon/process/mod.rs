@@ -30,7 +30,7 @@ pub use capture::{Captured, capture};
 pub use error::Error;
 pub use limits::Limits;
 pub use lines::{Lines, printable};
-pub use orphans::await_orphans;
+pub use orphans::end_orphans;
 pub use program::{Account, Leftovers, Program, Sandbox, Stdin, Stdout, find};
 pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
 pub(crate) use unit::systemd;

@@ -11,10 +11,14 @@ mod support;
 mod lab;
 
 mod command;
+mod etcd;
 mod faults;
 mod mariadb;
+mod openldap;
 mod postgresql;
+mod rabbitmq;
 mod redis;
+mod scripted;
 mod servers;
 mod sqlite;
 
@@ -90,6 +94,13 @@ fn manifest(lab: &Lab) -> serde_json::Value {
     let text = lab.restic("repo", &["dump", "latest", "/manifest.json"]);
     serde_json::from_slice(&text.stdout).unwrap()
 }
+
+/// An answer to a restore's question about health: the exit code in the file `health`.
+const HEALTH: &str =
+    "restore = { health = { command = [\"sh\", \"-c\", \"exit $(cat @DIR@/health)\"], timeout = \"1s\" } }";
+
+/// A question about health that never ends, for kills; see [`Lab::reached`].
+const NO_ANSWER: &str = "restore = { health = { command = [\"sh\", \"-c\", \": >@DIR@/at-health; exec sleep 60\"], timeout = \"60s\" } }";
 
 /// X11: no file that stays, no word of the log and no call of restic holds the servers' password.
 fn assert_no_canary(lab: &Lab) {
