@@ -4,6 +4,7 @@ mod contents;
 mod elsewhere;
 mod error;
 mod events;
+mod import;
 mod owed;
 mod recover;
 mod redefine;
@@ -30,8 +31,8 @@ pub use error::{Error, ErrorKind};
 pub use slots::Wakeups;
 pub use startup::{Start, alone, start};
 pub use view::{
-    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RecoverOptions, RepositoryView,
-    RestoreOptions, SetView,
+    BackupView, ContentView, Event, ImportOptions, InstanceView, JobQuery, JobView, Keys, RecoverOptions,
+    RepositoryView, RestoreOptions, SetView,
 };
 
 type Result<T> = std::result::Result<T, Error>;

@@ -59,6 +59,9 @@ pub struct Manifest {
     /// Typed dumps in `dumps/`, each as its source describes it.
     #[serde(default)]
     pub dumps: Vec<serde_json::Value>,
+    /// The archive that it was imported from; none: a backup made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<String>,
 }
 
 /// A path in the tree. In JSON a string, or an array of bytes where it is not UTF-8.
@@ -169,6 +172,7 @@ mod tests {
             missing: vec![],
             definition: serde_json::json!({"module": "wiki", "include": ["state"]}).as_object().cloned(),
             dumps: vec![],
+            imported: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! volumes follow it.
 
 mod account;
+mod cover;
 mod environment;
 mod exclude;
 mod hooks;
@@ -20,6 +21,7 @@ mod volumes;
 mod walk;
 
 pub use account::account;
+pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;
 pub use hooks::{Step, Steps, session};

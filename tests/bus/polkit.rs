@@ -345,6 +345,21 @@ async fn system_those_named_in_a_definition_run_and_cancel_it_and_no_more() {
     }
 }
 
+/// A set is what a restore puts in place as root: polkit cannot hand on that somebody brings one in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs root: calls as other users"]
+async fn system_only_root_imports_whatever_polkit_says() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (authority, _connection) =
+        authority(&bus, &[("run", Says::Yes), ("restore", Says::Yes), ("manage", Says::Yes)]).await;
+    let import = manager(&bus, &["Import", "ssha{sv}", "app-1", "x.tar", "0", "0"]);
+    assert!(stderr(&import).contains("not authorised to import: only root"), "{}", stderr(&import));
+    assert_eq!(authority.asked.lock().unwrap().len(), 0);
+    let jobs = daemon.call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),)).await;
+    assert_eq!(jobs.unwrap().len(), 0, "a refused call started something");
+}
+
 /// B01, B34: whatever the introspection shows, a no stops it: a method or property that is added without asking fails here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs root: calls as other users"]
@@ -431,6 +446,7 @@ fn values(signature: &str) -> Vec<String> {
             _ if rest.starts_with("a{sv}") => ("0", 5),
             _ if rest.starts_with('s') => ("mybackup", 1),
             _ if rest.starts_with('t') => ("1", 1),
+            _ if rest.starts_with('h') => ("0", 1),
             other => panic!("no value for {other}"),
         };
         values.push(value.to_owned());

@@ -181,6 +181,7 @@ pub(crate) fn manifest(tree: &Tree) -> Manifest {
         missing: tree.missing.clone(),
         definition: None,
         dumps: Vec::new(),
+        imported: None,
     }
 }
 

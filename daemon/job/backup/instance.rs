@@ -316,5 +316,6 @@ fn manifest(part: &Part, ready: &Ready, tree: &Tree) -> Manifest {
         missing: tree.missing.clone(),
         definition: Some((*ready.instance.written).clone()),
         dumps: Vec::new(),
+        imported: None,
     }
 }
