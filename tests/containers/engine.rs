@@ -34,8 +34,13 @@ impl Engine {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let socket = format!("unix://{}", path("sock"));
         // Containers here need no network, so no rule of this machine is touched.
-        let options =
-            ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"];
+        let options = [
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+        ];
         let daemon = Command::new("dockerd")
             .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["--host", &socket])

@@ -27,7 +27,8 @@ n=$(cat "$D/asked/$k" 2>/dev/null | wc -l)
 "#;
 
 /// After what was asked is done.
-const LATE: &str = "[ \"$how\" != late ] || [ \"$n\" -ne \"$k\" ] || { echo \"told to fail\" >&2; exit 9; }\n";
+const LATE: &str =
+    "[ \"$how\" != late ] || [ \"$n\" -ne \"$k\" ] || { echo \"told to fail\" >&2; exit 9; }\n";
 
 /// Containers are files that say how they stand.
 const ENGINE: &str = r#"
@@ -85,7 +86,8 @@ fn setup(manager: &str) -> Setup {
         }
         setup.write(&format!("data/{k}/file"), "one\n", 0o644);
         let dir = setup.path("data").join(k.to_string()).display().to_string();
-        config += &format!("[instance.i{k}]\nrestore = {{ keep_previous = \"0s\" }}\ninclude = [\"{dir}\"]\n");
+        config +=
+            &format!("[instance.i{k}]\nrestore = {{ keep_previous = \"0s\" }}\ninclude = [\"{dir}\"]\n");
         config += &service(manager, k).replace("@DIR@", &setup.path("").display().to_string());
     }
     fs::create_dir(setup.path("asked")).unwrap();
@@ -147,7 +149,11 @@ async fn backups(manager: &str) {
     for how in ["first", "late"] {
         forget_calls(&lab, how);
         let ended = lab.backup("b").await;
-        assert_eq!((ended.units.len(), ended.outcome.as_str()), (CALLS, "failed"), "{manager} {how}: {ended:?}");
+        assert_eq!(
+            (ended.units.len(), ended.outcome.as_str()),
+            (CALLS, "failed"),
+            "{manager} {how}: {ended:?}"
+        );
         settled(&lab, manager, how).await;
         for unit in &ended.units {
             let k: usize = unit.instance[1..].parse().unwrap();

@@ -108,7 +108,10 @@ async fn a_restore_makes_the_volume_that_it_needs() {
     let made = place.create_volume("wiki-new", &BTreeMap::new(), &CancellationToken::new()).await.unwrap();
     assert_eq!(made, module.path("engine").join(full("wiki-new")));
     assert_eq!(place.live_path("volumes/wiki-new/x".as_ref()).unwrap(), made.join("x"));
-    assert_eq!(place.create_volume("wiki-new", &BTreeMap::new(), &CancellationToken::new()).await.unwrap(), made);
+    assert_eq!(
+        place.create_volume("wiki-new", &BTreeMap::new(), &CancellationToken::new()).await.unwrap(),
+        made
+    );
 }
 
 #[tokio::test]
