@@ -13,7 +13,7 @@ async fn a_job_is_told_from_its_object_to_its_end_in_order() {
     let removed = signals.wait("JobRemoved", |s| s.member == "JobRemoved").await;
     assert_eq!(removed.body::<(zbus::wire::OwnedObjectPath, String)>(), (job.clone(), "succeeded".into()));
 
-    let place = |what: &str, wanted: &dyn Fn(&crate::support::Signal) -> bool| {
+    let place = |what: &str, wanted: &dyn Fn(&crate::support::signals::Signal) -> bool| {
         signals.seen.iter().position(wanted).unwrap_or_else(|| panic!("{what}: {:#?}", signals.seen))
     };
     let added = place("InterfacesAdded", &|s| s.member == "InterfacesAdded");
@@ -44,7 +44,7 @@ async fn active_jobs_go_up_and_down() {
     let daemon = crate::daemon(&bus).await;
     let mut signals = daemon.signals().await;
     daemon.run_backup("mybackup").await;
-    let jobs = |s: &crate::support::Signal| {
+    let jobs = |s: &crate::support::signals::Signal| {
         let changed = s.changed().filter(|_| s.path == ROOT)?;
         u32::try_from(changed.get("ActiveJobs")?.try_clone().unwrap()).ok()
     };

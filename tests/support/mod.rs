@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use zbus::wire::{OwnedObjectPath, OwnedVariant};
 use zbus::{Connection, DBusError, MatchRule, MessageStream, Proxy};
 
-mod signals;
-pub use signals::{Signal, Signals};
+pub mod signals;
+use signals::Signals;
 
 /// The name on the bus.
 pub const NAME: &str = "org.holdfast.Backup1";
