@@ -148,12 +148,15 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> Result<Vec
     let result = import(&work).await;
     work.phase(Phase::Cleanup);
     let cleaned = remove_tree(&staged).await;
+    // What could not be removed stays written down: the next start tries again.
+    let closed = match &cleaned {
+        Ok(()) => work.undo.finish().await,
+        Err(_) => Ok(()),
+    };
     let mut notes = result?;
-    notes.extend(
-        cleaned.err().map(|failure| format!("the staging directory could not be removed: {failure:#}")),
-    );
-    let closed = work.undo.finish().await;
-    notes.extend(closed.err().map(|failure| format!("the undo steps could not be closed: {failure:#}")));
+    let told = |what: &str, failure| format!("{what}: {failure:#}");
+    notes.extend(cleaned.err().map(|failure| told("the staging directory could not be removed", failure)));
+    notes.extend(closed.err().map(|failure| told("the undo steps could not be closed", failure)));
     Ok(notes)
 }
 
