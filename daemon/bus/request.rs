@@ -6,6 +6,7 @@ use super::argument::{self, shown};
 use super::error::{Error, Result};
 use super::options::{Given, Options};
 use crate::control::{ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
+use crate::definition::Owners;
 use crate::state::{Kind, Outcome};
 
 /// What is said where a time is expected.
@@ -49,6 +50,9 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         "start",
         "force_foreign",
         "force_version",
+        "owners",
+        "setuid",
+        "devices",
     ];
     let mut options = Options::of(given, &known, &[])?;
     let repository = options.text("repository")?;
@@ -72,6 +76,10 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         force_version: options.flag("force_version")?,
         no_stop: options.choice("stop")? == Some(false),
         no_start: options.choice("start")? == Some(false),
+        owners: word(&mut options, "owners", Owners::WORDS.iter().map(|(word, _)| *word))?
+            .and_then(|word| Owners::of_word(&word)),
+        setuid: options.choice("setuid")?,
+        devices: options.choice("devices")?,
     })
 }
 

@@ -37,6 +37,8 @@ pub use view::{
     RepositoryView, RestoreOptions, SetView,
 };
 
+pub use crate::target::carried;
+
 type Result<T> = std::result::Result<T, Error>;
 
 /// A handle to everything that may be asked. Cheap to clone.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Owners;
 use crate::state::{JobRecord, Outcome, SetRecord};
 
 /// A job as it stands now.
@@ -157,6 +158,12 @@ pub struct RestoreOptions {
     pub no_stop: bool,
     /// They are not started again once it is; where it fails they are in any case.
     pub no_start: bool,
+    /// Whose the files are; none: as the instance's definition says.
+    pub owners: Option<Owners>,
+    /// Whether set-uid bits come back; none: as the instance's definition says.
+    pub setuid: Option<bool>,
+    /// Whether device files come back; none: as the instance's definition says.
+    pub devices: Option<bool>,
 }
 
 /// Which jobs `ListJobs` shows.

@@ -243,6 +243,7 @@ async fn restore_it(
         stop: request.start,
         start: request.start,
         founding: None,
+        rights: restore::Rights::default(),
     };
     restore::run(context.clone(), Arc::clone(live), restore).await;
     let record = live.record();
