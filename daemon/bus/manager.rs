@@ -169,8 +169,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit_root(&header, "import", &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let (caller, instance) = self.desk.admit_root(&header, "import", &instance).await?;
         argument::limit("name", &name)?;
         let options = request::import(options)?;
         let control = self.desk.control.clone();
