@@ -158,6 +158,27 @@ impl Manager {
         Err(Error::not_yet("Drill"))
     }
 
+    /// Makes a set of an archive, or of a directory of MicroShift, that the caller opened; name is what it is called.
+    /// Only root may. Options: repository (s), map (as), exclude (as), time (t), version (s), standing (s).
+    #[zbus(out_args("job"))]
+    async fn import(
+        &self,
+        instance: String,
+        name: String,
+        data: zbus::OwnedFd,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        let caller = self.desk.admit_root(&header, "import", &instance).await?;
+        let instance = argument::name("instance", &instance)?;
+        argument::limit("name", &name)?;
+        let options = request::import(options)?;
+        let control = self.desk.control.clone();
+        let work =
+            async move { control.import(&instance, name, data.into(), options, &caller.cause()).await };
+        self.desk.start(caller, work).await
+    }
+
     /// Says what a restore would do, as JSON, and touches nothing. Options as for Restore.
     #[zbus(out_args("plan"))]
     async fn plan(

@@ -5,7 +5,7 @@ use std::path::{Component, PathBuf};
 use super::argument::{self, shown};
 use super::error::{Error, Result};
 use super::options::{Given, Options};
-use crate::control::{JobQuery, RecoverOptions, RestoreOptions};
+use crate::control::{ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
 use crate::definition::Owners;
 use crate::state::{Kind, Outcome};
 
@@ -80,6 +80,29 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
             .and_then(|word| Owners::of_word(&word)),
         setuid: options.choice("setuid")?,
         devices: options.choice("devices")?,
+    })
+}
+
+/// Options of `Import`.
+pub(super) fn import(given: Given) -> Result<ImportOptions> {
+    let known = ["repository", "map", "exclude", "time", "version", "standing"];
+    let mut options = Options::of(given, &known, &[])?;
+    let repository = options.text("repository")?;
+    if let Some(repository) = &repository {
+        argument::name("repository", repository)?;
+    }
+    let pair = |pair: &String| match pair.split_once('=') {
+        Some((from, to)) => Ok((from.to_owned(), to.to_owned())),
+        None => Err(Error::argument(format!("map {} is not FROM=TO", shown(pair)))),
+    };
+    let time = options.number("time", TIME)?;
+    Ok(ImportOptions {
+        repository,
+        map: options.texts("map")?.unwrap_or_default().iter().map(pair).collect::<Result<_>>()?,
+        exclude: options.texts("exclude")?.unwrap_or_default(),
+        time: time.map(|at| argument::time("time", at)).transpose()?,
+        version: options.text("version")?,
+        standing: word(&mut options, "standing", ["restored", "failed"].into_iter())?,
     })
 }
 

@@ -118,6 +118,23 @@ pub struct RecoverOptions {
     pub acknowledge: bool,
 }
 
+/// What an import may be told besides its instance and archive.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ImportOptions {
+    /// Into this repository; none: the first of the instance's backups.
+    pub repository: Option<String>,
+    /// Parts of the archive, and the places where they belong.
+    pub map: Vec<(String, String)>,
+    /// Parts of the archive that are left out.
+    pub exclude: Vec<String>,
+    /// When the data was saved; none: as the archive says.
+    pub time: Option<Timestamp>,
+    /// Of what version it is; none: as the archive says.
+    pub version: Option<String>,
+    /// How the set stands towards recoveries: `restored` or `failed`.
+    pub standing: Option<String>,
+}
+
 /// What a restore may be told besides its instance and snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RestoreOptions {

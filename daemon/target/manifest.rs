@@ -66,6 +66,9 @@ pub struct Manifest {
     /// The names of groups there.
     #[serde(default)]
     pub groups: BTreeMap<u32, String>,
+    /// The archive that it was imported from; none: a backup made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<String>,
 }
 
 /// A path in the tree. In JSON a string, or an array of bytes where it is not UTF-8.
@@ -179,6 +182,7 @@ mod tests {
             dumps: vec![],
             users: [(0, "root".to_owned())].into(),
             groups: BTreeMap::new(),
+            imported: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! volumes follow it.
 
 mod account;
+mod cover;
 mod environment;
 mod exclude;
 mod hooks;
@@ -21,6 +22,7 @@ mod volumes;
 mod walk;
 
 pub use account::{account, group_number, local_names, user_number};
+pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;
 pub use hooks::{Step, Steps, session};

@@ -183,6 +183,7 @@ pub(crate) fn manifest(tree: &Tree) -> Manifest {
         dumps: Vec::new(),
         users: [(0, "root".to_owned())].into(),
         groups: std::collections::BTreeMap::new(),
+        imported: None,
     }
 }
 

@@ -320,5 +320,6 @@ fn manifest(part: &Part, ready: &Ready, tree: &Tree) -> Manifest {
         dumps: Vec::new(),
         users: BTreeMap::new(),
         groups: BTreeMap::new(),
+        imported: None,
     }
 }
