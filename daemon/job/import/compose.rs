@@ -203,6 +203,7 @@ pub(super) fn manifest(
     said: Said,
 ) -> Result<Manifest> {
     let (request, place) = (&work.request, &work.place);
+    // What an archive of another kind says of owners are numbers.
     let (excludes, missing, users, groups) = match exported {
         Some(manifest) => (manifest.excludes, manifest.missing, manifest.users, manifest.groups),
         None => (left_out(place)?, Vec::new(), BTreeMap::new(), BTreeMap::new()),
