@@ -73,8 +73,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
-        let beyond = request::beyond_definitions(&instance, &options);
-        let action = if beyond { Action::Manage } else { Action::Restore };
+        let action = request::action(&instance, &options, Action::Restore);
         let caller = self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
@@ -189,8 +188,7 @@ impl Manager {
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
         // What it says of a place tells what is there.
-        let beyond = request::beyond_definitions(&instance, &options);
-        let action = if beyond { Action::Manage } else { Action::View };
+        let action = request::action(&instance, &options, Action::View);
         self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();

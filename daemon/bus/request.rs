@@ -3,6 +3,7 @@
 use std::path::{Component, PathBuf};
 
 use super::argument::{self, shown};
+use super::authorise::Action;
 use super::error::{Error, Result};
 use super::options::{Given, Options};
 use crate::control::{ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
@@ -31,10 +32,11 @@ pub(super) fn recover(given: Given) -> Result<RecoverOptions> {
     })
 }
 
-/// Whether a `Restore` or `Plan` is of something, or goes somewhere, that no definition names: only those who may define
-/// choose that.
-pub(super) fn beyond_definitions(subject: &str, given: &Given) -> bool {
-    subject.contains(':') || ["target", "as", "map"].iter().any(|key| given.contains_key(*key))
+/// What a `Restore` or `Plan` needs: more than the usual where it is of something, or goes somewhere, that no definition
+/// names, for only those who may define choose that.
+pub(super) fn action(subject: &str, given: &Given, usual: Action) -> Action {
+    let beyond = subject.contains(':') || ["target", "as", "map"].iter().any(|key| given.contains_key(*key));
+    if beyond { Action::Manage } else { usual }
 }
 
 /// Options of `Restore` and `Plan`.

@@ -229,6 +229,8 @@ pub(super) fn manifest(
         users,
         groups,
         imported: Some(said.from),
+        users,
+        groups,
     })
 }
 
