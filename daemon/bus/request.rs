@@ -5,7 +5,7 @@ use std::path::{Component, PathBuf};
 use super::argument::{self, shown};
 use super::error::{Error, Result};
 use super::options::{Given, Options};
-use crate::control::{JobQuery, RecoverOptions, RestoreOptions};
+use crate::control::{Database, JobQuery, RecoverOptions, RestoreOptions};
 use crate::state::{Kind, Outcome};
 
 /// What is said where a time is expected.
@@ -36,6 +36,7 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         "repository",
         "before",
         "include",
+        "database",
         "target",
         "as",
         "map",
@@ -61,12 +62,23 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         repository,
         before: before.map(|at| argument::time("before", at)).transpose()?,
         include: options.texts("include")?.unwrap_or_default(),
+        databases: options
+            .texts("database")?
+            .unwrap_or_default()
+            .iter()
+            .map(|text| database(text))
+            .collect::<Result<_>>()?,
         target: options.text("target")?.map(target).transpose()?,
         force_foreign: options.flag("force_foreign")?,
         force_version: options.flag("force_version")?,
         no_stop: options.choice("stop")? == Some(false),
         no_start: options.choice("start")? == Some(false),
     })
+}
+
+/// `NAME`, or `NEW=OLD`: the saved database OLD under the name NEW.
+fn database(text: &str) -> Result<Database> {
+    Database::parse(text).map_err(Error::argument)
 }
 
 /// `FROM=TO`, two absolute paths.

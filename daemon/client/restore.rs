@@ -10,7 +10,7 @@ use super::follow::conclude;
 use super::format::{short, size};
 use super::wire::Row;
 use super::{Context, alone, ask};
-use crate::control::RestoreOptions;
+use crate::control::{Database, RestoreOptions};
 
 /// `holdfast restore`
 #[derive(Debug, Args)]
@@ -49,6 +49,9 @@ pub(super) struct What {
     /// Only this path of the snapshot (state/…, volumes/NAME/…, files/…); may be given several times
     #[arg(long, value_name = "PATH")]
     include: Vec<String>,
+    /// Only this database; NEW=OLD (PostgreSQL): the saved one OLD as a new one NEW beside it; may be given several times
+    #[arg(long, value_name = "NAME|NEW=OLD", conflicts_with_all = ["include", "target", "new_name"])]
+    database: Vec<String>,
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
@@ -159,6 +162,10 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
         repository: args.repository.clone(),
         before: before.transpose()?,
         include: args.include.clone(),
+        databases: {
+            let parsed = args.database.iter().map(|text| Database::parse(text));
+            parsed.collect::<Result<_, _>>().map_err(Failure::usage)?
+        },
         target: args.target.as_ref().map(absolute).transpose()?.map(PathBuf::from),
         new_name: args.new_name.clone(),
         map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
@@ -208,6 +215,9 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     }
     if !args.include.is_empty() {
         options.insert("include", args.include.clone().into());
+    }
+    if !args.database.is_empty() {
+        options.insert("database", args.database.clone().into());
     }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Database;
 use crate::state::{JobRecord, Outcome, SetRecord};
 
 /// A job as it stands now.
@@ -126,6 +127,8 @@ pub struct RestoreOptions {
     pub before: Option<Timestamp>,
     /// Only these paths of the tree (`state/…`, `volumes/NAME/…`, `files/…`); empty: all.
     pub include: Vec<String>,
+    /// Only these databases, each under the name that it is to have; empty: all.
+    pub databases: Vec<Database>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// As a new instance of this name, which is defined with it.
