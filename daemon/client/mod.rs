@@ -12,12 +12,14 @@ mod cancel;
 mod check;
 mod config;
 mod daemon;
+mod discover;
 mod export;
 mod failure;
 mod follow;
 mod format;
 mod generate;
 mod history;
+mod import;
 mod init;
 mod key;
 mod keys;
@@ -149,11 +151,13 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Find(args) => look::find(context, args).await,
         Command::Cat(args) => look::cat(context, args).await,
         Command::Export(args) => export::export(context, args).await,
+        Command::Import(args) => import::import(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Backup { verb } => backup::backup(context, verb).await,
         Command::Repository { verb } => repository::repository(context, verb).await,
         Command::Logs(args) => logs::logs(context, args).await,
         Command::Config { verb } => config::config(context, &verb),
+        Command::Discover => discover::discover(context).await,
         Command::Schedule(args) => schedule::schedule(context, args),
         Command::Prune(args) => prune::prune(context, args).await,
         Command::Check(args) => check::check(context, args).await,

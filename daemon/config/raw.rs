@@ -13,7 +13,9 @@ use super::value::{
     UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
-use crate::definition::{Layout, Name, Retention, Selector, StopUntil, Version, VersionMatch, Volumes};
+use crate::definition::{
+    Layout, Name, Owners, Retention, Selector, StopUntil, Version, VersionMatch, Volumes,
+};
 
 /// A named table with the file it stands in.
 #[derive(Debug)]
@@ -44,6 +46,14 @@ table! {
         restic: String,
         /// Where a Prometheus text file is written. Default: nowhere.
         metrics_file: AbsolutePath,
+    }
+}
+
+table! {
+    /// What is found by itself.
+    RawDiscovery {
+        /// true: each compose project of Docker with a container labelled backup.enable=true is an instance. Default: false.
+        docker: bool,
     }
 }
 
@@ -104,7 +114,7 @@ table! {
         after: Name,
         /// What is kept: a number of sets, or a table. Default: everything.
         retention: Retention,
-        /// Names of instances, "*" for all, "module:NAME" for all of a module; evaluated at each run.
+        /// Names of instances, "*" for all, "module:NAME" for all of a module, "compose:*" for all compose projects; evaluated at each run.
         instances: Vec<Spanned<Selector>>,
         /// false: runs neither by schedule nor when asked. Default: true.
         enabled: bool,
@@ -234,6 +244,12 @@ table! {
         keep_previous: Delay,
         /// What must answer well after a restore, else it is undone. Default: nothing is asked.
         health: RawHealth,
+        /// Whose the files are that come back: name (whoever has the saved name here; in volumes the numbers) or number. Default: name.
+        owners: Owners,
+        /// Whether set-user-id and set-group-id bits of files come back. Default: false, they are taken off with a warning.
+        setuid: bool,
+        /// Whether device files come back. Default: false, they are left out with a warning.
+        devices: bool,
     }
 }
 

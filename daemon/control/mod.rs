@@ -4,12 +4,14 @@ mod contents;
 mod elsewhere;
 mod error;
 mod events;
+mod import;
 mod owed;
 mod recover;
 mod redefine;
 mod restore;
 mod run;
 mod slots;
+mod stacks;
 mod startup;
 mod verbs;
 mod view;
@@ -29,11 +31,14 @@ use crate::schedule::{Planner, Trigger};
 
 pub use error::{Error, ErrorKind};
 pub use slots::Wakeups;
+pub use stacks::stacks;
 pub use startup::{Start, alone, start};
 pub use view::{
-    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RecoverOptions, RepositoryView,
-    RestoreOptions, SetView,
+    BackupView, ContentView, Event, ImportOptions, InstanceView, JobQuery, JobView, Keys, RecoverOptions,
+    RepositoryView, RestoreOptions, SetView,
 };
+
+pub use crate::target::carried;
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -51,6 +56,10 @@ struct Inner {
     active: RwLock<Active>,
     /// One change of definitions at a time; held across await because reading and switching belong together.
     changing: tokio::sync::Mutex<()>,
+    /// One look for compose projects at a time; held across await because looking and writing belong together.
+    discovering: tokio::sync::Mutex<()>,
+    /// Definitions of compose projects are to be read.
+    stacks_changed: tokio::sync::Notify,
     events: broadcast::Sender<Event>,
     planner: Arc<Mutex<Planner>>,
     trigger: std::sync::OnceLock<Trigger>,

@@ -12,6 +12,8 @@ mod tree;
 mod crash;
 mod drain;
 mod maintenance;
+mod managers;
+mod monit;
 mod outcomes;
 mod restores;
 mod roundtrip;

@@ -10,6 +10,7 @@ mod support;
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod combined;
 mod command;
 mod etcd;
 mod faults;
@@ -109,7 +110,7 @@ const HEALTH: &str =
 /// A question about health that never ends, for kills; see [`Lab::reached`].
 const NO_ANSWER: &str = "restore = { health = { command = [\"sh\", \"-c\", \": >@DIR@/at-health; exec sleep 60\"], timeout = \"60s\" } }";
 
-/// No file that stays and no word of the log holds the servers' password.
+/// X11: no file that stays, no word of the log and no call of restic holds the servers' password.
 fn assert_no_canary(lab: &Lab) {
     let word = servers::PASSWORD.split([':', '\\']).next_back().unwrap();
     fn files(dir: &Path, all: &mut Vec<std::path::PathBuf>) {

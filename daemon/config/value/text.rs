@@ -4,7 +4,7 @@ use serde_json::json;
 use toml::de::DeValue;
 
 use super::{Node, Reader, Value};
-use crate::definition::{Layout, Name, Selector, Version, VersionMatch};
+use crate::definition::{Layout, Name, Owners, Selector, Version, VersionMatch};
 
 /// Notes control characters and emptiness, which are right nowhere.
 pub(super) fn plain<'n>(node: &'n Node<'_>, reader: &mut Reader<'_>, wanted: &str) -> Option<&'n str> {
@@ -38,12 +38,18 @@ impl Value for Name {
 
 impl Value for Selector {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.text(node, "the name of an instance, \"*\" or \"module:NAME\"")?;
+        let text = reader.text(node, "the name of an instance, \"*\", \"module:NAME\" or \"compose:*\"")?;
         if text == "*" {
             return Some(Self::All);
         }
-        if text.starts_with("compose:") {
-            return reader.refuse(node, "`compose:` is not supported yet", "name the instances");
+        if text == "compose:*" {
+            return Some(Self::Compose(None));
+        }
+        if let Some(project) = text.strip_prefix("compose:") {
+            return match Name::parse(project) {
+                Ok(name) => Some(Self::Compose(Some(name))),
+                Err(rule) => reader.refuse(node, rule, "write \"compose:*\", or \"compose:PROJECT\""),
+            };
         }
         let (module, name) = text.strip_prefix("module:").map_or((false, text), |name| (true, name));
         match Name::parse(name) {
@@ -54,7 +60,7 @@ impl Value for Selector {
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "string", "examples": ["dokuwiki1", "*", "module:dokuwiki"] })
+        json!({ "type": "string", "examples": ["dokuwiki1", "*", "module:dokuwiki", "compose:*"] })
     }
 }
 
@@ -237,6 +243,22 @@ impl Value for Layout {
 
     fn schema() -> serde_json::Value {
         json!({ "enum": ["per-instance", "shared"] })
+    }
+}
+
+impl Value for Owners {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, "\"name\" or \"number\"")?;
+        let found = Self::of_word(text);
+        if found.is_none() {
+            let help = "write name, or number to keep the numbers that were saved".to_owned();
+            return reader.refuse(node, format!("`{}` does not know {text:?}", reader.key()), help);
+        }
+        found
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "enum": Self::WORDS.map(|(word, _)| word) })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Single databases of a set: what they need of it, and under which name they are to live.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail, ensure};
 
 use super::dumps;
@@ -42,7 +44,7 @@ impl Database {
 ///
 /// # Errors
 /// The set holds no such database, or two; or its engine cannot load one under another name.
-pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> Result<Vec<String>> {
+pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> Result<Vec<PathBuf>> {
     let records = dumps::records(manifest)?;
     let mut paths = Vec::new();
     for database in wanted {
@@ -68,9 +70,9 @@ pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> R
             record.file,
             record.source
         );
-        paths.push(record.file.clone());
+        paths.push(PathBuf::from(&record.file));
         let with_it = |other: &&Record| other.dump == record.dump && other.database.is_none();
-        paths.extend(records.iter().filter(with_it).map(|other| other.file.clone()));
+        paths.extend(records.iter().filter(with_it).map(|other| PathBuf::from(&other.file)));
     }
     paths.sort();
     paths.dedup();
