@@ -9,7 +9,8 @@ use crate::{config, control};
 
 pub(super) async fn discover(context: &Context) -> Done {
     let stacks = control::stacks().await.map_err(|failure| {
-        Failure::failed(format!("{failure:#}")).hint("run it as root, on the machine whose Docker has the projects")
+        Failure::failed(format!("{failure:#}"))
+            .hint("run it as root, on the machine whose Docker has the projects")
     })?;
     let found: Vec<_> = stacks.iter().map(|stack| (stack, config::stack_toml(stack))).collect();
     let out = &context.out;
@@ -34,7 +35,7 @@ pub(super) async fn discover(context: &Context) -> Done {
             Err(why) => {
                 let (project, why) = (stack.project.escape_debug(), why.replace(['\n', '\r'], " "));
                 out.line(format!("# The compose project {project} cannot be backed up: {why}\n"));
-            },
+            }
         }
     }
     if found.is_empty() && !out.json {

@@ -8,7 +8,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Source};
-use super::raw::{Entry, MODULE_KEY, RawBackup, RawDaemon, RawDiscovery, RawInstance, RawModule, RawRepository};
+use super::raw::{
+    Entry, MODULE_KEY, RawBackup, RawDaemon, RawDiscovery, RawInstance, RawModule, RawRepository,
+};
 use super::value::{Node, Reader, Table, Value, described, table_schema};
 use super::written;
 use crate::definition::Name;

@@ -24,18 +24,25 @@ pub fn toml(stack: &Stack) -> Result<String, String> {
     if !stack.refused.is_empty() {
         return Err(stack.refused.join("; "));
     }
-    let name = format!("{}", Value::from(stack.project.as_str()));
-    let mut text = format!("# The compose project {}, found by its labels.\n[instance.{name}]\n", stack.project);
+    let name = if stack.project.contains('.') { quoted(&stack.project) } else { stack.project.clone() };
+    let project = quoted(&stack.project);
+    let mut text =
+        format!("# The compose project {}, found by its labels.\n[instance.{name}]\n", stack.project);
     if !stack.volumes.is_empty() {
         let includes: Array = stack.volumes.keys().map(|name| format!("volumes/{name}")).collect();
-        let places = stack.volumes.iter().map(|(name, place)| (name.clone(), place.to_string_lossy().into_owned()));
+        let places =
+            stack.volumes.iter().map(|(name, place)| (name.clone(), place.to_string_lossy().into_owned()));
         text += &format!("include = {includes}\nvolumes = {}\n", places.collect::<InlineTable>());
     }
     for dump in &stack.dumps {
         text += &format!("\n[[instance.{name}.dump]]\nsource = \"{}\"\n", dump.source);
-        text += &format!("name = {}\ncontainer = {}\n", quoted(&dump.service), quoted(&format!("docker:{}", dump.container)));
+        text += &format!(
+            "name = {}\ncontainer = {}\n",
+            quoted(&dump.service),
+            quoted(&format!("docker:{}", dump.container))
+        );
     }
-    text += &format!("\n[[instance.{name}.service]]\nmanager = \"compose\"\nproject = {name}\n");
+    text += &format!("\n[[instance.{name}.service]]\nmanager = \"compose\"\nproject = {project}\n");
     if stack.stopped.is_empty() {
         text += "stop = \"never\"\n";
     } else {

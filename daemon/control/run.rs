@@ -103,7 +103,11 @@ impl Control {
             definitions,
             backup: Arc::clone(backup),
             instances,
-            unusable: unusable.into_iter().map(|(name, why)| (name.to_string(), why)).chain(refused).collect(),
+            unusable: unusable
+                .into_iter()
+                .map(|(name, why)| (name.to_string(), why))
+                .chain(refused)
+                .collect(),
             retry_until: next,
         };
         let mut context = self.0.context.clone();

@@ -96,7 +96,9 @@ impl Selector {
             Self::All => true,
             Self::Module(module) => instance.module.as_ref() == Some(module),
             Self::Compose(wanted) => instance.services.iter().any(|service| match &service.manager {
-                Manager::Compose { project, .. } => wanted.as_ref().is_none_or(|name| name.as_str() == project),
+                Manager::Compose { project, .. } => {
+                    wanted.as_ref().is_none_or(|name| name.as_str() == project)
+                }
                 _ => false,
             }),
         }

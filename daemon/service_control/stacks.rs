@@ -76,7 +76,10 @@ fn stack(project: &str, containers: &[Container], directory: impl Fn(&Path) -> b
     }
     stack.volumes = named(&places);
     if stack.refused.is_empty() && stack.volumes.is_empty() && stack.dumps.is_empty() {
-        stack.refused.push(format!("no label says what to back up: give a service {PATH}NAME=/path or {}=true", DATABASES[0].0));
+        stack.refused.push(format!(
+            "no label says what to back up: give a service {PATH}NAME=/path or {}=true",
+            DATABASES[0].0
+        ));
     }
     stack
 }
@@ -95,11 +98,15 @@ fn sources(containers: &[&Container]) -> Vec<(&'static str, &'static str)> {
 
 fn dumps(stack: &mut Stack, service: &str, containers: &[&Container], sources: &[(&str, &'static str)]) {
     if sources.len() > 1 {
-        stack.refused.push(format!("its service {service} cannot be both PostgreSQL and MariaDB; keep one of the two labels"));
+        stack.refused.push(format!(
+            "its service {service} cannot be both PostgreSQL and MariaDB; keep one of the two labels"
+        ));
     }
     if !sources.is_empty() && containers.len() > 1 {
         let count = containers.len();
-        stack.refused.push(format!("its service {service} has {count} containers, and nobody knows which one has the data"));
+        stack.refused.push(format!(
+            "its service {service} has {count} containers, and nobody knows which one has the data"
+        ));
     }
     for (_, source) in sources {
         let container = containers[0].name().to_owned();
@@ -115,9 +122,13 @@ fn place(container: &Container, path: &str, directory: impl Fn(&Path) -> bool) -
         return Err(format!("{path:?} is not an absolute path in the container"));
     }
     let holds = |mount: &&Mount| wanted.starts_with(&mount.destination);
-    let deepest = container.mounts.iter().filter(holds).max_by_key(|mount| mount.destination.components().count());
+    let deepest =
+        container.mounts.iter().filter(holds).max_by_key(|mount| mount.destination.components().count());
     let Some(mount) = deepest else {
-        return Err(format!("{path} lies on no volume or bind mount of {}; mount one there", container.name()));
+        return Err(format!(
+            "{path} lies on no volume or bind mount of {}; mount one there",
+            container.name()
+        ));
     };
     let rest = wanted.strip_prefix(&mount.destination).unwrap_or(Path::new(""));
     let place = if rest.as_os_str().is_empty() { mount.source.clone() } else { mount.source.join(rest) };
@@ -171,11 +182,22 @@ mod tests {
             serde_json::json!({"backup.enable": "true", "backup.volume-path.data": "/data/sub", "backup.volume-path.x": "/data"}),
             mount("/v/web", "/data"),
         );
-        let db = container("db", serde_json::json!({"backup.database.pg_dumpall": "true"}), mount("/v/db", "/var/lib"));
-        let off = container("off", serde_json::json!({"backup.enable": "false", "backup.volume-path.y": "/none"}), mount("/v/off", "/y"));
+        let db = container(
+            "db",
+            serde_json::json!({"backup.database.pg_dumpall": "true"}),
+            mount("/v/db", "/var/lib"),
+        );
+        let off = container(
+            "off",
+            serde_json::json!({"backup.enable": "false", "backup.volume-path.y": "/none"}),
+            mount("/v/off", "/y"),
+        );
         let found = of(&[web, db, off]);
         assert_eq!(found.refused, [""; 0]);
-        assert_eq!(found.volumes, [("data".into(), "/v/web/sub".into()), ("x".into(), "/v/web".into())].into());
+        assert_eq!(
+            found.volumes,
+            [("data".into(), "/v/web/sub".into()), ("x".into(), "/v/web".into())].into()
+        );
         assert_eq!(found.stopped, ["web"]);
         assert_eq!((found.dumps[0].source, found.dumps[0].container.as_str()), ("postgresql", "shop-db-1"));
     }
@@ -186,7 +208,11 @@ mod tests {
         let cases = [
             (both, mount("/v", "/d"), "keep one of the two labels"),
             (serde_json::json!({"backup.volume-path.d": "/other"}), mount("/v", "/d"), "on no volume"),
-            (serde_json::json!({"backup.volume-path.d": "/d/../etc"}), mount("/v", "/d"), "not an absolute path"),
+            (
+                serde_json::json!({"backup.volume-path.d": "/d/../etc"}),
+                mount("/v", "/d"),
+                "not an absolute path",
+            ),
             (serde_json::json!({"backup.volume-path.d": "/d"}), mount("/gone", "/d"), "no directory"),
             (serde_json::json!({"backup.volume-path.d": "/dd"}), mount("/v", "/d"), "on no volume"),
             (serde_json::json!({}), mount("/v", "/d"), "no label says"),
@@ -195,7 +221,8 @@ mod tests {
             let refused = of(&[container("a", labels, mounts)]).refused.join("; ");
             assert!(refused.contains(word), "{word}: {refused}");
         }
-        let twice = || container("a", serde_json::json!({"backup.database.pg_dumpall": "true"}), mount("/v", "/d"));
+        let twice =
+            || container("a", serde_json::json!({"backup.database.pg_dumpall": "true"}), mount("/v", "/d"));
         assert!(of(&[twice(), twice()]).refused[0].contains("2 containers"));
     }
 

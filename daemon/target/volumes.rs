@@ -112,7 +112,8 @@ impl Resolver<'_> {
             return self.real(name, &volume);
         }
         let full = self.full_name(name);
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
         let arguments = ["volume", "create"].into_iter().chain(labels.iter().map(String::as_str));
         let answer = self.ask(engine, &arguments.chain([full.as_str()]).collect::<Vec<_>>()).await?;
         answer.with_context(|| format!("creating volume {full}"))?;

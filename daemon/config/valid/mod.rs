@@ -59,7 +59,8 @@ pub(super) fn local(
 ) -> (LocalFile, Vec<Diagnostic>) {
     let source = Arc::clone(&file.source);
     let given = given(&file);
-    let RawFile { source: _, daemon, discovery, repositories, backups, instances, modules, names, syntax_ok } = file;
+    let RawFile { source: _, daemon, discovery, repositories, backups, instances, modules, names, syntax_ok } =
+        file;
     let mut reader = Reader::new(&source);
     let repositories = repositories
         .into_iter()
