@@ -63,7 +63,7 @@ impl Manager {
 
     /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
     /// Options: repository (s), before (t), include (as), target (s), as (s), map (as), stop (b),
-    /// start (b), force_foreign (b), force_version (b).
+    /// start (b), force_foreign (b), force_version (b), owners (s: name or number), setuid (b), devices (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,
@@ -73,7 +73,9 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
-        let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
+        let beyond = request::beyond_definitions(&instance, &options);
+        let action = if beyond { Action::Manage } else { Action::Restore };
+        let caller = self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
@@ -156,6 +158,27 @@ impl Manager {
         Err(Error::not_yet("Drill"))
     }
 
+    /// Makes a set of an archive, or of a directory of MicroShift, that the caller opened; name is what it is called.
+    /// Only root may. Options: repository (s), map (as), exclude (as), time (t), version (s), standing (s).
+    #[zbus(out_args("job"))]
+    async fn import(
+        &self,
+        instance: String,
+        name: String,
+        data: zbus::OwnedFd,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        let caller = self.desk.admit_root(&header, "import", &instance).await?;
+        let instance = argument::name("instance", &instance)?;
+        argument::limit("name", &name)?;
+        let options = request::import(options)?;
+        let control = self.desk.control.clone();
+        let work =
+            async move { control.import(&instance, name, data.into(), options, &caller.cause()).await };
+        self.desk.start(caller, work).await
+    }
+
     /// Says what a restore would do, as JSON, and touches nothing. Options as for Restore.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -166,7 +189,10 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
-        self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
+        // What it says of a place tells what is there.
+        let beyond = request::beyond_definitions(&instance, &options);
+        let action = if beyond { Action::Manage } else { Action::View };
+        self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;

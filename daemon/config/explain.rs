@@ -7,7 +7,7 @@ use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
     Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository,
-    Restore, Retention, Selector, Server, Service, Source, Version, Volumes,
+    Restore, Retention, Selector, Server, Service, Source, Tls, Version, Volumes,
 };
 
 /// One effective value.
@@ -290,8 +290,20 @@ fn dump(dump: &Dump) -> Value {
     let Dump { name, source, container, run_as, shrink_limit } = dump;
     let none = Server::default();
     let server = source.server().unwrap_or(&none);
-    let Server { host, port, socket, user, password_file, databases, exclude } = server;
-    let databases = if let Source::Sqlite(files) = source { files } else { databases };
+    let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
+    let (databases, exclude) = match source {
+        Source::Sqlite(files) => (files, exclude),
+        Source::Openldap(ldap) => (&ldap.suffixes, &ldap.exclude),
+        _ => (databases, exclude),
+    };
+    let Tls { ca, own } = tls.clone().unwrap_or_default();
+    let (cert, key) = own.unzip();
+    let file = |file: &Option<std::path::PathBuf>| file.as_deref().map(|file| path(file).into());
+    let (config_dir, data_dir) = match source {
+        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
+        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
+        _ => (None, None),
+    };
     let (command, restore) = match source {
         Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
         _ => (None, None),
@@ -306,7 +318,12 @@ fn dump(dump: &Dump) -> Value {
         ("port", port.map(|port| i64::from(port).into())),
         ("socket", socket.as_deref().map(|socket| path(socket).into())),
         ("user", user.as_deref().map(Value::from)),
-        ("password_file", password_file.as_deref().map(|file| path(file).into())),
+        ("password_file", file(password_file)),
+        ("ca_file", file(&ca)),
+        ("cert_file", file(&cert)),
+        ("key_file", file(&key)),
+        ("config_dir", config_dir),
+        ("data_dir", data_dir),
         ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
         ("run_as", run_as.as_deref().map(Value::from)),
         ("command", command),
@@ -331,7 +348,7 @@ fn recovery(recovery: &Recovery) -> Value {
 }
 
 fn restore(restore: &Restore) -> Value {
-    let Restore { steps, keep_previous, health } = restore;
+    let Restore { steps, keep_previous, health, owners, setuid, devices } = restore;
     let health = health.as_ref().map(|Health { command, timeout }| {
         table([("command", Some(list(command))), ("timeout", Some(duration_text(*timeout).into()))])
     });
@@ -339,6 +356,9 @@ fn restore(restore: &Restore) -> Value {
         ("steps", steps.as_deref().map(|steps| path(steps).into())),
         ("keep_previous", Some(duration_text(*keep_previous).into())),
         ("health", health),
+        ("owners", Some(owners.word().into())),
+        ("setuid", Some((*setuid).into())),
+        ("devices", Some((*devices).into())),
     ])
 }
 

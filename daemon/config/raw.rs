@@ -13,7 +13,9 @@ use super::value::{
     UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
-use crate::definition::{Layout, Name, Retention, Selector, StopUntil, Version, VersionMatch, Volumes};
+use crate::definition::{
+    Layout, Name, Owners, Retention, Selector, StopUntil, Version, VersionMatch, Volumes,
+};
 
 /// A named table with the file it stands in.
 #[derive(Debug)]
@@ -192,11 +194,11 @@ table! {
 table! {
     /// A data source: what is dumped, and how it is reached.
     RawDump {
-        /// postgresql, mariadb, mysql, redis, sqlite, or command.
+        /// postgresql, mariadb, mysql, redis, openldap, etcd, rabbitmq, sqlite, or command.
         source: SourceWord,
         /// Its name: the dump lies at dumps/NAME in the snapshot. Default: the source's word.
         name: Name,
-        /// The databases; for sqlite its files: state/…, volumes/NAME/…, absolute paths. Default: all of the server.
+        /// The databases; openldap: their suffixes; sqlite: its files, state/…, volumes/NAME/…, absolute. Default: all there are.
         databases: Vec<Spanned<Database>>,
         /// Databases that are left out of all. Default: none.
         exclude: Vec<Spanned<Database>>,
@@ -210,6 +212,16 @@ table! {
         user: Database,
         /// A file with that user's password, mode 0600; a relative path is relative to this file.
         password_file: FilePath,
+        /// For etcd, rabbitmq: the certificates that the server's is checked against; it is then spoken to over TLS.
+        ca_file: FilePath,
+        /// For etcd, rabbitmq: our own certificate, for a server that asks for one.
+        cert_file: FilePath,
+        /// The key of that certificate.
+        key_file: FilePath,
+        /// For source = "openldap": where its configuration lies. Default: /etc/ldap/slapd.d.
+        config_dir: AbsolutePath,
+        /// For source = "etcd": where its data lies. Default: /var/lib/etcd/default.
+        data_dir: AbsolutePath,
         /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
         container: ContainerName,
         /// The user of this machine that client programs run as. Default: the instance's user.
@@ -232,6 +244,12 @@ table! {
         keep_previous: Delay,
         /// What must answer well after a restore, else it is undone. Default: nothing is asked.
         health: RawHealth,
+        /// Whose the files are that come back: name (whoever has the saved name here; in volumes the numbers) or number. Default: name.
+        owners: Owners,
+        /// Whether set-user-id and set-group-id bits of files come back. Default: false, they are taken off with a warning.
+        setuid: bool,
+        /// Whether device files come back. Default: false, they are left out with a warning.
+        devices: bool,
     }
 }
 
@@ -298,11 +316,11 @@ table! {
         binary: AbsolutePath,
         /// command: the program that starts it.
         start: Argv,
-        /// never, dump or snapshot: until when a backup keeps it stopped. Default: snapshot. command: the program that stops it.
+        /// never, dump or snapshot: until when a backup keeps it stopped; restore: only restores stop it. Default: snapshot. command: the program that stops it.
         stop: Stop,
         /// command: the program that exits with 0 when it runs, with 1, 2 or 3 when it does not.
         status: Argv,
-        /// command: never, dump or snapshot, as `stop` says elsewhere. Default: snapshot.
+        /// command: never, restore, dump or snapshot, as `stop` says elsewhere. Default: snapshot.
         until: StopUntil,
         /// Parts of it that run while dumps are made, though it is stopped. Default: none.
         start_for_dump: Vec<Spanned<Part>>,

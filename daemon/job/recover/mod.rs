@@ -22,6 +22,7 @@ use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Place, Purpose};
 
 pub use past::read as remembered;
+pub(super) use past::{restored, sick};
 pub use select::{Attempt, Bound, Measure, Past, Standing, bound};
 
 /// How long the unit may take to start.
@@ -242,6 +243,7 @@ async fn restore_it(
         stop: request.start,
         start: request.start,
         founding: None,
+        rights: restore::Rights::default(),
     };
     restore::run(context.clone(), Arc::clone(live), restore).await;
     let record = live.record();
