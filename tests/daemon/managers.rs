@@ -217,7 +217,7 @@ async fn whichever_call_of_podman_fails_in_a_backup_its_containers_are_as_before
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whichever_call_for_compose_fails_in_a_backup_its_containers_are_as_before() {
+async fn whichever_call_of_compose_fails_in_a_backup_its_containers_are_as_before() {
     backups("compose").await;
 }
 
@@ -232,7 +232,7 @@ async fn whichever_call_of_docker_fails_in_a_restore_all_is_as_before_or_restore
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whichever_call_for_compose_fails_in_a_restore_all_is_as_before_or_restored() {
+async fn whichever_call_of_compose_fails_in_a_restore_all_is_as_before_or_restored() {
     restores("compose").await;
 }
 
