@@ -34,7 +34,12 @@ fn packed(dir: &Path, archive: &Path, names: &[&str]) {
 fn compressed(archive: &Path, bytes: &[u8]) {
     let name = archive.to_string_lossy();
     let out = match () {
-        () if name.ends_with(".zst") => zstd::encode_all(bytes, 3).unwrap(),
+        () if name.ends_with(".zst") => {
+            let mut to = zstd::Encoder::new(Vec::new(), 3).unwrap();
+            to.include_checksum(true).unwrap();
+            to.write_all(bytes).unwrap();
+            to.finish().unwrap()
+        }
         () if name.ends_with("gz") => {
             let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             to.write_all(bytes).unwrap();
@@ -85,7 +90,9 @@ async fn an_export_of_one_machine_is_restored_on_another() {
     std::fs::hard_link(first.path("data/file"), first.path("data/same")).unwrap();
     std::fs::set_permissions(first.path("data/file"), std::fs::Permissions::from_mode(0o640)).unwrap();
     first.holdfast(&["run", "nightly"]).ends_with(0);
-    let made = first.json(&["snapshots", "app-1"])[0]["time"].as_u64().unwrap();
+    let manifest = first.holdfast(&["cat", "app-1", "manifest.json"]).ends_with(0).out;
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let made: jiff::Timestamp = manifest["time"].as_str().unwrap().parse().unwrap();
     let second = house("install_dir = \"@DIR@/app\"\ninclude = [\"@DIR@/data\"]").await;
     std::fs::create_dir_all(second.path("app/state")).unwrap();
     let map = format!("{}={}", first.path("data").display(), second.path("data").display());
@@ -98,18 +105,14 @@ async fn an_export_of_one_machine_is_restored_on_another() {
         second.daemon.write("data/stray", "goes\n");
         second.restore();
         same(&first.path("data"), &second.path("data"));
-        let meta = std::fs::metadata(second.path("data/file")).unwrap();
-        assert_eq!(meta.permissions().mode() & 0o777, 0o640);
-        assert_eq!(
-            meta.modified().unwrap(),
-            std::fs::metadata(first.path("data/file")).unwrap().modified().unwrap()
-        );
+        let mode = |house: &House| std::fs::metadata(house.path("data/file")).unwrap().permissions().mode();
+        assert_eq!(mode(&first), mode(&second));
         assert_eq!(second.daemon.read("app/state/environment"), "APP_VERSION=1\n");
     }
     let sets = second.sets();
     assert_eq!(sets.len(), 3);
     assert!(sets.iter().all(|set| set["backup"] == "(import)" && set["host"] == "other"), "{sets:?}");
-    assert!(made.abs_diff(sets[0]["time"].as_u64().unwrap()) < 1_000_000, "it is as old as it was");
+    assert_eq!(sets[0]["time"].as_i64().unwrap() / 1_000_000, made.as_second(), "it is as old as it was");
     assert_eq!(second.json(&["history"])[0]["Kind"], "restore");
     second.assert_tidy();
 }
@@ -130,8 +133,8 @@ async fn any_tar_goes_where_it_is_told_and_only_what_it_holds_is_replaced() {
     let srv = format!("srv={}", house.path("srv").display());
     house.import(&archive, &["--map", &srv]).ends_with(1).complains(&["/vol/x y", "--map vol="]);
     house.import(&archive, &["--map", &srv, "--map", "none=/x"]).ends_with(1).complains(&["no none"]);
-    house.import(&archive, &["--map", "srv"]).ends_with(2).complains(&["FROM=TO"]);
-    house.import(&archive, &["--map", "srv=x/y"]).ends_with(2).complains(&["absolute path"]);
+    house.import(&archive, &["--map", "srv"]).ends_with(1).complains(&["FROM=TO"]);
+    house.import(&archive, &["--map", "srv=x/y"]).ends_with(1).complains(&["absolute path"]);
     house.assert_nothing();
     let told = ["--map", &srv, "--map", "vol=volumes/v", "--time", "2020-02-03T04:05:06Z", "--version", "7"];
     house.import(&archive, &told).ends_with(0);
@@ -427,6 +430,7 @@ async fn hostile_archives_write_nothing_outside_and_become_nothing() {
     ];
     std::fs::write(&archive, forged(&members)).unwrap();
     house.import(&archive, &[]).ends_with(3).has(&["a device", "a pipe"]);
+    std::fs::create_dir(house.path("data")).unwrap();
     house.restore();
     assert_eq!(std::fs::read_link(house.path("data/l")).unwrap(), Path::new(&file));
     assert_eq!(std::fs::read_dir(house.path("data")).unwrap().count(), 2);

@@ -91,7 +91,8 @@ impl Yard<'_> {
         }
         let mut dumps = Vec::new();
         for dumped in &layout.dumps {
-            dumps.extend(self.bring_dump(dumped, instance)?);
+            let alone = layout.dumps.iter().all(|other| other.service == dumped.service);
+            dumps.extend(self.bring_dump(dumped, instance, alone)?);
         }
         for part in &layout.moves {
             if inside(self.raw, &part.from)?.symlink_metadata().is_ok() {
@@ -109,7 +110,7 @@ impl Yard<'_> {
                 self.gather(root, &mut includes, &mut outside)?;
             }
         }
-        refuse(&outside, instance)?;
+        refuse(&outside, instance, layout)?;
         ensure!(
             includes.len() <= MOST,
             "the archive names its files and not their directories; pack it anew with them"
@@ -169,12 +170,12 @@ impl Yard<'_> {
         Ok(())
     }
 
-    fn bring_dump(&mut self, dumped: &Dumped, instance: &Instance) -> Result<Option<Placed>> {
+    fn bring_dump(&mut self, dumped: &Dumped, instance: &Instance, alone: bool) -> Result<Option<Placed>> {
         let source = inside(self.raw, &dumped.from)?;
         // Mapped elsewhere, or left out.
         let Ok(meta) = source.symlink_metadata() else { return Ok(None) };
         ensure!(meta.is_file(), "{} is no file", shown(&dumped.from));
-        let dump = fitting(instance, dumped).cloned();
+        let dump = fitting(instance, dumped, alone).cloned();
         let name = dump.as_ref().map_or(dumped.service.as_str(), |dump| dump.name.as_str());
         let file = dumped.from.file_name().context("a dump without a name")?;
         let path = Path::new("dumps").join(name).join(file);
@@ -212,26 +213,43 @@ impl Yard<'_> {
     }
 }
 
-fn refuse(outside: &[PathBuf], instance: &Instance) -> Result<()> {
+fn refuse(outside: &[PathBuf], instance: &Instance, layout: &Layout) -> Result<()> {
     let Some(first) = outside.first() else { return Ok(()) };
-    let named = |path: &PathBuf| match path.strip_prefix("files") {
-        Ok(below) => format!("/{}", shown(below)),
-        Err(_) => shown(path),
-    };
-    let names: Vec<String> = outside.iter().take(TOLD).map(named).collect();
-    let part = first.strip_prefix("files").unwrap_or(first);
-    let part = shown(part.iter().next().map_or(part, Path::new));
+    let names: Vec<String> = outside.iter().take(TOLD).map(|path| live(path)).collect();
+    let more =
+        if outside.len() > TOLD { format!(" and {} more", outside.len() - TOLD) } else { String::new() };
+    let (from, left_out) = part_of(first, layout);
     bail!(
-        "no include of {} holds {}{}; say where it belongs with --map {part}=PLACE, leave it out with --exclude {part}, or \
-         add it to the instance's `include`",
+        "no include of {} holds {}{more}; say where it belongs with --map {from}=PLACE, leave it out with --exclude \
+         {left_out}, or add it to the instance's `include`",
         instance.name,
-        names.join(", "),
-        if outside.len() > TOLD { format!(" and {} more", outside.len() - TOLD) } else { String::new() }
+        names.join(", ")
     )
 }
 
-/// The dump that can load this one: by its name, or the only one that can.
-fn fitting<'i>(instance: &'i Instance, dumped: &Dumped) -> Option<&'i Dump> {
+/// A path of the tree as it would live.
+fn live(path: &Path) -> String {
+    match path.strip_prefix("files") {
+        Ok(below) => format!("/{}", shown(below)),
+        Err(_) => shown(path),
+    }
+}
+
+/// What to call the part of the archive that a path of the tree is of: to be mapped, and to be left out. Of an export
+/// that is what was included, of others what lies at the top.
+fn part_of(path: &Path, layout: &Layout) -> (String, String) {
+    if let Some(manifest) = &layout.manifest {
+        let include = manifest.includes.iter().find(|include| path.starts_with(&include.0));
+        let include = include.map_or(path, |include| &include.0);
+        return (live(include), shown(include));
+    }
+    let part = path.strip_prefix("files").unwrap_or(path);
+    let part = shown(part.iter().next().map_or(part, Path::new));
+    (part.clone(), part)
+}
+
+/// The dump that can load this one: by its name; or the only one that can, where the archive is of one server.
+fn fitting<'i>(instance: &'i Instance, dumped: &Dumped, alone: bool) -> Option<&'i Dump> {
     let can = |dump: &&Dump| match (&dump.source, dumped.form) {
         (Source::Postgresql(_), Form::PgArchive) => true,
         (Source::Command(command), Form::PgSql | Form::MariaSql) => command.restore.is_some(),
@@ -239,7 +257,7 @@ fn fitting<'i>(instance: &'i Instance, dumped: &Dumped) -> Option<&'i Dump> {
     };
     let fit: Vec<&Dump> = instance.dumps.iter().filter(can).collect();
     let named = fit.iter().find(|dump| *dump.name == *dumped.service);
-    named.or(fit.first().filter(|_| fit.len() == 1)).copied()
+    named.or(fit.first().filter(|_| alone && fit.len() == 1)).copied()
 }
 
 fn drop_empty(dir: &Path) -> Result<()> {
