@@ -10,7 +10,7 @@ use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
     Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository, Restore,
-    Retention, Selector, Service, Version, Volumes,
+    Retention, Service, Version, Volumes,
 };
 
 /// One effective value.
@@ -194,14 +194,6 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         retry,
         allow,
     } = backup;
-    let selectors = instances.iter().map(|selector| match selector {
-        Selector::Instance(name) => name.to_string(),
-        Selector::All => "*".into(),
-        Selector::Module(name) => format!("module:{name}"),
-        Selector::Compose(project) => {
-            format!("compose:{}", project.as_ref().map_or("*", Name::as_str))
-        }
-    });
     let retry =
         [("attempts", Some(number(retry.attempts))), ("delay", Some(duration_text(retry.delay).into()))];
     vec![
@@ -209,7 +201,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         ("schedule", text(schedule.as_ref().map(|schedule| schedule.text().to_owned()))),
         ("after", text(after.as_ref().map(Name::to_string))),
         ("retention", retention.as_ref().map_or_else(|| text(None), retained)),
-        ("instances", list(selectors)),
+        ("instances", list(instances.iter().map(ToString::to_string))),
         ("enabled", (*enabled).into()),
         ("catch_up", (*catch_up).into()),
         ("random_delay", duration_text(*random_delay).into()),
