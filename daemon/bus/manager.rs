@@ -62,7 +62,7 @@ impl Manager {
     }
 
     /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
-    /// Options: repository (s), before (t), include (as), target (s), as (s), map (as), stop (b),
+    /// Options: repository (s), before (t), include (as), database (as), target (s), as (s), map (as), stop (b),
     /// start (b), force_foreign (b), force_version (b), owners (s: name or number), setuid (b), devices (b).
     #[zbus(out_args("job"))]
     async fn restore(
@@ -168,8 +168,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit_root(&header, "import", &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let (caller, instance) = self.desk.admit_root(&header, "import", &instance).await?;
         argument::limit("name", &name)?;
         let options = request::import(options)?;
         let control = self.desk.control.clone();

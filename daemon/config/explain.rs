@@ -1,13 +1,16 @@
 //! Each effective value and where it came from.
 
+mod dumps;
+
+use dumps::dump;
 use serde::Serialize;
 use toml_edit::{Array, InlineTable, Value};
 
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository,
-    Restore, Retention, Selector, Server, Service, Source, Tls, Version, Volumes,
+    Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository, Restore,
+    Retention, Service, Version, Volumes,
 };
 
 /// One effective value.
@@ -191,14 +194,6 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         retry,
         allow,
     } = backup;
-    let selectors = instances.iter().map(|selector| match selector {
-        Selector::Instance(name) => name.to_string(),
-        Selector::All => "*".into(),
-        Selector::Module(name) => format!("module:{name}"),
-        Selector::Compose(project) => {
-            format!("compose:{}", project.as_ref().map_or("*", Name::as_str))
-        }
-    });
     let retry =
         [("attempts", Some(number(retry.attempts))), ("delay", Some(duration_text(retry.delay).into()))];
     vec![
@@ -206,7 +201,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         ("schedule", text(schedule.as_ref().map(|schedule| schedule.text().to_owned()))),
         ("after", text(after.as_ref().map(Name::to_string))),
         ("retention", retention.as_ref().map_or_else(|| text(None), retained)),
-        ("instances", list(selectors)),
+        ("instances", list(instances.iter().map(ToString::to_string))),
         ("enabled", (*enabled).into()),
         ("catch_up", (*catch_up).into()),
         ("random_delay", duration_text(*random_delay).into()),
@@ -284,52 +279,6 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
     ]
-}
-
-fn dump(dump: &Dump) -> Value {
-    let Dump { name, source, container, run_as, shrink_limit } = dump;
-    let none = Server::default();
-    let server = source.server().unwrap_or(&none);
-    let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
-    let (databases, exclude) = match source {
-        Source::Sqlite(files) => (files, exclude),
-        Source::Openldap(ldap) => (&ldap.suffixes, &ldap.exclude),
-        _ => (databases, exclude),
-    };
-    let Tls { ca, own } = tls.clone().unwrap_or_default();
-    let (cert, key) = own.unzip();
-    let file = |file: &Option<std::path::PathBuf>| file.as_deref().map(|file| path(file).into());
-    let (config_dir, data_dir) = match source {
-        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
-        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
-        _ => (None, None),
-    };
-    let (command, restore) = match source {
-        Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
-        _ => (None, None),
-    };
-    let some = |list_of: &Vec<String>| (!list_of.is_empty()).then(|| list(list_of));
-    table([
-        ("source", Some(source.word().into())),
-        ("name", Some(name.as_str().into())),
-        ("databases", some(databases)),
-        ("exclude", some(exclude)),
-        ("host", host.as_deref().map(Value::from)),
-        ("port", port.map(|port| i64::from(port).into())),
-        ("socket", socket.as_deref().map(|socket| path(socket).into())),
-        ("user", user.as_deref().map(Value::from)),
-        ("password_file", file(password_file)),
-        ("ca_file", file(&ca)),
-        ("cert_file", file(&cert)),
-        ("key_file", file(&key)),
-        ("config_dir", config_dir),
-        ("data_dir", data_dir),
-        ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
-        ("run_as", run_as.as_deref().map(Value::from)),
-        ("command", command),
-        ("restore", restore),
-        ("shrink_limit", Some(format!("{shrink_limit}%").into())),
-    ])
 }
 
 fn recovery(recovery: &Recovery) -> Value {

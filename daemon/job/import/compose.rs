@@ -203,7 +203,7 @@ pub(super) fn manifest(
     said: Said,
 ) -> Result<Manifest> {
     let (request, place) = (&work.request, &work.place);
-    // What an archive of another kind says of owners are numbers.
+    // An archive's numbers have the names that its own manifest says, else none: then owners stay numbers.
     let (excludes, missing, users, groups) = match exported {
         Some(manifest) => (manifest.excludes, manifest.missing, manifest.users, manifest.groups),
         None => (left_out(place)?, Vec::new(), BTreeMap::new(), BTreeMap::new()),
@@ -226,9 +226,9 @@ pub(super) fn manifest(
         missing,
         definition: Some((*request.instance.written).clone()),
         dumps: said.records,
-        imported: Some(said.from),
         users,
         groups,
+        imported: Some(said.from),
     })
 }
 
