@@ -212,7 +212,10 @@ pub(super) async fn remove(site: &Site, server: &Server, made: &[String]) -> Res
 /// A binding's own path: the server gives each a key.
 async fn binding_path(site: &Site, server: &Server, plain: &str, what: &str) -> Result<String> {
     let all = get(site, server, &format!("/api/{plain}")).await?;
-    let same = |one: &&Value| serde_json::json!([one["routing_key"], one["arguments"]]).to_string() == what;
+    let same = |one: &&Value| {
+        let text = serde_json::json!([one["routing_key"], one["arguments"]]).to_string();
+        text == what
+    };
     let found = all.as_array().into_iter().flatten().find(same);
     let key = found
         .and_then(|one| one["properties_key"].as_str())

@@ -170,10 +170,6 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         restore,
         shrink_limit,
     } = raw;
-    let file = |given: &Option<Spanned<FilePath>>| given.as_ref().map(|file| file.get_ref().0.clone());
-    let dir = |given: &Option<Spanned<AbsolutePath>>, default: &str| {
-        given.as_ref().map_or_else(|| default.into(), |dir| dir.get_ref().0.clone())
-    };
     let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
     let server = Server {
         host: host.as_ref().map(|host| host.get_ref().0.clone()),
@@ -210,6 +206,14 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
     })
+}
+
+fn file(given: &Option<Spanned<FilePath>>) -> Option<std::path::PathBuf> {
+    given.as_ref().map(|file| file.get_ref().0.clone())
+}
+
+fn dir(given: &Option<Spanned<AbsolutePath>>, default: &str) -> std::path::PathBuf {
+    given.as_ref().map_or_else(|| default.into(), |dir| dir.get_ref().0.clone())
 }
 
 fn names(given: &Option<Spanned<Vec<Spanned<Database>>>>) -> Vec<String> {
