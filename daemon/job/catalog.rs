@@ -174,7 +174,8 @@ pub(super) async fn location(context: &Context, repository: &Repository) -> anyh
 
 /// Somebody removed it: it is written anew the next time.
 pub(super) async fn is_gone(context: &Context, repository: &Repository) -> anyhow::Result<()> {
-    warn!(holdfast_repository = %repository.name, "the catalogue is gone; it is written anew with the next backup");
+    warn!(holdfast_repository = %repository.name, "the catalogue is gone; it is made anew when the list is written next");
+    repository::forget_place(context, repository, PLACE).await?;
     context.database.set_meta(&format!("catalog/{}", repository.name), "").await
 }
 

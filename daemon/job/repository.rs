@@ -172,6 +172,15 @@ fn seen_key(repository: &str) -> String {
     format!("repository-seen/{repository}")
 }
 
+/// Forgets that something lies there, so that it may be made again.
+pub(super) async fn forget_place(
+    context: &Context,
+    repository: &Repository,
+    location: &str,
+) -> anyhow::Result<()> {
+    context.database.remove_meta(&known_key(&repository.name, location)).await
+}
+
 /// Forgets what is known of a repository, so that one of the same name may begin anew.
 pub async fn forget_known(context: &Context, repository: &str) -> anyhow::Result<()> {
     context.database.remove_meta(&format!("repository-id/{repository}/")).await?;
