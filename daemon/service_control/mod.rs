@@ -202,6 +202,14 @@ impl Reach {
         if told.with_context(|| format!("starting {name}"))? == Started::Gone {
             return Ok(Started::Gone);
         }
+        if matches!(self.manager, Manager::Docker { .. } | Manager::Podman { .. } | Manager::Compose { .. }) {
+            // An engine answers when it runs: what does not by now has ended, and would be waited for in vain.
+            return match self.look_at(part, &never).await? {
+                None => Ok(Started::Gone),
+                Some(seen) if seen.state == State::Stopped => bail!("{name} was started, but ended again"),
+                Some(_) => Ok(Started::Runs),
+            };
+        }
         let runs = |seen: Option<&Seen>| seen.is_none_or(|seen| seen.state != State::Stopped);
         let late = format!("{name} was started, but did not run within {limit:?}");
         let seen = self.wait(part, end, &never, &late, runs).await?;
