@@ -36,6 +36,16 @@ impl Manager {
     }
 }
 
+impl Manager {
+    async fn set_pin(&self, of: (String, String), pin: bool, header: &Header<'_>) -> Result<()> {
+        argument::limit("snapshot", &of.1)?;
+        let (_, instance) = self.desk.admit_to(header, Action::Manage, Thing::Instance, &of.0).await?;
+        let snapshot = argument::snapshot(&of.1)?.to_owned();
+        let control = self.desk.control.clone();
+        self.desk.run(async move { control.pin(&instance, &snapshot, pin).await }).await
+    }
+}
+
 impl Shows for Manager {
     type View = ManagerView;
     fn shown(&self) -> &Shown<ManagerView> {
@@ -181,6 +191,26 @@ impl Manager {
         let control = self.desk.control.clone();
         let sets = self.desk.run(async move { control.list_snapshots(&instance).await }).await?;
         Ok(sets.into_iter().map(rows::set).collect())
+    }
+
+    /// Pins a set of an instance: no retention forgets it. The snapshot's id may be shortened.
+    async fn pin(
+        &self,
+        instance: String,
+        snapshot: String,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.set_pin((instance, snapshot), true, &header).await
+    }
+
+    /// Takes a pin back.
+    async fn unpin(
+        &self,
+        instance: String,
+        snapshot: String,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        self.set_pin((instance, snapshot), false, &header).await
     }
 
     /// The instances that a repository holds sets of.

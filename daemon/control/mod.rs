@@ -10,8 +10,10 @@ mod redefine;
 mod restore;
 mod run;
 mod slots;
+mod standing;
 mod startup;
 mod verbs;
+mod versions;
 mod view;
 mod write;
 

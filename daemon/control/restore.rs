@@ -89,6 +89,7 @@ impl Control {
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            failed: None,
         };
         match &options.new_name {
             Some(name) => self.second(request, name, &options.map).await,

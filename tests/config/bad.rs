@@ -94,7 +94,12 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "name the instances",
         ),
         ("[discovery]\ndocker = true\n", "1:2", "`discovery` is not supported yet", "leave it out"),
-        ("[module.x.version]\nbuiltin = 'ostree'\n", "2:11", "\"ostree\" is not supported yet", "command"),
+        (
+            "[module.x.version]\nbuiltin = 'ostree:x'\n",
+            "2:11",
+            "\"ostree:x\" is not a built-in version",
+            "bootc",
+        ),
     ]);
 }
 

@@ -5,6 +5,7 @@ mod apply;
 mod carry;
 mod choose;
 pub(super) mod dumps;
+mod failed;
 mod fetch;
 mod health;
 pub mod kept;
@@ -34,6 +35,7 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
 pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
+pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 
@@ -59,6 +61,8 @@ pub struct Request {
     pub start: bool,
     /// The instance is not defined here yet: this is written once its data is there.
     pub founding: Option<Founding>,
+    /// It is a recovery: what it says of the data that it replaces.
+    pub failed: Option<Failed>,
 }
 
 /// What the phases of one restore share.

@@ -35,6 +35,7 @@ pub(super) async fn keep(
         swaps: applied.swaps.clone(),
         annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
         dumps: applied.dumps.clone(),
+        failed: work.request.failed.clone(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
