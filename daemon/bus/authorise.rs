@@ -41,7 +41,7 @@ pub(super) enum Action {
     Cancel,
     /// Changes live data.
     Restore,
-    /// Changes definitions, locks, the schedule.
+    /// Changes definitions, locks, the schedule; restores what, or to where, no definition names.
     Manage,
 }
 

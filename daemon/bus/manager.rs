@@ -83,7 +83,9 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
-        let caller = self.desk.admit(&header, Action::Restore, Thing::Instance, &instance).await?;
+        let beyond = request::beyond_definitions(&instance, &options);
+        let action = if beyond { Action::Manage } else { Action::Restore };
+        let caller = self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;
@@ -176,7 +178,10 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
-        self.desk.admit(&header, Action::View, Thing::Instance, &instance).await?;
+        // What it says of a place tells what is there.
+        let beyond = request::beyond_definitions(&instance, &options);
+        let action = if beyond { Action::Manage } else { Action::View };
+        self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
         let options = request::restore(options)?;

@@ -30,6 +30,12 @@ pub(super) fn recover(given: Given) -> Result<RecoverOptions> {
     })
 }
 
+/// Whether a `Restore` or `Plan` is of something, or goes somewhere, that no definition names: only those who may define
+/// choose that.
+pub(super) fn beyond_definitions(subject: &str, given: &Given) -> bool {
+    subject.contains(':') || ["target", "as", "map"].iter().any(|key| given.contains_key(*key))
+}
+
 /// Options of `Restore` and `Plan`.
 pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
     let known = [

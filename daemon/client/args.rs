@@ -17,7 +17,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with war
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 5] = ["drill", "discover", "setup", "bootstrap", "import"];
+const NOT_YET: [&str; 4] = ["drill", "setup", "bootstrap", "import"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -125,6 +125,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         verb: config::Verb,
     },
+    /// Show the compose projects whose labels ask for a backup, as definitions, without a daemon
+    Discover,
     /// Explain a schedule expression, without a daemon
     Schedule(schedule::ScheduleArgs),
     /// Remove unused data from a repository

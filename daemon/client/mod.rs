@@ -12,6 +12,7 @@ mod cancel;
 mod check;
 mod config;
 mod daemon;
+mod discover;
 mod export;
 mod failure;
 mod follow;
@@ -157,6 +158,7 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Repository { verb } => repository::repository(context, verb).await,
         Command::Logs(args) => logs::logs(context, args).await,
         Command::Config { verb } => config::config(context, &verb),
+        Command::Discover => discover::discover(context).await,
         Command::Schedule(args) => schedule::schedule(context, args),
         Command::Prune(args) => prune::prune(context, args).await,
         Command::Check(args) => check::check(context, args).await,

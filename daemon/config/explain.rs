@@ -7,7 +7,7 @@ use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
     Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository,
-    Restore, Retention, Selector, Server, Service, Source, Version, Volumes,
+    Restore, Retention, Selector, Server, Service, Source, Tls, Version, Volumes,
 };
 
 /// One effective value.
@@ -54,6 +54,7 @@ fn all(loaded: &Loaded) -> Vec<Row> {
         rows.extend(values.into_iter().map(|(key, value)| row(loaded, &id, module, key, &value)));
     };
     add("daemon".into(), None, daemon(&definitions.daemon));
+    add("discovery".into(), None, vec![("docker", definitions.discover_docker.into())]);
     for repository in definitions.repositories.values() {
         add(format!("repository/{}", repository.name), None, self::repository(repository));
     }
@@ -195,6 +196,9 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         Selector::Instance(name) => name.to_string(),
         Selector::All => "*".into(),
         Selector::Module(name) => format!("module:{name}"),
+        Selector::Compose(project) => {
+            format!("compose:{}", project.as_ref().map_or("*", Name::as_str))
+        }
     });
     let retry =
         [("attempts", Some(number(retry.attempts))), ("delay", Some(duration_text(retry.delay).into()))];
@@ -291,8 +295,20 @@ fn dump(dump: &Dump) -> Value {
     let Dump { name, source, container, run_as, shrink_limit } = dump;
     let none = Server::default();
     let server = source.server().unwrap_or(&none);
-    let Server { host, port, socket, user, password_file, databases, exclude } = server;
-    let databases = if let Source::Sqlite(files) = source { files } else { databases };
+    let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
+    let (databases, exclude) = match source {
+        Source::Sqlite(files) => (files, exclude),
+        Source::Openldap(ldap) => (&ldap.suffixes, &ldap.exclude),
+        _ => (databases, exclude),
+    };
+    let Tls { ca, own } = tls.clone().unwrap_or_default();
+    let (cert, key) = own.unzip();
+    let file = |file: &Option<std::path::PathBuf>| file.as_deref().map(|file| path(file).into());
+    let (config_dir, data_dir) = match source {
+        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
+        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
+        _ => (None, None),
+    };
     let (command, restore) = match source {
         Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
         _ => (None, None),
@@ -307,7 +323,12 @@ fn dump(dump: &Dump) -> Value {
         ("port", port.map(|port| i64::from(port).into())),
         ("socket", socket.as_deref().map(|socket| path(socket).into())),
         ("user", user.as_deref().map(Value::from)),
-        ("password_file", password_file.as_deref().map(|file| path(file).into())),
+        ("password_file", file(password_file)),
+        ("ca_file", file(&ca)),
+        ("cert_file", file(&cert)),
+        ("key_file", file(&key)),
+        ("config_dir", config_dir),
+        ("data_dir", data_dir),
         ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
         ("run_as", run_as.as_deref().map(Value::from)),
         ("command", command),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Place};
 use super::parse::{Kind, parse};
-use super::valid::{LocalFile, link, local};
-use super::{Dirs, Environment, files};
+use super::valid::{LocalFile, discovers, link, local};
+use super::{Dirs, Environment, files, stacks};
 use crate::definition::{Backup, Definitions, Name, Selector};
 
 /// What was loaded, good and bad.
@@ -54,6 +54,11 @@ pub(super) fn load_with(
     if reading.directory(&dirs.config) {
         reading.file(&dirs.main_file(), false);
         reading.all(&dirs.fragments(), false);
+    }
+    let before = previous.is_some_and(|previous| previous.definitions.discover_docker);
+    if discovers(&reading.files, before) {
+        // What somebody defines by hand goes before what was found.
+        reading.all(&stacks::directory(&env.state_dir), true);
     }
     reading.all(&dirs.modules, true);
     let Reading { files, refused, found, .. } = reading;

@@ -11,6 +11,7 @@ mod load;
 mod parse;
 mod raw;
 mod schema;
+mod stacks;
 mod valid;
 mod value;
 mod written;
@@ -23,6 +24,7 @@ pub use diagnostic::{Diagnostic, Place, Severity};
 pub use explain::{Row, explain};
 pub use load::{Loaded, load};
 pub use schema::schema;
+pub use stacks::{directory as stacks_directory, toml as stack_toml};
 pub use value::check_read_data;
 
 /// Where definitions lie.

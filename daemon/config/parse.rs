@@ -8,7 +8,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Source};
-use super::raw::{Entry, MODULE_KEY, RawBackup, RawDaemon, RawInstance, RawModule, RawRepository};
+use super::raw::{
+    Entry, MODULE_KEY, RawBackup, RawDaemon, RawDiscovery, RawInstance, RawModule, RawRepository,
+};
 use super::value::{Node, Reader, Table, Value, described, table_schema};
 use super::written;
 use crate::definition::Name;
@@ -59,6 +61,7 @@ pub(super) struct Named {
 pub(super) struct RawFile {
     pub(super) source: Arc<Source>,
     pub(super) daemon: Option<Spanned<RawDaemon>>,
+    pub(super) discovery: Option<Spanned<RawDiscovery>>,
     pub(super) repositories: Vec<Entry<RawRepository>>,
     pub(super) backups: Vec<Entry<RawBackup>>,
     pub(super) instances: Vec<Entry<RawInstance>>,
@@ -75,6 +78,7 @@ pub(super) fn parse(source: &Arc<Source>) -> (RawFile, Vec<Diagnostic>) {
     let mut file = RawFile {
         source: Arc::clone(source),
         daemon: None,
+        discovery: None,
         repositories: Vec::new(),
         backups: Vec::new(),
         instances: Vec::new(),
@@ -116,12 +120,14 @@ impl RawFile {
     ) {
         match key.get_ref().as_ref() {
             "daemon" => self.daemon = reader.value(node),
+            "discovery" => self.discovery = reader.value(node),
             "repository" => self.repositories = self.named(Kind::Repository, node, reader),
             "backup" => self.backups = self.named(Kind::Backup, node, reader),
             "instance" => self.instances = self.named(Kind::Instance, node, reader),
             "module" => self.modules = self.named(Kind::Module, node, reader),
             other => {
-                reader.unknown(other, &key.span(), &["daemon", "repository", "backup", "instance", "module"])
+                let known = ["daemon", "repository", "backup", "instance", "module", "discovery"];
+                reader.unknown(other, &key.span(), &known)
             }
         }
     }
@@ -222,6 +228,7 @@ pub(super) fn sections() -> Map<String, Json> {
     };
     let mut all = Map::new();
     all.insert("daemon".into(), described::<RawDaemon>("Settings of the daemon itself."));
+    all.insert("discovery".into(), described::<RawDiscovery>("What is found by itself."));
     for (kind, word) in Kind::ALL {
         let section = match kind {
             Kind::Repository => named(RawRepository::schema(), "A place that holds snapshots."),

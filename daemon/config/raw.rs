@@ -48,6 +48,14 @@ table! {
 }
 
 table! {
+    /// What is found by itself.
+    RawDiscovery {
+        /// true: each compose project of Docker with a container labelled backup.enable=true is an instance. Default: false.
+        docker: bool,
+    }
+}
+
+table! {
     /// A place that holds snapshots.
     RawRepository {
         /// Everything restic accepts: an absolute path, sftp:, rest:, s3:, b2:, azure:, gs:, swift:, rclone:
@@ -106,7 +114,7 @@ table! {
         before: Before,
         /// What is kept: a number of sets, or a table. Default: everything.
         retention: Retention,
-        /// Names of instances, "*" for all, "module:NAME" for all of a module; evaluated at each run.
+        /// Names of instances, "*" for all, "module:NAME" for all of a module, "compose:*" for all compose projects; evaluated at each run.
         instances: Vec<Spanned<Selector>>,
         /// false: runs neither by schedule nor when asked. Default: true.
         enabled: bool,
@@ -186,11 +194,11 @@ table! {
 table! {
     /// A data source: what is dumped, and how it is reached.
     RawDump {
-        /// postgresql, mariadb, mysql, redis, sqlite, or command.
+        /// postgresql, mariadb, mysql, redis, openldap, etcd, rabbitmq, sqlite, or command.
         source: SourceWord,
         /// Its name: the dump lies at dumps/NAME in the snapshot. Default: the source's word.
         name: Name,
-        /// The databases; for sqlite its files: state/…, volumes/NAME/…, absolute paths. Default: all of the server.
+        /// The databases; openldap: their suffixes; sqlite: its files, state/…, volumes/NAME/…, absolute. Default: all there are.
         databases: Vec<Spanned<Database>>,
         /// Databases that are left out of all. Default: none.
         exclude: Vec<Spanned<Database>>,
@@ -204,6 +212,16 @@ table! {
         user: Database,
         /// A file with that user's password, mode 0600; a relative path is relative to this file.
         password_file: FilePath,
+        /// For etcd, rabbitmq: the certificates that the server's is checked against; it is then spoken to over TLS.
+        ca_file: FilePath,
+        /// For etcd, rabbitmq: our own certificate, for a server that asks for one.
+        cert_file: FilePath,
+        /// The key of that certificate.
+        key_file: FilePath,
+        /// For source = "openldap": where its configuration lies. Default: /etc/ldap/slapd.d.
+        config_dir: AbsolutePath,
+        /// For source = "etcd": where its data lies. Default: /var/lib/etcd/default.
+        data_dir: AbsolutePath,
         /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
         container: ContainerName,
         /// The user of this machine that client programs run as. Default: the instance's user.
@@ -292,11 +310,11 @@ table! {
         binary: AbsolutePath,
         /// command: the program that starts it.
         start: Argv,
-        /// never, dump or snapshot: until when a backup keeps it stopped. Default: snapshot. command: the program that stops it.
+        /// never, dump or snapshot: until when a backup keeps it stopped; restore: only restores stop it. Default: snapshot. command: the program that stops it.
         stop: Stop,
         /// command: the program that exits with 0 when it runs, with 1, 2 or 3 when it does not.
         status: Argv,
-        /// command: never, dump or snapshot, as `stop` says elsewhere. Default: snapshot.
+        /// command: never, restore, dump or snapshot, as `stop` says elsewhere. Default: snapshot.
         until: StopUntil,
         /// Parts of it that run while dumps are made, though it is stopped. Default: none.
         start_for_dump: Vec<Spanned<Part>>,

@@ -10,6 +10,7 @@ mod redefine;
 mod restore;
 mod run;
 mod slots;
+mod stacks;
 mod standing;
 mod startup;
 mod verbs;
@@ -30,6 +31,7 @@ use crate::schedule::{Planner, Trigger};
 
 pub use error::{Error, ErrorKind};
 pub use slots::Wakeups;
+pub use stacks::stacks;
 pub use startup::{Start, alone, start};
 pub use view::{
     BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RecoverOptions, RepositoryView,
@@ -52,6 +54,10 @@ struct Inner {
     active: RwLock<Active>,
     /// One change of definitions at a time; held across await because reading and switching belong together.
     changing: tokio::sync::Mutex<()>,
+    /// One look for compose projects at a time; held across await because looking and writing belong together.
+    discovering: tokio::sync::Mutex<()>,
+    /// Definitions of compose projects are to be read.
+    stacks_changed: tokio::sync::Notify,
     events: broadcast::Sender<Event>,
     planner: Arc<Mutex<Planner>>,
     trigger: std::sync::OnceLock<Trigger>,

@@ -73,7 +73,7 @@ impl Control {
         if let Some(elsewhere) = Elsewhere::parse(subject)? {
             return self.request_elsewhere(elsewhere, wanted, options).await;
         }
-        let instance = self.known_instance(subject)?;
+        let instance = self.instance_or_stack(subject).await?;
         let definitions = self.definitions();
         let uuid = self.identity_of(&instance).await?;
         let chosen = restore::choose(&self.0.context, &definitions, &instance, uuid, &wanted).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Control, Error, ErrorKind, Result};
+use super::{Active, Control, Error, ErrorKind, Result};
 use crate::definition::{Backup, Instance};
 use crate::job::maintenance::{self, Task};
 use crate::job::{Ticket, backup};
@@ -47,12 +47,30 @@ impl Control {
             let text = format!("backup {name} is at work as job {id}; wait for it or cancel it");
             return Err(Error::new(ErrorKind::Busy, text));
         }
-        let instances = self.selected(&backup, instances)?;
-        self.start_backup(&backup, instances, cause, slot).await
+        let (mut active, mut refused) = (self.active(), Vec::new());
+        let mut selected = None;
+        if let Some(found) = self.stacks_for(&backup).await {
+            active = found.loaded.clone().map_or(active, Active::new);
+            if instances.is_none() {
+                let covered = active.definitions.instances_of(&backup).into_iter();
+                selected = Some(covered.filter(|i| found.covers(&active.loaded, i)).collect());
+                refused = found.refused;
+            }
+        }
+        let instances = match selected {
+            Some(selected) => selected,
+            None => self.selected(&active, &backup, instances)?,
+        };
+        self.start_backup(active, &backup, instances, refused, cause, slot).await
     }
 
-    fn selected(&self, backup: &Backup, wanted: Option<Vec<String>>) -> Result<Vec<Arc<Instance>>> {
-        let covered = self.definitions().instances_of(backup);
+    fn selected(
+        &self,
+        active: &Active,
+        backup: &Backup,
+        wanted: Option<Vec<String>>,
+    ) -> Result<Vec<Arc<Instance>>> {
+        let covered = active.definitions.instances_of(backup);
         let Some(wanted) = wanted else { return Ok(covered) };
         let mut selected = Vec::new();
         for name in &wanted {
@@ -66,14 +84,16 @@ impl Control {
         Ok(selected)
     }
 
-    pub(super) async fn start_backup(
+    /// `refused` are those of its instances that cannot be backed up, with the reason.
+    async fn start_backup(
         &self,
+        active: Active,
         backup: &Arc<Backup>,
         instances: Vec<Arc<Instance>>,
+        refused: Vec<(String, String)>,
         cause: &str,
         slot: Option<Slot>,
     ) -> Result<String> {
-        let active = self.active();
         let definitions = active.definitions;
         let unusable = active.loaded.unusable_instances_of(backup);
         let now = Timestamp::now();
@@ -83,7 +103,11 @@ impl Control {
             definitions,
             backup: Arc::clone(backup),
             instances,
-            unusable: unusable.into_iter().map(|(name, why)| (name.to_string(), why)).collect(),
+            unusable: unusable
+                .into_iter()
+                .map(|(name, why)| (name.to_string(), why))
+                .chain(refused)
+                .collect(),
             retry_until: next,
         };
         let mut context = self.0.context.clone();

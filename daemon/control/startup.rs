@@ -35,6 +35,7 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     put_right(&control).await;
     tokio::spawn(events::forward(control.clone()));
     tokio::spawn(control.clone().watch_kept());
+    tokio::spawn(control.clone().watch_stacks());
     tokio::spawn(control.clone().watch_catalogs());
     control.plan().await.context("planning slots")?;
     control.run_owed().await;
@@ -86,6 +87,8 @@ async fn build(start: Start) -> anyhow::Result<Control> {
         history_trouble,
         active: RwLock::new(Active::new(loaded)),
         changing: tokio::sync::Mutex::default(),
+        discovering: tokio::sync::Mutex::default(),
+        stacks_changed: tokio::sync::Notify::new(),
         events: broadcast::channel(8192).0,
         trigger: std::sync::OnceLock::new(),
         paused: Mutex::new(paused),

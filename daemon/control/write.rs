@@ -12,6 +12,14 @@ use crate::config::edit::{self, EditError};
 impl Control {
     /// Reads the definitions anew, switches to what is good in one step and returns the diagnostics.
     pub async fn reload(&self) -> Vec<String> {
+        let diagnostics = self.read_again().await;
+        if self.definitions().discover_docker {
+            self.0.stacks_changed.notify_one();
+        }
+        diagnostics
+    }
+
+    pub(super) async fn read_again(&self) -> Vec<String> {
         let _one_at_a_time = self.0.changing.lock().await;
         self.read_anew().await
     }

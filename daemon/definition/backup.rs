@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Instance, Name};
+use super::{Instance, Manager, Name};
 use crate::calendar::{Schedule, Window};
 
 /// A backup as defined.
@@ -88,6 +88,8 @@ pub enum Selector {
     All,
     /// All of a module: `"module:NAME"`.
     Module(Name),
+    /// This compose project, or all: `"compose:NAME"`, `"compose:*"`.
+    Compose(Option<Name>),
 }
 
 impl Selector {
@@ -97,6 +99,12 @@ impl Selector {
             Self::Instance(name) => *name == instance.name,
             Self::All => true,
             Self::Module(module) => instance.module.as_ref() == Some(module),
+            Self::Compose(wanted) => instance.services.iter().any(|service| match &service.manager {
+                Manager::Compose { project, .. } => {
+                    wanted.as_ref().is_none_or(|name| name.as_str() == project)
+                }
+                _ => false,
+            }),
         }
     }
 }

@@ -30,6 +30,12 @@ pub enum Source {
     Mysql(Server),
     /// All keys of a Redis server.
     Redis(Server),
+    /// The configuration and the databases of an OpenLDAP server of this machine.
+    Openldap(Openldap),
+    /// All keys of an etcd server.
+    Etcd(Etcd),
+    /// The definitions of a RabbitMQ server, by its management API: users, queues, policies; no messages.
+    Rabbitmq(Server),
     /// Files of SQLite: `state/…`, `volumes/NAME/…`, or absolute.
     Sqlite(Vec<String>),
     /// Whatever a program prints.
@@ -53,6 +59,37 @@ pub struct Server {
     pub databases: Vec<String>,
     /// Databases that are left out of all.
     pub exclude: Vec<String>,
+    /// How it is reached over TLS; none: in the clear.
+    pub tls: Option<Tls>,
+}
+
+/// Files for a connection over TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities that the server's certificate is checked against.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+/// An OpenLDAP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Openldap {
+    /// Where its configuration lies.
+    pub config_dir: PathBuf,
+    /// The suffixes of the databases; empty: all.
+    pub suffixes: Vec<String>,
+    /// Suffixes that are left out of all.
+    pub exclude: Vec<String>,
+}
+
+/// An etcd server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etcd {
+    /// How it is reached.
+    pub server: Server,
+    /// Where its data lies: a restore swaps it.
+    pub data_dir: PathBuf,
 }
 
 /// A program whose standard output is the dump, and one that takes it back.
@@ -100,6 +137,9 @@ impl Source {
             Self::Mariadb(_) => "mariadb",
             Self::Mysql(_) => "mysql",
             Self::Redis(_) => "redis",
+            Self::Openldap(_) => "openldap",
+            Self::Etcd(_) => "etcd",
+            Self::Rabbitmq(_) => "rabbitmq",
             Self::Sqlite(_) => "sqlite",
             Self::Command(_) => "command",
         }
@@ -108,10 +148,13 @@ impl Source {
     /// The server, where there is one.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            Self::Postgresql(server) | Self::Mariadb(server) | Self::Mysql(server) | Self::Redis(server) => {
-                Some(server)
-            }
-            Self::Sqlite(_) | Self::Command(_) => None,
+            Self::Postgresql(server)
+            | Self::Mariadb(server)
+            | Self::Mysql(server)
+            | Self::Redis(server)
+            | Self::Rabbitmq(server) => Some(server),
+            Self::Etcd(etcd) => Some(&etcd.server),
+            Self::Openldap(_) | Self::Sqlite(_) | Self::Command(_) => None,
         }
     }
 }

@@ -11,25 +11,29 @@ mod name;
 mod recovery;
 mod repository;
 mod service;
+mod stack;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use backup::{Allow, Backup, Retention, Retry, Selector};
-pub use dump::{Command, Container, Dump, Engine, Server, Source};
+pub use dump::{Command, Container, Dump, Engine, Etcd, Openldap, Server, Source, Tls};
 pub use instance::{Health, Instance, Restore, Version, VersionMatch, Volumes};
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
 pub use recovery::Recovery;
 pub use repository::{Check, Layout, Password, Prune, Repository};
 pub use service::{Manager, Ran, STOP_TIMEOUT, Service, StopUntil};
+pub use stack::{Stack, StackDump};
 
 /// Everything that is defined, in one consistent state. A reload makes a new one; running jobs keep theirs.
 #[derive(Debug, Clone)]
 pub struct Definitions {
     /// Settings of the daemon itself.
     pub daemon: Daemon,
+    /// Whether compose projects whose labels ask for it become instances.
+    pub discover_docker: bool,
     /// Repositories by name.
     pub repositories: BTreeMap<Name, Arc<Repository>>,
     /// Backups by name.

@@ -102,6 +102,8 @@ impl Manager {
 pub enum StopUntil {
     /// It is not stopped.
     Never,
+    /// It runs on: only a restore, which exchanges its data, stops it.
+    Restore,
     /// Until the dumps are made.
     Dump,
     /// Until the snapshot is made.
@@ -111,8 +113,17 @@ pub enum StopUntil {
 
 impl StopUntil {
     /// The words for them in a definition.
-    pub const WORDS: [(&'static str, Self); 3] =
-        [("never", Self::Never), ("dump", Self::Dump), ("snapshot", Self::Snapshot)];
+    pub const WORDS: [(&'static str, Self); 4] = [
+        ("never", Self::Never),
+        ("restore", Self::Restore),
+        ("dump", Self::Dump),
+        ("snapshot", Self::Snapshot),
+    ];
+
+    /// Whether a backup stops it.
+    pub fn in_backups(self) -> bool {
+        matches!(self, Self::Dump | Self::Snapshot)
+    }
 
     /// Its word.
     pub fn word(self) -> &'static str {

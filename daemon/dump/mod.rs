@@ -9,9 +9,14 @@
 
 mod change;
 mod command;
+mod etcd;
+mod http;
+mod laid;
 mod login;
 mod mysql;
+mod openldap;
 mod postgresql;
+mod rabbitmq;
 mod record;
 mod redis;
 mod run;
@@ -26,9 +31,13 @@ use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
+pub use laid::{Laid, at_rest};
 pub use record::{Record, check};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
+
+/// Below a staged tree: directories that were made of dumps.
+const MADE: &str = ".made";
 
 /// What answered when a source was asked whether it can be dumped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +69,15 @@ pub fn method(source: &Source) -> &'static str {
         Source::Redis(_) => {
             "what lives is dumped; then all keys are replaced at once, and loaded back on failure"
         }
+        Source::Openldap(_) => {
+            "loaded into new directories, which are swapped in while slapd is stopped; the old ones are kept"
+        }
+        Source::Etcd(_) => {
+            "made into a new data directory, which is swapped in while etcd is stopped; the old one is kept"
+        }
+        Source::Rabbitmq(_) => {
+            "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"
+        }
         Source::Sqlite(_) => "the file is swapped, with its -wal, -shm and -journal; the old one is kept",
         Source::Command(command) if command.restore.is_some() => {
             "what lives is dumped; then the restore program reads the dump, and the old one on failure"
@@ -76,6 +94,8 @@ impl Site {
     pub async fn answers(&self) -> Result<Ready> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::answers(self).await,
+            Source::Openldap(_) => openldap::answers(self).await,
+            Source::Etcd(etcd) => etcd::answers(self, etcd).await,
             Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
             _ => self.ready().await,
         }
@@ -90,6 +110,9 @@ impl Site {
             Source::Postgresql(server) => postgresql::ready(self, server).await,
             Source::Mariadb(_) | Source::Mysql(_) => mysql::ready(self).await,
             Source::Redis(_) => redis::ready(self).await,
+            Source::Openldap(ldap) => openldap::ready(self, ldap).await,
+            Source::Etcd(etcd) => etcd::ready(self, etcd).await,
+            Source::Rabbitmq(server) => rabbitmq::ready(self, server).await,
             Source::Sqlite(files) => sqlite::ready(self, files).await,
             Source::Command(command) => command::ready(self, command),
         }
@@ -104,6 +127,9 @@ impl Site {
             Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
             Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
             Source::Redis(_) => redis::dump(self, dir).await,
+            Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
+            Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
+            Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
             Source::Command(command) => command::dump(self, command, dir).await,
         }
@@ -118,6 +144,9 @@ impl Site {
             Source::Postgresql(_) => postgresql::verify(self, tree, records).await,
             Source::Mariadb(_) | Source::Mysql(_) => mysql::verify(tree, records).await,
             Source::Redis(_) => redis::verify(tree, records).await,
+            Source::Openldap(_) => openldap::verify(tree, records).await,
+            Source::Etcd(_) => etcd::verify(tree, records).await,
+            Source::Rabbitmq(_) => rabbitmq::verify(tree, records).await,
             Source::Sqlite(_) => sqlite::verify(tree, records).await,
             Source::Command(_) => Ok(()),
         }
@@ -134,14 +163,27 @@ impl Site {
         }
     }
 
-    /// Loads beside what lives, and looks whether it came whole.
+    /// Loads beside what lives, and looks whether it came whole. What takes the place of live directories while the
+    /// server is stopped is answered.
     ///
     /// # Errors
     /// The server's words; what lives was not touched.
-    pub async fn load_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<()> {
+    pub async fn load_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Laid>> {
+        let made = tree.join(MADE).join(self.dump.name.as_str());
         match &self.dump.source {
-            Source::Postgresql(_) => postgresql::restore::load_beside(self, tree, records, job).await,
-            _ => Ok(()),
+            Source::Postgresql(_) => {
+                postgresql::restore::load_beside(self, tree, records, job).await?;
+                Ok(Vec::new())
+            }
+            Source::Openldap(ldap) => {
+                run::private_dir(&made).await?;
+                openldap::lay(self, ldap, tree, records, &made).await
+            }
+            Source::Etcd(etcd) => {
+                run::private_dir(&made).await?;
+                etcd::lay(self, etcd, tree, records, &made).await
+            }
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -150,15 +192,24 @@ impl Site {
     ///
     /// # Errors
     /// The server's words; what lives was not touched.
-    pub async fn plan_apply(&self, records: &[Record], job: &str, safety: &Path) -> Result<Option<Change>> {
+    pub async fn plan_apply(
+        &self,
+        tree: &Path,
+        records: &[Record],
+        job: &str,
+        safety: &Path,
+    ) -> Result<Option<Change>> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::swap::plan(self, records, job).await.map(Some),
             Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_apply(self, records, safety).await.map(Some),
             Source::Redis(_) => self.safety(safety, Databases::default()).await.map(Some),
+            Source::Rabbitmq(server) => {
+                rabbitmq::plan_apply(self, server, tree, records, safety).await.map(Some)
+            }
             Source::Command(command) if command.restore.is_some() => {
                 self.safety(safety, Databases::default()).await.map(Some)
             }
-            Source::Sqlite(_) | Source::Command(_) => Ok(None),
+            Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) | Source::Command(_) => Ok(None),
         }
     }
 
@@ -184,9 +235,7 @@ impl Site {
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
             Change::Reload { dir, records, databases } => {
                 self.verify(&dir.0, records).await?;
-                for made in &databases.made {
-                    mysql::drop_database(self, made).await?;
-                }
+                self.remove(&databases.made).await?;
                 self.load(&dir.0, records).await
             }
         }
@@ -227,9 +276,21 @@ impl Site {
         match &self.dump.source {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
+            Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
             Source::Command(command) => command::load(self, command, tree, records).await,
-            Source::Postgresql(_) | Source::Sqlite(_) => Ok(()),
+            Source::Postgresql(_) | Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => Ok(()),
         }
+    }
+
+    /// Removes what a restore made and what was not there before.
+    async fn remove(&self, made: &[String]) -> Result<()> {
+        if let Source::Rabbitmq(server) = &self.dump.source {
+            return rabbitmq::remove(self, server, made).await;
+        }
+        for database in made {
+            mysql::drop_database(self, database).await?;
+        }
+        Ok(())
     }
 
     /// Dumps what lives now, to be loaded back if need be.

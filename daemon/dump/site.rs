@@ -108,6 +108,14 @@ impl Site {
         Call { name, program }
     }
 
+    /// A program that runs as ourselves, whoever the clients run as: it works in directories that only we enter.
+    pub(super) fn ours(&self, argv: Vec<OsString>) -> Call {
+        let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
+        let mut program = Program::new(argv);
+        program.limits = self.long();
+        Call { name, program }
+    }
+
     /// The limits of what may take long.
     pub(super) fn long(&self) -> Limits {
         let stall = Some(self.place.instance.stall_timeout);

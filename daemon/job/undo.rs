@@ -17,7 +17,7 @@ use crate::target::{Place, Purpose, Root};
 /// How long removing a dead restic's lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long all children of a daemon that was killed may take to be gone.
-const GONE: std::time::Duration = std::time::Duration::from_secs(3);
+const GONE: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a restic that was killed with us may take to be gone.
 const DYING: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -42,7 +42,7 @@ pub async fn run_pending(context: &Context, definitions: &Arc<Definitions>) -> U
         Err(death) => return Undone::problem(format!("reading undo steps: {death}")),
     };
     if !pending.is_empty() {
-        await_dying(context).await;
+        end_orphans().await;
     }
     let mut undone = Undone::default();
     for job in &pending {
@@ -137,10 +137,9 @@ fn of_services(job: &Pending) -> bool {
     holds(job, |step| matches!(step, Step::StartServices { .. }))
 }
 
-/// What died with the last daemon may still write for a moment: into directories that are to be removed.
-async fn await_dying(context: &Context) {
-    let (runtime, limit) = (context.dirs.runtime.clone(), GONE);
-    let left = tokio::task::spawn_blocking(move || process::await_orphans(&runtime, limit)).await;
+/// What the last daemon started may still write: into directories that are to be removed.
+async fn end_orphans() {
+    let left = tokio::task::spawn_blocking(|| process::end_orphans(GONE)).await;
     if let Ok(left) = left
         && !left.is_empty()
     {
@@ -263,5 +262,9 @@ async fn run_hook(
 /// Puts the old data back to where it lived, if it is still set aside.
 async fn swap_back(live: &Path, aside: &Path, inode: Option<u64>) -> anyhow::Result<()> {
     let (live, aside) = (live.to_owned(), aside.to_owned());
-    tokio::task::spawn_blocking(move || super::restore::swap::put_back(&live, &aside, inode)).await?
+    tokio::task::spawn_blocking(move || {
+        crate::dump::at_rest(&live)?;
+        super::restore::swap::put_back(&live, &aside, inode)
+    })
+    .await?
 }

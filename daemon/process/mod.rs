@@ -30,7 +30,7 @@ pub use capture::{Captured, capture};
 pub use error::Error;
 pub use limits::Limits;
 pub use lines::{Lines, printable};
-pub use orphans::await_orphans;
+pub use orphans::end_orphans;
 pub use program::{Account, Leftovers, Program, Sandbox, Stdin, Stdout, find};
 pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
 pub use unit::{next, take_over};
@@ -41,10 +41,23 @@ pub const MAX_LINE: usize = 1 << 20;
 /// How much of standard error is kept in [`Ended::stderr_tail`], in bytes.
 pub const MAX_TAIL: usize = 4 << 10;
 
-/// Makes sure that children can be started at all: `setpriv` must be there. To be called once at start.
+/// Makes sure that children can be started at all: `setpriv` must be there. From now on neither we nor our children leave
+/// a core dump. To be called once at start.
 ///
 /// # Errors
 /// [`Error::NoSetpriv`] when the program is not on PATH.
 pub fn ready() -> Result<(), Error> {
+    if let Err(failure) = no_core_dumps() {
+        tracing::warn!("a core dump of the daemon or of restic could hold passwords: {failure}");
+    }
     program::setpriv().map(|_| ())
+}
+
+/// Our memory and that of restic hold passwords. One byte, not none: beyond that the kernel hands the memory to a program
+/// all the same, where one is set to take core dumps (core(5)).
+fn no_core_dumps() -> rustix::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let least = |limit: Option<u64>| Some(limit.map_or(1, |limit| limit.min(1)));
+    let now = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: least(now.maximum), maximum: least(now.maximum) })
 }

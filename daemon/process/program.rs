@@ -181,7 +181,13 @@ impl Program {
             None => all.push(("HOME".into(), std::env::var_os("HOME").unwrap_or_else(|| "/".into()))),
         }
         all.extend(self.env.iter().cloned());
+        all.extend(super::orphans::mark().filter(|_| self.is_bound()));
         all
+    }
+
+    /// Whether it must not live without us: our own tools. What users' definitions name may start what is to stay.
+    const fn is_bound(&self) -> bool {
+        matches!(self.sandbox, Sandbox::Ours) && matches!(self.leftovers, Leftovers::End)
     }
 
     /// Whether it is to be free, and does not need what only a child of ours can have: our terminal.

@@ -51,7 +51,18 @@ async fn the_environment_is_clean_and_standard_input_empty() {
     let (_, heard) = lines(Program { env: vec![("A".into(), "1".into())], ..shell("env; cat; pwd") }).await;
     let mut names: Vec<_> = heard.iter().map(|l| l.split('=').next().unwrap()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["Stdout /", "Stdout A", "Stdout HOME", "Stdout LANG", "Stdout PATH", "Stdout PWD"]);
+    let (ours, usual) = ("Stdout HOLDFAST_PARENT", ["Stdout LANG", "Stdout PATH", "Stdout PWD"]);
+    assert_eq!(names, [&["Stdout /", "Stdout A", ours, "Stdout HOME"][..], &usual].concat());
+}
+
+#[tokio::test]
+async fn what_definitions_name_and_what_is_to_stay_is_not_marked_as_ours() {
+    let free = Program { sandbox: Sandbox::None, ..shell("env") };
+    let stays = Program { leftovers: Leftovers::Stay, ..shell("env") };
+    for program in [free, stays] {
+        let (_, heard) = lines(program).await;
+        assert!(heard.iter().all(|line| !line.contains("HOLDFAST_PARENT")), "{heard:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use super::Seen;
 use super::call::Caller;
 use super::engine::{Container, Engine};
 
-const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
+pub(super) const PROJECT: &str = "com.docker.compose.project";
+pub(super) const SERVICE: &str = "com.docker.compose.service";
 /// `True` for what `compose run` made.
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 /// `db:service_healthy:false,cache:service_started:false`.
@@ -23,15 +23,7 @@ pub(super) async fn look(
     services: &[String],
     cancel: &CancellationToken,
 ) -> Result<Vec<Seen>> {
-    let filter = format!("label={PROJECT}={project}");
-    let arguments = ["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter];
-    let listed = Engine::Docker.answer(caller, &arguments, cancel).await?;
-    let mut all = Vec::new();
-    for id in String::from_utf8_lossy(&listed).lines().map(str::trim).filter(|id| !id.is_empty()) {
-        // One that went away meanwhile is none of them.
-        let found = Engine::Docker.inspect(caller, id, cancel).await?;
-        all.extend(found.filter(|c| c.label(PROJECT) == Some(project) && c.label(ONE_OFF) != Some("True")));
-    }
+    let all = containers(caller, project, cancel).await?;
     if all.is_empty() {
         bail!("no container belongs to the compose project {project}; create it, or correct `project`");
     }
@@ -45,6 +37,24 @@ pub(super) async fn look(
     };
     let ordered = in_stop_order(all);
     Ok(ordered.iter().filter(|container| wanted(container)).map(named).collect())
+}
+
+/// The containers of exactly this project.
+pub(super) async fn containers(
+    caller: &Caller,
+    project: &str,
+    cancel: &CancellationToken,
+) -> Result<Vec<Container>> {
+    let filter = format!("label={PROJECT}={project}");
+    let arguments = ["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter];
+    let listed = Engine::Docker.answer(caller, &arguments, cancel).await?;
+    let mut all = Vec::new();
+    for id in String::from_utf8_lossy(&listed).lines().map(str::trim).filter(|id| !id.is_empty()) {
+        // One that went away meanwhile is none of them.
+        let found = Engine::Docker.inspect(caller, id, cancel).await?;
+        all.extend(found.filter(|c| c.label(PROJECT) == Some(project) && c.label(ONE_OFF) != Some("True")));
+    }
+    Ok(all)
 }
 
 /// A container under the name of its service.

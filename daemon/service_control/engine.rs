@@ -1,5 +1,6 @@
 //! Containers of Docker and podman: their commands are the same as far as we need them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -38,6 +39,21 @@ pub(super) struct Container {
     pub(super) config: Config,
     #[serde(default)]
     pub(super) host_config: HostConfig,
+    #[serde(default)]
+    pub(super) mounts: Vec<Mount>,
+}
+
+/// A volume or directory that is seen in a container.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Mount {
+    /// On this machine; empty where its driver keeps it elsewhere.
+    #[serde(default)]
+    pub(super) source: PathBuf,
+    /// In the container.
+    pub(super) destination: PathBuf,
+    #[serde(default)]
+    pub(super) driver: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,6 +103,11 @@ impl Container {
     /// A label, if it has it.
     pub(super) fn label(&self, key: &str) -> Option<&str> {
         self.config.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// All labels.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.config.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// How it stands.

@@ -9,6 +9,7 @@ mod compose;
 mod engine;
 pub mod failure;
 mod monit;
+mod stacks;
 mod systemd;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::process::Account;
 use crate::target;
 use call::Caller;
 use engine::Engine;
+pub use stacks::stacks;
 
 /// The first and the longest pause between two looks at something that changes.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

@@ -29,3 +29,4 @@ pub use root::{Hex, Root, RootKind, copy_attributes};
 pub use secret::{MAX_SECRET, read_secret};
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
+pub use volumes::Labels;

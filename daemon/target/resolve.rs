@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::account::account;
 use super::environment::Environment;
 use super::include::{ALWAYS, Include, Root};
-use super::volumes::{Resolver, Wanted, wanted_by};
+use super::volumes::{Found, Labels, Resolver, Wanted, wanted_by};
 use super::walk;
 use crate::definition::{Instance, Volumes};
 use crate::process::Account;
@@ -40,6 +40,8 @@ pub struct Place {
     pub state_dir: Option<PathBuf>,
     /// Volumes that were asked for and exist (from a table: all of it), and where they lie.
     pub volumes: BTreeMap<String, PathBuf>,
+    /// The labels of those volumes that have some.
+    pub labels: BTreeMap<String, Labels>,
     /// `state/environment`.
     pub environment: Environment,
     /// What was noticed on the way and is no failure.
@@ -76,10 +78,16 @@ impl Place {
     ///
     /// # Errors
     /// The engine's words.
-    pub async fn create_volume(&mut self, name: &str, cancel: &CancellationToken) -> Result<PathBuf> {
+    pub async fn create_volume(
+        &mut self,
+        name: &str,
+        labels: &Labels,
+        cancel: &CancellationToken,
+    ) -> Result<PathBuf> {
         let resolver =
             Resolver { instance: &self.instance, account: &self.account, tools: &self.tools, cancel };
-        let real = resolver.create(name).await.with_context(|| format!("instance {}", self.instance.name))?;
+        let real = resolver.create(name, labels).await;
+        let real = real.with_context(|| format!("instance {}", self.instance.name))?;
         self.volumes.insert(name.to_owned(), real.clone());
         Ok(real)
     }
@@ -123,6 +131,7 @@ impl Place {
             install_dir: None,
             state_dir: None,
             volumes: BTreeMap::new(),
+            labels: BTreeMap::new(),
             environment: Environment::default(),
             warnings: Vec::new(),
             tools,
@@ -196,7 +205,7 @@ impl Place {
         }
         let resolver =
             Resolver { instance: &self.instance, account: &self.account, tools: &self.tools, cancel };
-        let (mut volumes, warnings) = resolver.resolve(&wanted).await?;
+        let Found { places: mut volumes, labels, warnings } = resolver.resolve(&wanted).await?;
         if let Volumes::Table(_) = self.instance.volumes {
             for place in volumes.values_mut() {
                 if let Some(dir) = walk::open(place).context("`volumes`")? {
@@ -204,7 +213,7 @@ impl Place {
                 }
             }
         }
-        self.volumes = volumes;
+        (self.volumes, self.labels) = (volumes, labels);
         self.warnings.extend(warnings);
         Ok(())
     }

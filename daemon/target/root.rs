@@ -45,6 +45,9 @@ pub struct Root {
     /// ACLs and other extended attributes.
     #[serde(default)]
     pub xattrs: BTreeMap<String, Hex>,
+    /// A volume's labels, as its engine keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a root of the tree is.
@@ -124,6 +127,7 @@ pub(super) fn describe(path: &Path, dir: &Dir, kind: RootKind, empty: Option<boo
         group: group_name(stat.st_gid),
         mtime: mtime.unwrap_or(Timestamp::UNIX_EPOCH),
         xattrs: if empty.is_some() { attributes(&dir.readable()?, &dir.real)? } else { BTreeMap::new() },
+        labels: BTreeMap::new(),
     })
 }
 

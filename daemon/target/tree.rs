@@ -339,6 +339,10 @@ impl<'a> Survey<'a> {
             }
             std::os::unix::fs::symlink(&root.real, &link).with_context(laying)?;
         }
+        for root in &mut tree.roots {
+            let labels = root.volume().and_then(|name| self.place.labels.get(&name));
+            root.labels = labels.cloned().unwrap_or_default();
+        }
         tree.roots.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(())
     }

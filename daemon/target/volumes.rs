@@ -33,9 +33,27 @@ pub(super) struct Wanted {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
+    #[serde(default)]
+    driver: String,
+    #[serde(default)]
     mountpoint: PathBuf,
     #[serde(default)]
+    labels: Option<Labels>,
+    #[serde(default)]
     options: Option<BTreeMap<String, String>>,
+}
+
+/// Labels of a volume, as its engine keeps them.
+pub type Labels = BTreeMap<String, String>;
+
+/// What was found of volumes.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Names and real places.
+    pub(super) places: BTreeMap<String, PathBuf>,
+    /// The labels of those that have some.
+    pub(super) labels: BTreeMap<String, Labels>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Asks for the wanted volumes of an instance. Names that do not exist are simply not in the answer.
@@ -47,17 +65,15 @@ pub(super) struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// Names and real places of the volumes, and warnings.
+    /// Names, real places and labels of the volumes, and warnings.
     ///
     /// # Errors
     /// Nobody knows volumes, the engine fails, or a volume lies where it may not.
-    pub(super) async fn resolve(&self, wanted: &Wanted) -> Result<(BTreeMap<String, PathBuf>, Vec<String>)> {
-        let mut warnings = Vec::new();
+    pub(super) async fn resolve(&self, wanted: &Wanted) -> Result<Found> {
+        let mut found = Found::default();
         let engine = match &self.instance.volumes {
-            Volumes::Table(table) => return Ok((table.clone(), warnings)),
-            Volumes::None if wanted.names.is_empty() && !wanted.all => {
-                return Ok((BTreeMap::new(), warnings));
-            }
+            Volumes::Table(table) => return Ok(Found { places: table.clone(), ..found }),
+            Volumes::None if wanted.names.is_empty() && !wanted.all => return Ok(found),
             Volumes::None => bail!(
                 "volumes/… is included, but nobody knows where volumes lie; set `volumes` to \"podman\", \"docker\" or a table"
             ),
@@ -70,22 +86,21 @@ impl Resolver<'_> {
         }
         names.sort();
         names.dedup();
-        let mut found = BTreeMap::new();
         for name in names {
             if let Some(volume) = self.inspect(engine, &name).await? {
-                warnings.extend(mounted_on_demand(&name, &volume));
-                let real = self.real(&name, &volume.mountpoint)?;
-                found.insert(name, real);
+                found.warnings.extend(mounted_on_demand(&name, &volume));
+                found.places.insert(name.clone(), self.real(&name, &volume)?);
+                found.labels.extend(volume.labels.filter(|all| !all.is_empty()).map(|all| (name, all)));
             }
         }
-        Ok((found, warnings))
+        Ok(found)
     }
 
-    /// Makes a volume, as NS8 does before it restores into it. That it exists already is no error.
+    /// Makes a volume with labels, as NS8 does before it restores into it. That it exists already is no error.
     ///
     /// # Errors
     /// The engine's words; a table cannot make volumes.
-    pub(super) async fn create(&self, name: &str) -> Result<PathBuf> {
+    pub(super) async fn create(&self, name: &str, labels: &Labels) -> Result<PathBuf> {
         let engine = match &self.instance.volumes {
             Volumes::Podman => "podman",
             Volumes::Docker => "docker",
@@ -94,14 +109,17 @@ impl Resolver<'_> {
             }
         };
         if let Some(volume) = self.inspect(engine, name).await? {
-            return self.real(name, &volume.mountpoint);
+            return self.real(name, &volume);
         }
         let full = self.full_name(name);
-        let answer = self.ask(engine, &["volume", "create", &full]).await?;
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
+        let arguments = ["volume", "create"].into_iter().chain(labels.iter().map(String::as_str));
+        let answer = self.ask(engine, &arguments.chain([full.as_str()]).collect::<Vec<_>>()).await?;
         answer.with_context(|| format!("creating volume {full}"))?;
         let volume = self.inspect(engine, name).await?;
         let volume = volume.ok_or_else(|| anyhow!("{engine} made volume {full}, but does not know it"))?;
-        self.real(name, &volume.mountpoint)
+        self.real(name, &volume)
     }
 
     /// `NAME` for an instance with its own user, `<instance>-NAME` for one that runs as root.
@@ -171,7 +189,11 @@ impl Resolver<'_> {
 
     /// A mountpoint without links. What an instance's own user tells us about its volumes may only be what is its own:
     /// otherwise it could have us read, and later overwrite, any directory of the machine.
-    fn real(&self, name: &str, mountpoint: &Path) -> Result<PathBuf> {
+    fn real(&self, name: &str, volume: &Inspected) -> Result<PathBuf> {
+        let mountpoint = volume.mountpoint.as_path();
+        if let Some(why) = out_of_reach(volume) {
+            bail!("volume {name:?} {why}");
+        }
         let dir = walk::open(mountpoint).with_context(|| format!("volume {name:?}"))?;
         let shown = mountpoint.display();
         let dir =
@@ -195,6 +217,18 @@ impl Resolver<'_> {
 fn valid(name: &str) -> bool {
     let fits = |b: &u8| b.is_ascii_alphanumeric() || b"_.-".contains(b);
     name.as_bytes().iter().all(fits) && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// Why a volume cannot be read here: its driver keeps its data elsewhere.
+fn out_of_reach(volume: &Inspected) -> Option<String> {
+    let foreign = !volume.driver.is_empty() && volume.driver != "local";
+    (foreign && !volume.mountpoint.is_dir()).then(|| {
+        format!(
+            "is kept by the driver {:?}, whose data is no directory of this machine; take it out of the includes, and \
+             save it with a dump: source = \"command\", command = [\"docker\", \"run\", \"--rm\", \"-v\", …, \"tar\", …]",
+            volume.driver
+        )
+    })
 }
 
 fn mounted_on_demand(name: &str, volume: &Inspected) -> Option<String> {

@@ -17,8 +17,9 @@ async fn a_second_daemon_is_refused_and_the_first_goes_on() {
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
+/// B03: not by our own user either, for we do not allow it.
 #[tokio::test]
-async fn the_name_cannot_be_taken_over() {
+async fn b03_the_name_cannot_be_taken_over() {
     let bus = Bus::start();
     let daemon = crate::daemon(&bus).await;
     let thief = bus.connect().await;

@@ -5,13 +5,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authority;
 mod calls;
+mod catalogue;
 mod connection;
 mod definitions;
 mod errors;
 mod fuzz;
+mod gate;
 mod hostile;
 mod introspection;
+mod limits;
+mod others;
 mod policy;
 mod polkit;
 mod signals;

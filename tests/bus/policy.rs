@@ -1,7 +1,7 @@
 //! Who may do what: the shipped bus policy, and what the daemon itself decides behind it. Both need root, to call as others,
 //! and the group of `units/holdfast.sysusers`.
 
-use crate::polkit::{Says, authority};
+use crate::authority::{Says, authority, gid};
 use crate::support::{Bus, Daemon, NAME, ROOT, stderr, stdout};
 
 /// nobody, on Debian and elsewhere.
@@ -14,7 +14,7 @@ fn installed() -> Bus {
 }
 
 /// The same, with room for an authority of ours.
-fn installed_with_polkit() -> Bus {
+pub(crate) fn installed_with_polkit() -> Bus {
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/units/org.holdfast.Backup1.conf");
     Bus::with_policies(&format!(
         "<include>{policy}</include><policy user=\"root\"><allow own=\"org.freedesktop.PolicyKit1\"/>\
@@ -28,12 +28,6 @@ fn as_nobody(bus: &Bus, group: &str, path: &str, method: &str, arguments: &[&str
     setpriv.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), &format!("--groups={group}")]);
     setpriv.args(["dbus-send", "--system", "--print-reply", "--dest=org.holdfast.Backup1", path, method]);
     stderr(&setpriv.args(arguments).output().unwrap())
-}
-
-fn gid() -> String {
-    let group = std::fs::read_to_string("/etc/group").unwrap();
-    let line = group.lines().find(|line| line.starts_with("holdfast:")).expect("the group holdfast exists");
-    line.split(':').nth(2).unwrap().to_owned()
 }
 
 /// B01, B35: nobody reaches no method and no property.
@@ -51,18 +45,41 @@ async fn system_the_shipped_policy_keeps_others_out() {
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
-/// B02: nobody cannot own the name, whether it is free or not.
+/// B02, B03: others cannot own the name, whether it is free, theirs to wait for, or to be replaced.
 #[tokio::test]
 #[ignore = "needs root: calls as other users"]
-async fn system_the_shipped_policy_keeps_the_name_for_root() {
+async fn system_b02_b03_the_shipped_policy_keeps_the_name_for_root() {
     let bus = installed();
-    let mut setpriv = bus.command("setpriv");
-    setpriv.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "dbus-send"]);
-    setpriv.args(["--system", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus"]);
-    let asked =
-        setpriv.args(["org.freedesktop.DBus.RequestName", &format!("string:{NAME}"), "uint32:0"]).output();
-    let answer = stderr(&asked.unwrap());
-    assert!(answer.starts_with("Error org.freedesktop.DBus.Error.AccessDenied:"), "{answer}");
+    let request = |group: &str, flags: u32| {
+        let mut setpriv = bus.command("setpriv");
+        setpriv.args([
+            &format!("--reuid={NOBODY}"),
+            &format!("--regid={NOBODY}"),
+            &format!("--groups={group}"),
+        ]);
+        setpriv.args(["dbus-send", "--system", "--print-reply", "--dest=org.freedesktop.DBus"]);
+        setpriv.args([
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus.RequestName",
+            &format!("string:{NAME}"),
+        ]);
+        stderr(&setpriv.arg(format!("uint32:{flags}")).output().unwrap())
+    };
+    let all_are_refused = |when: &str| {
+        // Allow replacement, replace the existing one, do not queue; none: queue.
+        for (group, flags) in
+            [NOBODY, &gid()].iter().flat_map(|group| (0..8).map(move |flags| (*group, flags)))
+        {
+            let answer = request(group, flags);
+            let refused = answer.starts_with("Error org.freedesktop.DBus.Error.AccessDenied:");
+            assert!(refused, "{when}, group {group}, flags {flags}: {answer}");
+        }
+    };
+    all_are_refused("free");
+    let daemon = crate::daemon(&bus).await;
+    all_are_refused("owned");
+    let version: String = daemon.property(ROOT, "Manager", "Version").await;
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
 /// A member of the group gets through the shipped policy, and as the shipped rules have it looks and runs, and does no more.

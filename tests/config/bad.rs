@@ -87,13 +87,8 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "source = \"mongodb\" is not supported yet",
             "command",
         ),
-        (
-            "[backup.x]\ninstances = ['compose:*']\n",
-            "2:14",
-            "`compose:` is not supported yet",
-            "name the instances",
-        ),
-        ("[discovery]\ndocker = true\n", "1:2", "`discovery` is not supported yet", "leave it out"),
+        ("[backup.x]\ninstances = ['compose:_']\n", "2:14", "the name begins with", "compose:PROJECT"),
+        ("[discovery]\ndocker = 'yes'\n", "2:10", "true or false", ""),
         (
             "[module.x.version]\nbuiltin = 'ostree:x'\n",
             "2:11",

@@ -12,6 +12,7 @@ mod tree;
 mod crash;
 mod drain;
 mod maintenance;
+mod managers;
 mod outcomes;
 mod restores;
 mod roundtrip;

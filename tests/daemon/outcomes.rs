@@ -59,6 +59,7 @@ async fn a_repository_that_was_seen_and_is_gone_is_not_made_anew() {
     }
 }
 
+/// X12: and no word anywhere holds the credentials in its address.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_repository_is_tried_again_and_never_made() {
     // Nobody listens there: the port is ours until we let it go.
@@ -75,6 +76,12 @@ async fn an_unreachable_repository_is_tried_again_and_never_made() {
     assert_eq!((lab.calls("init"), lab.calls("cat")), (0, 2), "{}", lab.text("calls"));
     assert!(lab.daemon.log().contains("will be tried again in 1s"), "{}", lab.daemon.log());
     assert!(!ended.error.contains("canary") && !lab.daemon.log().contains("canary"));
+    for command in [&["status"][..], &["--json", "status"], &["history"], &["repository", "test", "disk"]] {
+        let mut holdfast = lab.bus.command(env!("CARGO_BIN_EXE_holdfast"));
+        let said = holdfast.args(["--bus", &lab.bus.address]).args(command).output().unwrap();
+        let said = format!("{}{}", crate::support::stdout(&said), crate::support::stderr(&said));
+        assert!(!said.is_empty() && !said.contains("canary"), "{command:?}: {said}");
+    }
 }
 
 /// Leaves a lock that another host holds, as far as anybody can tell.

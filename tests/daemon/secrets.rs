@@ -67,6 +67,7 @@ async fn assert_bus_clean(lab: &Lab) {
     assert_clean(format!("{:?}", lab.sets("app").await).as_bytes(), "the sets");
 }
 
+/// X01–X04, X06, X07, at trace level.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_arguments_hooks_log_bus_database_or_errors() {
     let lab = guarded().start().await;
@@ -131,6 +132,7 @@ fn assert_private(dir: &Path) {
     }
 }
 
+/// X10.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_password_is_used_by_the_next_run() {
     let lab = Setup::new().plain().start().await;
@@ -144,6 +146,7 @@ async fn a_rotated_password_is_used_by_the_next_run() {
     lab.good_backup("b").await;
 }
 
+/// X08.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_staging_and_secrets_are_private_under_any_umask() {
     let lab = guarded().start().await;
@@ -161,4 +164,72 @@ async fn state_staging_and_secrets_are_private_under_any_umask() {
     assert_eq!((mode("state/holdfast.db"), mode("staging/app")), (0o600, 0o700));
     lab.go("backup");
     lab.ended(&job).await;
+}
+
+/// The processes that a process has started, by `/proc`.
+fn children(of: u32) -> Vec<u32> {
+    let line = format!("PPid:\t{of}\n");
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains(&line))
+    })
+    .collect()
+}
+
+/// X05: neither the daemon nor a restic leaves its memory in a core dump, neither as a file nor piped to a program.
+#[tokio::test(flavor = "multi_thread")]
+async fn x05_a_crash_leaves_no_core_dump() {
+    let mut lab = Setup::new().plain().start().await;
+    lab.hold("backup");
+    lab.daemon.run_backup("b").await;
+    lab.reached("backup").await;
+    let restic = children(lab.daemon.pid());
+    assert!(!restic.is_empty(), "no child is at work");
+    for pid in restic.iter().chain([&lab.daemon.pid()]) {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let values: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert!(values.len() == 2 && values.iter().all(|most| *most <= 1), "{pid}: {line}");
+    }
+    lab.daemon.signal(rustix::process::Signal::ABORT);
+    assert_eq!(lab.daemon.wait_for_exit(), None, "it did not die of the signal");
+    for dir in [lab.daemon.dir.path(), Path::new(".")] {
+        let left = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let dumps: Vec<String> = left.filter(|name| name == "core" || name.starts_with("core.")).collect();
+        assert!(dumps.is_empty(), "{dumps:?} in {}", dir.display());
+    }
+}
+
+/// X09: a password file that has become a link, a FIFO or a directory is refused, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn x09_a_password_file_that_is_none_is_refused_at_once() {
+    let setup = Setup::new().plain();
+    let setup = setup
+        .replace("instances = [\"app\"]", "instances = [\"app\"]\nretry = { attempts = 0, delay = \"1s\" }");
+    let lab = setup.start().await;
+    lab.good_backup("b").await;
+    let file = lab.path("config/password");
+    lab.write("elsewhere", &format!("{PASSWORD}\n"), 0o600);
+    type Replace = fn(&Path, &Path);
+    let replacements: [(&str, Replace); 3] = [
+        ("a link", |file, to| std::os::unix::fs::symlink(to, file).unwrap()),
+        ("a FIFO", |file, _| {
+            rustix::fs::mknodat(rustix::fs::CWD, file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        }),
+        ("a directory", |file, _| fs::create_dir(file).unwrap()),
+    ];
+    for (what, replace) in replacements {
+        fs::remove_file(&file).unwrap();
+        replace(&file, &lab.path("elsewhere"));
+        let ended = lab.backup("b").await;
+        assert_eq!(ended.outcome, "failed", "{what}: {ended:?}");
+        let said = format!("{} {:?}", ended.error, ended.units);
+        assert!(said.contains("config/password"), "{what}: {said}");
+        assert_clean(said.as_bytes(), "the error");
+        if what == "a directory" {
+            fs::remove_dir(&file).unwrap();
+            lab.write("config/password", &format!("{PASSWORD}\n"), 0o600);
+        }
+    }
+    lab.good_backup("b").await;
 }

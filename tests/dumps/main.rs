@@ -11,10 +11,14 @@ mod support;
 mod lab;
 
 mod command;
+mod etcd;
 mod faults;
 mod mariadb;
+mod openldap;
 mod postgresql;
+mod rabbitmq;
 mod redis;
+mod scripted;
 mod servers;
 mod sqlite;
 
@@ -91,7 +95,14 @@ fn manifest(lab: &Lab) -> serde_json::Value {
     serde_json::from_slice(&text.stdout).unwrap()
 }
 
-/// No file that stays and no word of the log holds the servers' password.
+/// An answer to a restore's question about health: the exit code in the file `health`.
+const HEALTH: &str =
+    "restore = { health = { command = [\"sh\", \"-c\", \"exit $(cat @DIR@/health)\"], timeout = \"1s\" } }";
+
+/// A question about health that never ends, for kills; see [`Lab::reached`].
+const NO_ANSWER: &str = "restore = { health = { command = [\"sh\", \"-c\", \": >@DIR@/at-health; exec sleep 60\"], timeout = \"60s\" } }";
+
+/// X11: no file that stays, no word of the log and no call of restic holds the servers' password.
 fn assert_no_canary(lab: &Lab) {
     let word = servers::PASSWORD.split([':', '\\']).next_back().unwrap();
     fn files(dir: &Path, all: &mut Vec<std::path::PathBuf>) {

@@ -16,7 +16,7 @@ use crate::support::{stderr, stdout, until};
 pub(crate) const PASSWORD: &str = "canary:pass\\word-9184";
 
 /// A directory that other users can enter.
-fn open_dir() -> TempDir {
+pub(crate) fn open_dir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("hf").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     dir

@@ -21,6 +21,7 @@ case "$1 $2" in
 "volume create") mkdir {dir}/"$3" ;;
 "volume inspect")
     [ -e {dir}/broken ] && {{ echo "Error: cannot connect" >&2; exit 125; }}
+    [ -e {dir}/"$3"/elsewhere ] && {{ printf '[{{"Name":"%s","Driver":"cloud","Mountpoint":""}}]\n' "$3"; exit; }}
     [ -d {dir}/"$3" ] || {{ echo "[]"; echo "Error: no such volume $3" >&2; exit 125; }}
     printf '[{{"Name":"%s","Driver":"local","Mountpoint":"{dir}/%s","Options":{{}}}}]\n' "$3" "$3" ;;
 *) exit 9 ;;
@@ -92,14 +93,25 @@ async fn an_engine_that_fails_is_a_failure_not_a_missing_volume() {
 }
 
 #[tokio::test]
+async fn a_volume_whose_driver_keeps_its_data_elsewhere_is_refused_with_advice() {
+    let module = with_engine("docker", Volumes::Docker);
+    module.write(&format!("engine/{}/elsewhere", full("wiki-data")), "");
+    let refusal = module.refusal().await;
+    assert!(refusal.contains("\"cloud\"") && refusal.contains("source = \"command\""), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_restore_makes_the_volume_that_it_needs() {
     let module = with_engine("podman", Volumes::Podman);
     let mut place = module.resolve_for(Purpose::Restore, &["wiki-new".into()]).await.unwrap();
     assert!(place.live_path("volumes/wiki-new/x".as_ref()).is_err());
-    let made = place.create_volume("wiki-new", &CancellationToken::new()).await.unwrap();
+    let made = place.create_volume("wiki-new", &BTreeMap::new(), &CancellationToken::new()).await.unwrap();
     assert_eq!(made, module.path("engine").join(full("wiki-new")));
     assert_eq!(place.live_path("volumes/wiki-new/x".as_ref()).unwrap(), made.join("x"));
-    assert_eq!(place.create_volume("wiki-new", &CancellationToken::new()).await.unwrap(), made);
+    assert_eq!(
+        place.create_volume("wiki-new", &BTreeMap::new(), &CancellationToken::new()).await.unwrap(),
+        made
+    );
 }
 
 #[tokio::test]

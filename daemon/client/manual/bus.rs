@@ -13,7 +13,8 @@ const DESCRIPTION: [&str; 4] = [
      return the object of the job at once; it stays for ten minutes after the job's end. Property changes are signalled.",
     "Only root and members of the group holdfast get through the bus. Root may do all; of members polkit decides by the \
      actions org.holdfast.backup1.view, run, cancel, restore and manage: as shipped they view and run at once, the rest \
-     takes an administrator's password. allow_users and allow_groups of a backup or an instance grant members view, run \
+     takes an administrator's password. A restore to a target, beside the instance (as, map) or of what only a repository \
+     knows needs manage: no definition says that it may be there. allow_users and allow_groups of a backup or an instance grant members view, run \
      and cancel there without polkit. Where polkit does not answer, only root may.",
     "Errors are org.holdfast.Backup1.Error.NoSuchBackup, NoSuchRepository, NoSuchInstance, NoSuchSnapshot, NoSuchJob, \
      AlreadyExists, InUse, Disabled, Busy, InvalidArgument, InvalidDefinition, NotAuthorized, RepositoryUnavailable, \

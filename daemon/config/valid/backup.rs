@@ -164,7 +164,7 @@ fn follow_instances(
     let mut reason = None;
     for selector in selectors {
         let (kind, name) = match selector.get_ref() {
-            Selector::All => continue,
+            Selector::All | Selector::Compose(_) => continue,
             Selector::Instance(name) if linked.instances.contains_key(name) => continue,
             Selector::Instance(name) => (Kind::Instance, name),
             Selector::Module(name) if linked.modules.contains(name) => continue,

@@ -5,19 +5,23 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 
 use super::super::raw::{RawDump, RawModule};
-use super::super::value::{Database, Reader, SourceWord, Table};
-use crate::definition::{Command, Container, Dump, Engine, Name, Server, Source};
+use super::super::value::{AbsolutePath, Database, FilePath, Reader, SourceWord, Table};
+use crate::definition::{Command, Container, Dump, Engine, Etcd, Name, Openldap, Server, Source, Tls};
 
 /// A dump that has less than this part of the last good one, in percent, is worth a warning.
 const SHRINK_LIMIT: u8 = 50;
+/// Where Debian has slapd's configuration.
+const CONFIG_DIR: &str = "/etc/ldap/slapd.d";
+/// Where Debian has etcd's data.
+const DATA_DIR: &str = "/var/lib/etcd/default";
 
 /// Notes what does not fit together in the dumps of one table.
 pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
     let mut names = BTreeSet::new();
     for dump in raw.dump.iter().flat_map(|dumps| dumps.get_ref()) {
         let Some(source) = &dump.get_ref().source else {
-            let help =
-                "write source = \"postgresql\", \"mariadb\", \"mysql\", \"redis\", \"sqlite\" or \"command\"";
+            let help = "write source = \"postgresql\", \"mariadb\", \"mysql\", \"redis\", \"openldap\", \"etcd\", \
+                \"rabbitmq\", \"sqlite\" or \"command\"";
             reader.error(&dump.span(), "a dump needs `source`", Some(help.into()));
             continue;
         };
@@ -55,6 +59,10 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
                 let help = "write \"state/…\", \"volumes/NAME/…\" or an absolute path";
                 reader.error(&file.span(), message, Some(help.into()));
             }
+        }
+        SourceWord::Etcd | SourceWord::Rabbitmq if dump.cert_file.is_some() != dump.key_file.is_some() => {
+            let help = "write both: the certificate and its key";
+            reader.error(span, "`cert_file` and `key_file` belong together", Some(help.into()));
         }
         SourceWord::Command if dump.command.is_none() => {
             let help = "write command = [\"program\", \"argument\"]: what it prints is the dump";
@@ -101,6 +109,34 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "run_as",
             "shrink_limit",
         ],
+        SourceWord::Openldap => {
+            &["source", "name", "databases", "exclude", "config_dir", "run_as", "shrink_limit"]
+        }
+        SourceWord::Etcd => &[
+            "source",
+            "name",
+            "host",
+            "port",
+            "user",
+            "password_file",
+            "ca_file",
+            "cert_file",
+            "key_file",
+            "data_dir",
+            "shrink_limit",
+        ],
+        SourceWord::Rabbitmq => &[
+            "source",
+            "name",
+            "host",
+            "port",
+            "user",
+            "password_file",
+            "ca_file",
+            "cert_file",
+            "key_file",
+            "shrink_limit",
+        ],
         SourceWord::Sqlite => &["source", "name", "databases", "shrink_limit"],
         SourceWord::Command => &["source", "name", "command", "restore", "shrink_limit"],
     }
@@ -123,26 +159,44 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         socket,
         user,
         password_file,
+        ca_file,
+        cert_file,
+        key_file,
+        config_dir,
+        data_dir,
         container,
         run_as,
         command,
         restore,
         shrink_limit,
     } = raw;
+    let file = |given: &Option<Spanned<FilePath>>| given.as_ref().map(|file| file.get_ref().0.clone());
+    let dir = |given: &Option<Spanned<AbsolutePath>>, default: &str| {
+        given.as_ref().map_or_else(|| default.into(), |dir| dir.get_ref().0.clone())
+    };
+    let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
     let server = Server {
         host: host.as_ref().map(|host| host.get_ref().0.clone()),
         port: port.as_ref().map(|port| port.get_ref().0),
         socket: socket.as_ref().map(|socket| socket.get_ref().0.clone()),
         user: user.as_ref().map(|user| user.get_ref().0.clone()),
-        password_file: password_file.as_ref().map(|file| file.get_ref().0.clone()),
+        password_file: file(password_file),
         databases: names(databases),
         exclude: names(exclude),
+        tls: (tls != Tls::default()).then_some(tls),
     };
     let source = match word {
         SourceWord::Postgresql => Source::Postgresql(server),
         SourceWord::Mariadb => Source::Mariadb(server),
         SourceWord::Mysql => Source::Mysql(server),
         SourceWord::Redis => Source::Redis(server),
+        SourceWord::Openldap => Source::Openldap(Openldap {
+            config_dir: dir(config_dir, CONFIG_DIR),
+            suffixes: server.databases,
+            exclude: server.exclude,
+        }),
+        SourceWord::Etcd => Source::Etcd(Etcd { server, data_dir: dir(data_dir, DATA_DIR) }),
+        SourceWord::Rabbitmq => Source::Rabbitmq(server),
         SourceWord::Sqlite => Source::Sqlite(server.databases),
         SourceWord::Command => Source::Command(Command {
             dump: command.as_ref()?.get_ref().0.clone(),

@@ -69,12 +69,25 @@ pub(in crate::config) fn link(
         linked.refused.extend(file.refused.clone().map(|reason| (file.source.file.clone(), reason)));
     }
     linked.index(&files, &mut found);
+    let before = previous.is_some_and(|previous| previous.definitions.discover_docker);
+    let discover_docker = discovers(&files, before);
     let daemon = linked.daemon(&mut files, env, previous, &mut found);
     linked.repositories(&mut files, env, previous);
     let modules = linked.modules(&mut files);
     linked.instances(&mut files, &modules, env, &daemon, previous, &mut found);
     linked.backups(&mut files, env, previous, &mut found);
-    linked.loaded(daemon, &files, previous, found)
+    let mut loaded = linked.loaded(daemon, &files, previous, found);
+    loaded.definitions.discover_docker = discover_docker;
+    loaded
+}
+
+/// Whether any file says that compose projects are looked for; one that cannot be used says what it said before.
+pub(in crate::config) fn discovers(files: &[LocalFile], before: bool) -> bool {
+    files.iter().any(|file| match (file.discover_docker, &file.refused) {
+        (Some(docker), None) => docker,
+        (Some(_), Some(_)) => before,
+        (None, _) => false,
+    })
 }
 
 impl Linked {
@@ -347,6 +360,7 @@ impl Linked {
         Loaded {
             definitions: Definitions {
                 daemon,
+                discover_docker: false,
                 repositories: self.repositories,
                 backups: self.backups,
                 instances: self.instances,

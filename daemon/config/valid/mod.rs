@@ -20,7 +20,7 @@ use super::raw::{Entry, RawBackup, RawDaemon, RawInstance, RawModule};
 use super::value::{Reader, Table};
 use crate::definition::{Name, Repository};
 
-pub(super) use link::link;
+pub(super) use link::{discovers, link};
 
 /// Something that one file defines by itself.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Local<T> {
 pub(super) struct LocalFile {
     pub(super) source: Arc<Source>,
     pub(super) daemon: Option<RawDaemon>,
+    /// `[discovery]` says that compose projects are looked for.
+    pub(super) discover_docker: Option<bool>,
     pub(super) repositories: Vec<Local<Repository>>,
     pub(super) backups: Vec<Entry<RawBackup>>,
     pub(super) instances: Vec<Entry<RawInstance>>,
@@ -57,7 +59,8 @@ pub(super) fn local(
 ) -> (LocalFile, Vec<Diagnostic>) {
     let source = Arc::clone(&file.source);
     let given = given(&file);
-    let RawFile { source: _, daemon, repositories, backups, instances, modules, names, syntax_ok } = file;
+    let RawFile { source: _, daemon, discovery, repositories, backups, instances, modules, names, syntax_ok } =
+        file;
     let mut reader = Reader::new(&source);
     let repositories = repositories
         .into_iter()
@@ -80,9 +83,11 @@ pub(super) fn local(
     found.extend(reader.finish());
     let refused = found.iter().find(|finding| finding.is_error()).map(|first| first.to_string());
     let daemon = daemon.map(toml::Spanned::into_inner);
+    let discover_docker = discovery.and_then(|raw| raw.into_inner().docker.map(|docker| *docker.get_ref()));
     let file = LocalFile {
         source,
         daemon,
+        discover_docker,
         repositories,
         backups,
         instances,
@@ -102,6 +107,7 @@ fn given(file: &RawFile) -> Vec<(String, usize)> {
     }
     let mut all: Vec<(String, usize)> = Vec::new();
     all.extend(file.daemon.iter().flat_map(|raw| of("daemon", raw.get_ref())));
+    all.extend(file.discovery.iter().flat_map(|raw| of("discovery", raw.get_ref())));
     all.extend(file.repositories.iter().flat_map(|e| of(&Kind::Repository.id(&e.name), &e.raw)));
     all.extend(file.backups.iter().flat_map(|e| of(&Kind::Backup.id(&e.name), &e.raw)));
     all.extend(file.instances.iter().flat_map(|e| of(&Kind::Instance.id(&e.name), &e.raw)));

@@ -191,9 +191,9 @@ fn service(raw: &RawService, manager: Manager, stop: StopUntil, note: Note<'_>) 
         let known = manager.parts();
         let name = part_name(&manager, &part.get_ref().0);
         let any = known.is_empty() && !matches!(manager, Manager::Command { .. });
-        if stop == StopUntil::Never {
+        if !stop.in_backups() {
             let help = "leave it out, or write stop = \"dump\" or \"snapshot\"";
-            note(&part.span(), "`start_for_dump` of a service that is never stopped".into(), help);
+            note(&part.span(), "`start_for_dump` of a service that no backup stops".into(), help);
         } else if !any && !known.contains(&name) {
             let help = "name one of the units, containers or services of this table";
             note(&part.span(), format!("`start_for_dump`: there is no {name:?} here"), help);

@@ -13,21 +13,27 @@ pub(in crate::config) enum SourceWord {
     Mariadb,
     Mysql,
     Redis,
+    Openldap,
+    Etcd,
+    Rabbitmq,
     Sqlite,
     Command,
 }
 
-const WORDS: [(&str, SourceWord); 6] = [
+const WORDS: [(&str, SourceWord); 9] = [
     ("postgresql", SourceWord::Postgresql),
     ("mariadb", SourceWord::Mariadb),
     ("mysql", SourceWord::Mysql),
     ("redis", SourceWord::Redis),
+    ("openldap", SourceWord::Openldap),
+    ("etcd", SourceWord::Etcd),
+    ("rabbitmq", SourceWord::Rabbitmq),
     ("sqlite", SourceWord::Sqlite),
     ("command", SourceWord::Command),
 ];
 
 /// Sources of the contract that this version cannot dump yet.
-const LATER: [&str; 6] = ["openldap", "opensearch", "elasticsearch", "etcd", "rabbitmq", "mongodb"];
+const LATER: [&str; 3] = ["opensearch", "elasticsearch", "mongodb"];
 
 impl SourceWord {
     pub(in crate::config) fn word(self) -> &'static str {

@@ -38,7 +38,7 @@ fn one_of(text: &str, words: &[&str]) -> String {
 impl Value for StopUntil {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let words = Self::WORDS.map(|(word, _)| word);
-        let text = reader.text(node, "one of never, dump and snapshot")?;
+        let text = reader.text(node, "one of never, restore, dump and snapshot")?;
         let found = Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let message = format!("`{}` does not know {text:?}", reader.key());

@@ -38,12 +38,18 @@ impl Value for Name {
 
 impl Value for Selector {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.text(node, "the name of an instance, \"*\" or \"module:NAME\"")?;
+        let text = reader.text(node, "the name of an instance, \"*\", \"module:NAME\" or \"compose:*\"")?;
         if text == "*" {
             return Some(Self::All);
         }
-        if text.starts_with("compose:") {
-            return reader.refuse(node, "`compose:` is not supported yet", "name the instances");
+        if text == "compose:*" {
+            return Some(Self::Compose(None));
+        }
+        if let Some(project) = text.strip_prefix("compose:") {
+            return match Name::parse(project) {
+                Ok(name) => Some(Self::Compose(Some(name))),
+                Err(rule) => reader.refuse(node, rule, "write \"compose:*\", or \"compose:PROJECT\""),
+            };
         }
         let (module, name) = text.strip_prefix("module:").map_or((false, text), |name| (true, name));
         match Name::parse(name) {
@@ -54,7 +60,7 @@ impl Value for Selector {
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "string", "examples": ["dokuwiki1", "*", "module:dokuwiki"] })
+        json!({ "type": "string", "examples": ["dokuwiki1", "*", "module:dokuwiki", "compose:*"] })
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::Shared;
 use super::instance::Ready;
-use crate::definition::{Name, Repository, StopUntil};
+use crate::definition::{Name, Repository};
 use crate::job::repository::{self, Location};
 use crate::queue::Guard;
 use crate::restic;
@@ -28,7 +28,7 @@ impl Slot {
 
 /// Takes what is needed, if services will be stopped. A repository that cannot be had now is not waited for later.
 pub(super) async fn take(shared: &Shared, ready: &Ready) -> anyhow::Result<Option<Slot>> {
-    if ready.instance.services.iter().all(|service| service.stop == StopUntil::Never) {
+    if ready.instance.services.iter().all(|service| !service.stop.in_backups()) {
         return Ok(None);
     }
     let mut shares = Vec::new();

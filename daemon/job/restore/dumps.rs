@@ -13,7 +13,7 @@ use super::kept::Kept;
 use super::survey::Survey;
 use super::{Request, Work, kept};
 use crate::definition::{Dump, Instance, Source};
-use crate::dump::{self, Change, Record, Site};
+use crate::dump::{self, Change, Laid, Record, Site};
 use crate::job::Context;
 use crate::restic;
 use crate::state::undo::{Act, Step, Undo};
@@ -33,6 +33,8 @@ pub(super) struct Wanted {
     dump: Dump,
     site: Site,
     records: Vec<Record>,
+    /// Directories that are to be swapped in.
+    laid: Vec<Laid>,
 }
 
 /// All that the manifest says of dumps.
@@ -98,7 +100,7 @@ pub(super) async fn open(
         let runtime = &work.context.dirs.runtime;
         let site = Site::open(place, &dump, runtime, work.live.cancelled()).await;
         let site = site.with_context(|| format!("dump {}", dump.name))?;
-        all.push(Wanted { dump, site, records: vec![record] });
+        all.push(Wanted { dump, site, records: vec![record], laid: Vec::new() });
     }
     for wanted in &all {
         let reading = || format!("reading dump {} to its end", wanted.dump.name);
@@ -111,24 +113,25 @@ pub(super) async fn open(
 /// Loads beside what lives; what is made is written down first.
 pub(super) async fn load_beside(
     work: &Work,
-    all: &[Wanted],
+    all: &mut [Wanted],
     staging: &Path,
     beside: &mut Vec<Changed>,
 ) -> Result<()> {
-    for wanted in all {
-        let loading = || format!("dump {}", wanted.dump.name);
+    for wanted in all.iter_mut() {
+        let name = wanted.dump.name.to_string();
+        let loading = || format!("dump {name}");
         running(work)?;
         let (site, job) = (&wanted.site, work.live.id());
         for change in site.plan_beside(staging, &wanted.records, job).await.with_context(loading)? {
             work.undo.push(step(&work.request.instance, &wanted.dump, &change, Act::Undo)?).await?;
             beside.push(Changed { dump: wanted.dump.name.to_string(), change });
         }
-        site.load_beside(staging, &wanted.records, job).await.with_context(loading)?;
+        wanted.laid = site.load_beside(staging, &wanted.records, job).await.with_context(loading)?;
     }
     Ok(())
 }
 
-/// Files of SQLite that a dump brings are not also swapped as plain files: those may be torn.
+/// What a dump brings is not also swapped as plain files: those may be torn.
 pub(super) fn claim(all: &[Wanted], survey: &mut Survey) {
     let sqlite = all.iter().filter(|wanted| matches!(wanted.dump.source, Source::Sqlite(_)));
     for path in sqlite.flat_map(|wanted| &wanted.records).filter_map(|record| record.database.as_deref()) {
@@ -138,6 +141,16 @@ pub(super) fn claim(all: &[Wanted], survey: &mut Survey) {
         survey.items.retain(|(item, _)| !taken(item));
         survey.removed.retain(|(item, _)| !taken(item));
     }
+    for laid in all.iter().flat_map(|wanted| &wanted.laid) {
+        let taken = |item: &Path| item.starts_with(in_tree(&laid.live));
+        survey.items.retain(|(item, _)| !taken(item));
+        survey.removed.retain(|(item, _)| !taken(item));
+    }
+}
+
+/// An absolute path as the tree names it.
+fn in_tree(path: &Path) -> PathBuf {
+    Path::new("files").join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Lets the new data live, source after source.
@@ -155,6 +168,9 @@ pub(super) async fn swap(
         let swapping = || format!("dump {}", wanted.dump.name);
         match &wanted.dump.source {
             Source::Sqlite(_) => files(work, place, wanted, staging, applied).await.with_context(swapping)?,
+            Source::Openldap(_) | Source::Etcd(_) => {
+                directories(work, place, wanted, applied).await.with_context(swapping)?;
+            }
             Source::Command(command) if command.restore.is_none() => warnings.push(format!(
                 "dump {} was not loaded: its definition names no `restore` program",
                 wanted.dump.name
@@ -183,7 +199,8 @@ fn running(work: &Work) -> Result<()> {
 
 async fn server(work: &Work, wanted: &Wanted, staging: &Path, applied: &mut Applied) -> Result<()> {
     let safety = safety(&work.context, &work.undo, work.live.id()).await?;
-    let Some(change) = wanted.site.plan_apply(&wanted.records, work.live.id(), &safety).await? else {
+    let Some(change) = wanted.site.plan_apply(staging, &wanted.records, work.live.id(), &safety).await?
+    else {
         return Ok(());
     };
     work.undo.push(step(&work.request.instance, &wanted.dump, &change, Act::Undo)?).await?;
@@ -196,6 +213,21 @@ pub(super) async fn safety(context: &Context, undo: &Undo, job: &str) -> Result<
     let kept = kept::dir(context).join(job);
     undo.push(Step::RemoveDir { path: kept.clone() }).await?;
     Ok(kept.join("safety"))
+}
+
+/// Directories change places while their server is stopped: nothing is touched unless all of them are at rest.
+async fn directories(work: &Work, place: &Place, wanted: &Wanted, applied: &mut Applied) -> Result<()> {
+    at_rest(wanted.laid.iter().flat_map(|laid| laid.rests.clone()).collect()).await?;
+    for laid in &wanted.laid {
+        let spot = Spot::of(&work.request, place, &in_tree(&laid.live))?;
+        apply::replace(work, &spot, &laid.made, applied).await?;
+    }
+    Ok(())
+}
+
+/// Makes sure that no server has the data in these directories open.
+pub(super) async fn at_rest(dirs: Vec<PathBuf>) -> Result<()> {
+    tokio::task::spawn_blocking(move || dirs.iter().try_for_each(|dir| dump::at_rest(dir))).await?
 }
 
 async fn files(

@@ -1,5 +1,6 @@
 //! Brings a set beside the live data and makes sure that it is whole. Nothing live is touched here.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -47,9 +48,13 @@ pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<PathBuf
     }
 }
 
-/// A target is absolute, and absent or an empty directory: nothing of what is there may be mixed with what comes.
+/// A target is absolute, and absent or an empty directory: nothing of what is there may be mixed with what comes. No
+/// other user's link leads to it.
 pub(super) fn check_target(target: &Path) -> anyhow::Result<()> {
     ensure!(target.is_absolute(), "the target {} is not an absolute path", target.display());
+    for above in target.ancestors().skip(1) {
+        check_link(target, above)?;
+    }
     match std::fs::symlink_metadata(target) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("looking at the target {}", target.display())),
@@ -60,6 +65,20 @@ pub(super) fn check_target(target: &Path) -> anyhow::Result<()> {
         Ok(_) if std::fs::read_dir(target)?.next().is_none() => Ok(()),
         Ok(_) => bail!("the target {} is not empty; name a new directory", target.display()),
     }
+}
+
+/// A link on the way to a target is the administrator's or ours: whoever else made it chooses where the data goes.
+fn check_link(target: &Path, above: &Path) -> anyhow::Result<()> {
+    let Ok(meta) = std::fs::symlink_metadata(above) else { return Ok(()) };
+    let trusted = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+    ensure!(
+        !meta.is_symlink() || trusted,
+        "the target {} lies below {}, a symbolic link that belongs to uid {}; name the real place",
+        target.display(),
+        above.display(),
+        meta.uid()
+    );
+    Ok(())
 }
 
 /// The fetched tree becomes the target in one step.

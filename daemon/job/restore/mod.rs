@@ -219,9 +219,9 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
     let place = place(work, &manifest).await.context(untouched)?;
-    let wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
+    let mut wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
     let mut beside = Vec::new();
-    let result = match dumps::load_beside(work, &wanted, staging, &mut beside).await.context(untouched) {
+    let result = match dumps::load_beside(work, &mut wanted, staging, &mut beside).await.context(untouched) {
         Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted, made).await,
         Err(failure) => Err(failure),
     };
@@ -259,7 +259,9 @@ async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
     let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
     for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
         info!(holdfast_instance = %instance.name, "creating volume {name}");
-        place.create_volume(name, cancel).await?;
+        let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));
+        let labels = root.map(|root| root.labels.clone()).unwrap_or_default();
+        place.create_volume(name, &labels, cancel).await?;
     }
     if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
         make_state(&state, manifest).await?;

@@ -133,6 +133,7 @@ async fn exchange(
         let place = dumps::place_of(context, instance).await?;
         dumps::exchange(context, &place, undo, live.id(), kept, &mut done.dumps).await?;
     }
+    dumps::at_rest(kept.swaps.iter().map(|swapped| swapped.live.0.clone()).collect()).await?;
     for swapped in kept.swaps.iter().rev() {
         anyhow::ensure!(!live.cancelled().is_cancelled(), restic::Error::Cancelled);
         let step = Step::SwapBack {

@@ -109,7 +109,9 @@ impl Quiet {
 
     /// Looks what runs, writes it down, and takes it, all or nothing.
     async fn take(&self, held: &mut Held) -> Result<()> {
-        let wanted = self.instance.services.iter().filter(|service| service.stop != StopUntil::Never);
+        let backup = self.what_for == For::Backup;
+        let stops = |until: StopUntil| if backup { until.in_backups() } else { until != StopUntil::Never };
+        let wanted = self.instance.services.iter().filter(|service| stops(service.stop));
         let services: Vec<Service> = wanted.cloned().collect();
         if services.is_empty() {
             return Ok(());

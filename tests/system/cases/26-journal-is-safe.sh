@@ -1,4 +1,4 @@
-# What a hook prints forges no line, moves no terminal and fills no journal; `holdfast logs` shows a job's lines and no other.
+# B42: what a hook prints forges no line, moves no terminal and fills no journal; `holdfast logs` shows a job's lines and no other.
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # written for another shell
 # shellcheck source=tests/system/lib.sh

@@ -1,0 +1,202 @@
+//! etcd: a snapshot of its key space, with a checksum at its end that etcd made.
+//!
+//! A restore makes a new data directory from it, which takes the place of the live one while etcd is stopped. A cluster of
+//! several members must be restored on all of them from one file, which cannot be done from here: it is refused.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::laid::{Laid, Owner};
+use super::record::{self, Record};
+use super::run::{self, Call};
+use super::site::{Site, words};
+use super::{Ready, Taken};
+use crate::definition::{Etcd, Tls};
+
+/// The dump's file.
+const FILE: &str = "snapshot.db";
+/// The length of the checksum at its end.
+const SUM: u64 = 32;
+
+/// The member as it is to be made anew.
+#[derive(Debug, Serialize, Deserialize)]
+struct Details {
+    members: usize,
+    name: String,
+    peer_urls: Vec<String>,
+    owner: Owner,
+}
+
+fn client(site: &Site, etcd: &Etcd, more: &[&str]) -> Call {
+    let server = &etcd.server;
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let host = server.host.as_deref().unwrap_or("127.0.0.1");
+    let mut argv = words(["etcdctl", "--dial-timeout=15s"]);
+    argv.push(format!("--endpoints={scheme}://{host}:{}", server.port.unwrap_or(2379)).into());
+    let Tls { ca, own } = server.tls.clone().unwrap_or_default();
+    let (cert, key) = own.unzip();
+    for (name, file) in [("--cacert", ca), ("--cert", cert), ("--key", key)] {
+        argv.extend(file.map(|file| [name.into(), file.into()]).into_iter().flatten());
+    }
+    argv.extend(more.iter().map(OsString::from));
+    let mut call = site.ours(argv);
+    let mut env = vec![("ETCDCTL_API", OsString::from("3"))];
+    env.extend(server.user.clone().map(|user| ("ETCDCTL_USER", user.into())));
+    env.extend(site.login.password.as_ref().map(|word| ("ETCDCTL_PASSWORD", word.expose_secret().into())));
+    call.program.env = env.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    call
+}
+
+async fn ask(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<String> {
+    let mut call = client(site, etcd, more);
+    call.program.limits = site.question(["etcdctl"], &[]).program.limits;
+    run::ask(call, &site.cancel).await
+}
+
+async fn answer(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<serde_json::Value> {
+    let text = ask(site, etcd, more).await.context("asking the etcd server")?;
+    serde_json::from_str(text.trim()).context("reading etcd's answer")
+}
+
+/// Major and minor, which are what snapshots depend on.
+fn series(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|digits| digits.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+async fn client_version(site: &Site, etcd: &Etcd) -> Result<String> {
+    let said = ask(site, etcd, &["version"]).await;
+    let said = said.context("`etcdctl` is needed (Debian: etcd-client)")?;
+    Ok(said.lines().next().and_then(|line| line.split(": ").nth(1)).unwrap_or_default().to_owned())
+}
+
+/// Whether it can be restored: the server is stopped for that, so nobody is asked.
+pub(super) async fn answers(site: &Site, etcd: &Etcd) -> Result<Ready> {
+    Ok(Ready { server: String::new(), client: client_version(site, etcd).await? })
+}
+
+pub(super) async fn ready(site: &Site, etcd: &Etcd) -> Result<Ready> {
+    let client = client_version(site, etcd).await?;
+    let status = answer(site, etcd, &["endpoint", "status", "-w", "json"]).await?;
+    let server =
+        status[0]["Status"]["version"].as_str().context("the etcd server tells no version")?.to_owned();
+    ensure!(
+        series(&server) <= series(&client),
+        "the server is etcd {server} and etcdctl is {client}: install the server's client programs"
+    );
+    Ok(Ready { server, client })
+}
+
+pub(super) async fn dump(site: &Site, etcd: &Etcd, dir: &Path) -> Result<Taken> {
+    let ready = ready(site, etcd).await?;
+    let members = answer(site, etcd, &["member", "list", "-w", "json"]).await?;
+    let path = dir.join(FILE);
+    let shown = path.to_str().context("the staging directory's name is not UTF-8")?;
+    run::ask(client(site, etcd, &["snapshot", "save", shown]), &site.cancel).await?;
+    read_through(&path).await?;
+    let details = serde_json::to_value(described(&members, &etcd.data_dir)?)?;
+    let record = Record::of(&site.dump, &path).await?;
+    let record = Record { version: ready.server, client_version: ready.client, details, ..record };
+    Ok(Taken { records: vec![record], warnings: Vec::new() })
+}
+
+/// The member that answered.
+fn described(list: &serde_json::Value, data_dir: &Path) -> Result<Details> {
+    let members = list["members"].as_array().context("etcd's list of members")?;
+    let mine = members.iter().find(|member| member["ID"] == list["header"]["member_id"]);
+    let mine = mine.context("etcd's list of members does not have the member that answered")?;
+    let urls = mine["peerURLs"].as_array().into_iter().flatten();
+    Ok(Details {
+        members: members.len(),
+        name: mine["name"].as_str().unwrap_or_default().to_owned(),
+        peer_urls: urls.filter_map(|url| url.as_str().map(str::to_owned)).collect(),
+        owner: Owner::of(data_dir)?,
+    })
+}
+
+async fn read_through(path: &Path) -> Result<()> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || check(&path).with_context(|| path.display().to_string())).await?
+}
+
+/// The last bytes are the SHA-256 of all before them.
+fn check(path: &Path) -> Result<()> {
+    let file = record::open(path)?;
+    let size = file.metadata()?.len();
+    let Some(left) = size.checked_sub(SUM).filter(|left| *left > 0) else {
+        bail!("it is too short to be a snapshot of etcd")
+    };
+    let mut content = file.take(left);
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match content.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    let mut saved = Vec::new();
+    content.into_inner().take(SUM).read_to_end(&mut saved)?;
+    ensure!(saved == hash.finalize().as_slice(), "its checksum is wrong: it was changed or cut off");
+    Ok(())
+}
+
+fn details(record: &Record) -> Result<Details> {
+    let details: Details = serde_json::from_value(record.details.clone())
+        .with_context(|| format!("the manifest does not say of which member {} is", record.file))?;
+    ensure!(
+        details.members == 1,
+        "{} is of a cluster of {} members, which must all be made anew from it at once: give it out with --target and \
+         use `etcdutl snapshot restore` on each of them",
+        record.file,
+        details.members
+    );
+    Ok(details)
+}
+
+pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
+    for record in records {
+        details(record)?;
+        read_through(&record.path(tree)).await?;
+    }
+    Ok(())
+}
+
+/// Makes a data directory of what the file says, in `made`. Nothing live is touched.
+pub(super) async fn lay(
+    site: &Site,
+    etcd: &Etcd,
+    tree: &Path,
+    records: &[Record],
+    made: &Path,
+) -> Result<Vec<Laid>> {
+    let mut all = Vec::new();
+    for record in records {
+        let Details { members: _, name, peer_urls, owner } = details(record)?;
+        let data = made.join("data");
+        let cluster: Vec<String> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
+        let mut argv = vec![OsString::from(program(site).await), "snapshot".into(), "restore".into()];
+        argv.extend([record.path(tree).into(), "--data-dir".into(), data.clone().into()]);
+        argv.extend(["--name".into(), name.into(), "--initial-cluster".into(), cluster.join(",").into()]);
+        argv.extend(["--initial-advertise-peer-urls".into(), peer_urls.join(",").into()]);
+        let mut call = site.ours(argv);
+        call.program.env = vec![("ETCDCTL_API".into(), "3".into())];
+        run::ask(call, &site.cancel).await.with_context(|| format!("loading {}", record.file))?;
+        let live = etcd.data_dir.clone();
+        let laid = Laid { rests: vec![live.clone()], live, made: data };
+        laid.give(&owner)?;
+        all.push(laid);
+    }
+    Ok(all)
+}
+
+/// Restoring moved to a program of its own with 3.5, and only that one has it from 3.6 on.
+async fn program(site: &Site) -> &'static str {
+    if site.has("etcdutl").await { "etcdutl" } else { "etcdctl" }
+}

@@ -1,0 +1,113 @@
+//! Servers that are asked over HTTP, by `curl`: it is told what to ask and with which password on its standard input.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use secrecy::ExposeSecret;
+
+use super::run::{self, Call};
+use super::site::{Site, words};
+use crate::definition::{Server, Tls};
+use crate::process::{self, Captured, Stdin};
+
+/// The most that an answer may hold, in bytes.
+const ANSWER: usize = 64 << 20;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    /// GET, POST, PUT, DELETE.
+    pub(super) method: &'a str,
+    /// Behind the server's address; begins with a slash.
+    pub(super) path: &'a str,
+    /// A file with JSON that is sent along.
+    pub(super) body: Option<&'a Path>,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn get(path: &'a str) -> Self {
+        Self { method: "GET", path, body: None }
+    }
+}
+
+/// A value of curl's configuration.
+fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\r', "\\r");
+    format!("\"{escaped}\"")
+}
+
+/// A part of a path: every byte other than letters, digits, `-`, `_` and `.` as `%` and two hex digits.
+pub(super) fn part(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b if b.is_ascii_alphanumeric() || b"-_.".contains(&b) => text.push(char::from(b)),
+            b => text.push_str(&format!("%{b:02X}")),
+        }
+    }
+    text
+}
+
+/// The call of curl; its answer goes to standard output.
+pub(super) fn call(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Result<Call> {
+    let Ask { method, path, body } = ask;
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let host = server.host.as_deref().unwrap_or("127.0.0.1");
+    let url = format!("{scheme}://{host}:{}{path}", server.port.unwrap_or(port));
+    let mut lines = vec![("url", quoted(&url)), ("request", quoted(method))];
+    if let Some(user) = &server.user {
+        let password = site.login.password.as_ref().map_or("", |word| word.expose_secret());
+        lines.push(("user", quoted(&format!("{user}:{password}"))));
+    }
+    let file = |path: &Path| path.to_str().map(quoted).context("a file's name is not UTF-8");
+    if let Some(body) = body {
+        let body = body.to_str().context("a file's name is not UTF-8")?;
+        lines.push(("header", quoted("Content-Type: application/json")));
+        lines.push(("data-binary", quoted(&format!("@{body}"))));
+    }
+    let Tls { ca, own } = server.tls.clone().unwrap_or_default();
+    if let Some(ca) = ca {
+        lines.push(("cacert", file(&ca)?));
+    }
+    if let Some((cert, key)) = own {
+        lines.extend([("cert", file(&cert)?), ("key", file(&key)?)]);
+    }
+    let config: String = lines.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+    let argv = words([
+        "curl",
+        "-q",
+        "--silent",
+        "--show-error",
+        "--fail-with-body",
+        "--globoff",
+        "--connect-timeout",
+    ]);
+    let argv = argv.into_iter().chain(words(["15", "--noproxy", "*", "--config", "-"]));
+    let mut call = site.ours(argv.collect());
+    call.program.stdin = Stdin::Bytes(config.into_bytes());
+    Ok(call)
+}
+
+/// Asks, and takes the answer; what the server says of a failure is in the error.
+pub(super) async fn ask(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Result<String> {
+    let about = format!("{} {}", ask.method, ask.path);
+    let call = call(site, server, port, ask)?;
+    let Captured { stdout, ended } = process::capture(call.program, &site.cancel, ANSWER).await?;
+    let said = String::from_utf8(stdout).context("an answer that is not UTF-8")?;
+    if let Err(failure) = run::judge(&call.name, &ended) {
+        let said: String = said.trim().chars().take(600).collect();
+        bail!("{about}: {failure}{}{said}", if said.is_empty() { "" } else { ": " });
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_one_part_of_a_path_and_values_one_line() {
+        assert_eq!(part("/a b%"), "%2Fa%20b%25");
+        assert_eq!(quoted("a\"b\\c\nurl"), "\"a\\\"b\\\\c\\nurl\"");
+    }
+}

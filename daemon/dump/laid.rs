@@ -1,0 +1,100 @@
+//! Data directories that were made from a dump and wait to take the place of those that live, while the server is stopped.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+use serde::{Deserialize, Serialize};
+
+/// A directory that was made, and where it is to live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Laid {
+    /// Where it is to live; absolute.
+    pub live: PathBuf,
+    /// Where it waits.
+    pub made: PathBuf,
+    /// Directories that its server has open as long as it runs.
+    pub rests: Vec<PathBuf>,
+}
+
+/// Whose directory it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// Whose a directory is.
+    pub(super) fn of(dir: &Path) -> Result<Self> {
+        let meta = std::fs::metadata(dir).with_context(|| format!("looking at {}", dir.display()))?;
+        Ok(Self { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() })
+    }
+}
+
+impl Laid {
+    /// Gives all of it the owner of what lives, else the one that was saved; the directory itself also the mode.
+    pub(super) fn give(&self, saved: &Owner) -> Result<()> {
+        let owner = Owner::of(&self.live).unwrap_or_else(|_| saved.clone());
+        if rustix::process::geteuid().is_root() {
+            give(&self.made, &owner).with_context(|| format!("the owner of {}", self.made.display()))?;
+        }
+        let mode = std::fs::Permissions::from_mode(owner.mode);
+        std::fs::set_permissions(&self.made, mode)
+            .with_context(|| format!("the mode of {}", self.made.display()))
+    }
+}
+
+fn give(path: &Path, owner: &Owner) -> std::io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))?;
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), owner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that no server has the data in this directory open.
+///
+/// # Errors
+/// One has; or it cannot be found out.
+pub fn at_rest(dir: &Path) -> Result<()> {
+    let held = lmdb_held(&dir.join("lock.mdb"))
+        .and_then(|lmdb| Ok(lmdb || bbolt_held(&dir.join("member/snap/db"))?));
+    let held = held.with_context(|| format!("looking whether {} is in use", dir.display()))?;
+    ensure!(
+        !held,
+        "a server has {} open: stop it, or name it as a service of the instance, so that it is stopped",
+        dir.display()
+    );
+    Ok(())
+}
+
+fn open(path: &Path) -> std::io::Result<Option<File>> {
+    match File::open(path) {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        file => file.map(Some),
+    }
+}
+
+/// Everybody who has an LMDB environment open shares a lock on its first byte.
+fn lmdb_held(path: &Path) -> Result<bool> {
+    let Some(file) = open(path)? else { return Ok(false) };
+    Ok(fcntl_getlk(&file, &Flock::from(FlockType::WriteLock))?.is_some())
+}
+
+/// bbolt, which etcd keeps its data in, locks the whole file.
+fn bbolt_held(path: &Path) -> Result<bool> {
+    let Some(file) = open(path)? else { return Ok(false) };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(failure)) => Err(failure.into()),
+    }
+}

@@ -1,0 +1,14 @@
+//! Containers, end to end: real `holdfastd`, real restic, a Docker engine and a podman of the tests' own with images that
+//! are made here. They need root: `cargo test --test containers -- --ignored system_`
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[expect(dead_code, unreachable_pub, reason = "shared with the other integration tests; each uses a part")]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[expect(dead_code, reason = "shared with the tests of the daemon; each uses a part")]
+#[path = "../daemon/lab.rs"]
+mod lab;
+
+mod engine;
+mod services;

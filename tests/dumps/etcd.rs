@@ -1,0 +1,155 @@
+//! etcd.
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
+
+use std::process::{Command, Output};
+
+use super::scripted::{Scripted, free_port};
+use super::servers::good;
+use super::*;
+use crate::support::until;
+
+/// etcd with a password for root, on ports of its own.
+struct Etcd {
+    server: Scripted,
+    port: u16,
+}
+
+impl Etcd {
+    fn start(value: &str) -> Self {
+        let (port, peer) = (free_port(), free_port());
+        let run = format!(
+            "setsid etcd --name one --data-dir \"$D/data\" --unsafe-no-fsync --logger zap --log-level error \
+             --listen-client-urls http://127.0.0.1:{port} --advertise-client-urls http://127.0.0.1:{port} \
+             --listen-peer-urls http://127.0.0.1:{peer} --initial-advertise-peer-urls http://127.0.0.1:{peer} \
+             --initial-cluster one=http://127.0.0.1:{peer} >>\"$D/log\" 2>&1 </dev/null &\necho $! >\"$D/pid\""
+        );
+        let server = Self { server: Scripted::new(&run), port };
+        server.server.run("start");
+        until("etcd answers", || server.etcdctl(None, &["put", "/app/a", value]).status.success());
+        good(server.etcdctl(None, &["user", "add", &format!("root:{}", servers::PASSWORD)]));
+        good(server.etcdctl(None, &["user", "grant-role", "root", "root"]));
+        good(server.etcdctl(None, &["auth", "enable"]));
+        server
+    }
+
+    fn etcdctl(&self, password: Option<&str>, words: &[&str]) -> Output {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://127.0.0.1:{}", self.port));
+        if let Some(password) = password {
+            command.env("ETCDCTL_USER", "root").env("ETCDCTL_PASSWORD", password);
+        }
+        command.args(words).output().expect("etcdctl runs (package etcd-client)")
+    }
+
+    #[track_caller]
+    fn ask(&self, words: &[&str]) -> String {
+        until("etcd answers", || self.etcdctl(Some(servers::PASSWORD), &["get", "/"]).status.success());
+        good(self.etcdctl(Some(servers::PASSWORD), words))
+    }
+
+    fn state(&self) -> String {
+        self.ask(&["get", "--prefix", "/app/"])
+    }
+
+    fn change(&self) {
+        self.ask(&["put", "/app/a", "changed"]);
+        self.ask(&["put", "/app/late", "x"]);
+    }
+
+    fn definition(&self) -> String {
+        let data = self.server.path("data");
+        format!(
+            "source = \"etcd\"\nport = {}\nuser = \"root\"\npassword_file = \"{PASSWORD_FILE}\"\ndata_dir = \"{}\"\n{}",
+            self.port,
+            data.display(),
+            self.server.service()
+        )
+    }
+}
+
+#[tokio::test]
+async fn all_keys_are_restored_into_their_own_server_and_rolled_back() {
+    let (server, other) = (Etcd::start("first"), Etcd::start("other"));
+    let lab = setup("", &[server.definition()]).start().await;
+    lab.good_backup("b").await;
+    assert_eq!(server.server.done(), "start ", "a backup leaves it running");
+    let dumps = manifest(&lab)["dumps"].clone();
+    assert_eq!(dumps[0]["file"], "dumps/etcd/snapshot.db");
+    assert!(dumps[0]["version"].as_str().unwrap().starts_with("3."), "{dumps:#}");
+    server.change();
+    let late = server.state();
+    lab.good_restore("app").await;
+    assert_eq!(server.state(), "/app/a\nfirst", "{}", lab.daemon.log());
+    assert_eq!(server.server.done(), "start stop start ");
+    assert_eq!(other.state(), "/app/a\nother", "the other server was touched");
+    roll_back(&lab).await;
+    assert_eq!(server.state(), late);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_cut_off_or_changed_is_none_and_a_failed_restore_leaves_the_old_keys() {
+    let server = Etcd::start("first");
+    let mut setup = setup(HEALTH, &[server.definition()]);
+    fake(&mut setup, "etcdctl", "[ ! -e \"$D/on-etcdctl\" ] || . \"$D/on-etcdctl\"\nexec \"$real\" \"$@\"");
+    setup.write("health", "0\n", 0o644);
+    let lab = setup.start().await;
+    let saved = "\"$real\" \"$@\"; f=${@: -1}";
+    for (shell, word) in [
+        ("exit 1".to_owned(), "exited with 1"),
+        ("exit 0".to_owned(), "opening"),
+        (": >\"${@: -1}\"; exit 0".to_owned(), "too short"),
+        (format!("{saved}; truncate -s -40 \"$f\"; exit 0"), "checksum is wrong"),
+        (
+            format!("{saved}; printf X | dd of=\"$f\" bs=1 seek=9000 conv=notrunc 2>&-; exit 0"),
+            "checksum is wrong",
+        ),
+        ("kill -9 $$".to_owned(), "signal 9"),
+    ] {
+        lab.on("etcdctl", &format!("case \"$*\" in *'snapshot save'*) {shell};; esac"));
+        refused(&lab, &lab.backup("b").await, word);
+    }
+    lab.remove("on-etcdctl");
+    lab.write(&format!("config/{PASSWORD_FILE}"), "wrong\n", 0o600);
+    refused(&lab, &lab.backup("b").await, "authentication failed");
+    lab.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
+    lab.on(
+        "etcdctl",
+        "case \"$*\" in *'member list'*) \"$real\" \"$@\" | sed 's/\"members\":\\[/&{},/'; exit 0;; esac",
+    );
+    lab.good_backup("b").await;
+    lab.remove("on-etcdctl");
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "cluster of 2 members");
+    lab.good_backup("b").await;
+    server.change();
+    let late = server.state();
+    lab.on("etcdctl", "case \"$*\" in *'snapshot restore'*) echo no room >&2; exit 1;; esac");
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "no room");
+    assert_eq!(server.server.done(), "start ", "nothing was stopped for what could not be loaded");
+    lab.remove("on-etcdctl");
+    let no = zbus::wire::Variant::from(false);
+    not_restored(&lab, &lab.restore("app", "", &[("stop", no)]).await, "a server has");
+    lab.write("health", "1\n", 0o644);
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "the old data is back");
+    assert_eq!(server.state(), late);
+    server.server.run("stop");
+    assert_eq!(lab.backup("b").await.outcome, "failed", "a server that is down is not dumped");
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn killed_after_the_swap_the_old_data_lives_after_the_next_start() {
+    let server = Etcd::start("first");
+    let mut lab = setup(NO_ANSWER, &[server.definition()]).start().await;
+    lab.good_backup("b").await;
+    server.change();
+    let late = server.state();
+    lab.start_restore("app", "", &[]).await;
+    lab.reached("health").await;
+    assert_eq!(server.state(), "/app/a\nfirst", "the restored data lives already");
+    lab.daemon.restart_after_kill().await;
+    lab.assert_settled().await;
+    assert_eq!(server.state(), late, "{}", lab.daemon.log());
+}
