@@ -13,7 +13,7 @@ use super::error::{Error, Result};
 use super::options::{Given, Options};
 use super::request;
 use super::rows::{self, Row};
-use super::{job, keys, objects};
+use super::{job, keys, objects, pin};
 
 /// What the Manager shows of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +33,6 @@ pub(super) struct Manager {
 impl Manager {
     pub(super) const fn new(desk: Desk, view: ManagerView) -> Self {
         Self { desk, shown: Shown::new(view) }
-    }
-}
-
-impl Manager {
-    async fn set_pin(&self, of: (String, String), pin: bool, header: &Header<'_>) -> Result<()> {
-        argument::limit("snapshot", &of.1)?;
-        let (_, instance) = self.desk.admit_to(header, Action::Manage, Thing::Instance, &of.0).await?;
-        let snapshot = argument::snapshot(&of.1)?.to_owned();
-        let control = self.desk.control.clone();
-        self.desk.run(async move { control.pin(&instance, &snapshot, pin).await }).await
     }
 }
 
@@ -205,7 +195,7 @@ impl Manager {
         snapshot: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.set_pin((instance, snapshot), true, &header).await
+        pin::set(&self.desk, (instance, snapshot), true, &header).await
     }
 
     /// Takes a pin back.
@@ -215,7 +205,7 @@ impl Manager {
         snapshot: String,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
-        self.set_pin((instance, snapshot), false, &header).await
+        pin::set(&self.desk, (instance, snapshot), false, &header).await
     }
 
     /// The instances that a repository holds sets of.

@@ -20,6 +20,7 @@ mod manager;
 mod objects;
 mod options;
 pub mod path;
+mod pin;
 mod polkit;
 mod repository;
 mod request;

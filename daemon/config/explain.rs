@@ -1,13 +1,16 @@
 //! Each effective value and where it came from.
 
+mod restore;
+
 use serde::Serialize;
 use toml_edit::{Array, InlineTable, Value};
 
+use self::restore::restore;
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Command, Daemon, Dump, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository,
-    Restore, Retention, Selector, Server, Service, Source, Tls, Version, Volumes,
+    Backup, Command, Daemon, Dump, Instance, Layout, Manager, Name, Password, Repository, Retention,
+    Selector, Server, Service, Source, Tls, Version, Volumes,
 };
 
 /// One effective value.
@@ -284,7 +287,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
-        ("recovery", recovery.as_ref().map_or_else(|| text(None), self::recovery)),
+        ("recovery", recovery.as_ref().map_or_else(|| text(None), self::restore::recovery)),
         ("service", Value::Array(services.iter().map(service).collect())),
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
@@ -334,33 +337,6 @@ fn dump(dump: &Dump) -> Value {
         ("command", command),
         ("restore", restore),
         ("shrink_limit", Some(format!("{shrink_limit}%").into())),
-    ])
-}
-
-fn recovery(recovery: &Recovery) -> Value {
-    let Recovery { unit, guard, attempts, window, cool_down, save_failed, keep_failed, allow_warning } =
-        recovery;
-    table([
-        ("unit", Some(unit.as_str().into())),
-        ("guard", guard.as_ref().map(list)),
-        ("attempts", Some(number(*attempts))),
-        ("window", Some(duration_text(*window).into())),
-        ("cool_down", Some(duration_text(*cool_down).into())),
-        ("save_failed", Some((*save_failed).into())),
-        ("keep_failed", Some(duration_text(*keep_failed).into())),
-        ("allow_warning", Some((*allow_warning).into())),
-    ])
-}
-
-fn restore(restore: &Restore) -> Value {
-    let Restore { steps, keep_previous, health } = restore;
-    let health = health.as_ref().map(|Health { command, timeout }| {
-        table([("command", Some(list(command))), ("timeout", Some(duration_text(*timeout).into()))])
-    });
-    table([
-        ("steps", steps.as_deref().map(|steps| path(steps).into())),
-        ("keep_previous", Some(duration_text(*keep_previous).into())),
-        ("health", health),
     ])
 }
 
