@@ -100,6 +100,6 @@ deb: ## build a Debian package in target/debian (PROFILE=release or debug) and c
 	rm -rf target/package
 	$(MAKE) --no-print-directory --silent install DESTDIR=target/package PREFIX=/usr SYSCONFDIR=/etc PROFILE=$(PROFILE)
 	rm -f target/debian/holdfast_*.deb
-	$(CARGO) deb --locked --no-build --strip --profile $(if $(filter release,$(PROFILE)),release,dev) --output target/debian/
+	$(CARGO) deb --locked --no-build --strip $(if $(filter release,$(PROFILE)),--profile release,--profile dev --fast) --output target/debian/
 	lintian --fail-on error target/debian/holdfast_*.deb
 	@ls -l target/debian/holdfast_*.deb

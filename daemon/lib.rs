@@ -18,15 +18,15 @@
 //! | [`dump`] | data sources, one file per engine: dump, verify, restore, ready |
 //! | [`target`] | where commands run and paths lie: users, install dirs, volumes, the tree of includes |
 //! | [`process`] | the only room that spawns |
+//! | [`archive`] | archives that come from outside, unpacked so that nothing leads out |
 //! | [`calendar`] | schedule expressions to instants: pure |
 //! | [`definition`] | valid definitions as plain data |
 //!
 //! # Arrows
 //!
 //! Imports point downwards only: `main, client -> service -> bus -> control -> config, schedule, job -> queue, state,
-//! restic, dump, service_control -> target -> process`; `calendar` and `definition` lie at the bottom and may be used by
-//! all. `tests/arrows.rs`
-//! holds this.
+//! restic, dump, service_control -> target -> process`; `job` also uses `archive`; `calendar` and `definition` lie at the
+//! bottom and may be used by all. `tests/arrows.rs` holds this.
 //!
 //! # One backup
 //!
@@ -34,6 +34,7 @@
 //! instance's lock, resolves the `target`, stops what `service_control` is to stop, runs `dump_state`, lays the tree of links, calls `restic backup` once per
 //! repository, cleans up and applies retention. Each step is written to `state` and seen on the `bus`.
 
+pub mod archive;
 pub mod bus;
 pub mod calendar;
 pub mod client;

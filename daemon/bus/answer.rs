@@ -43,6 +43,12 @@ impl Desk {
         self.authority.authorise(header, action, thing, name).await
     }
 
+    /// Lets root in, and nobody else.
+    pub(super) async fn admit_root(&self, header: &Header<'_>, what: &str, name: &str) -> Result<Caller> {
+        argument::limit("name", name)?;
+        self.authority.only_root(header, what).await
+    }
+
     /// As [`Desk::admit`], to something by its name, which is one.
     pub(super) async fn admit_to(
         &self,

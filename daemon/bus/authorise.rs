@@ -146,6 +146,23 @@ impl Authority {
         decided
     }
 
+    /// Says who calls, or refuses everybody but root and the daemon's own user: for what no rule can hand on.
+    pub(super) async fn only_root(&self, header: &Header<'_>, what: &str) -> Result<Caller> {
+        let uid = self.credentials(header).await?.unix_user_id();
+        match uid {
+            Some(uid) if uid == 0 || uid == self.0.own => {
+                tracing::info!(uid, "{what} allowed");
+                Ok(Caller { uid })
+            }
+            _ => {
+                tracing::info!(?uid, "{what} refused");
+                Err(Error::NotAuthorized(format!(
+                    "not authorised to {what}: only root may, whatever polkit says; ask as root"
+                )))
+            }
+        }
+    }
+
     /// Whether the caller may see the properties of a thing. Objects cannot come or go while this is decided, so it is
     /// decided soon.
     pub(super) async fn show(&self, header: &Header<'_>, thing: Thing, name: &str) -> Result<()> {
@@ -210,7 +227,9 @@ impl Authority {
                 let record = self.0.control.job(name)?.record;
                 match record.kind {
                     Kind::Backup => backup(&record.subject),
-                    Kind::Restore | Kind::Rollback | Kind::Recover | Kind::Drill => instance(&record.subject),
+                    Kind::Restore | Kind::Rollback | Kind::Recover | Kind::Drill | Kind::Import => {
+                        instance(&record.subject)
+                    }
                     _ => None,
                 }
             }

@@ -13,17 +13,8 @@ use super::error::{Error, Result};
 use super::options::{Given, Options};
 use super::request;
 use super::rows::{self, Row};
+use super::view::ManagerView;
 use super::{job, keys, objects, pin};
-
-/// What the Manager shows of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ManagerView {
-    pub(super) restic_version: String,
-    pub(super) findings: Vec<String>,
-    pub(super) paused: bool,
-    pub(super) paused_until: u64,
-    pub(super) active_jobs: u32,
-}
 
 pub(super) struct Manager {
     desk: Desk,
@@ -63,7 +54,7 @@ impl Manager {
 
     /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
     /// Options: repository (s), before (t), include (as), target (s), as (s), map (as), stop (b),
-    /// start (b), force_foreign (b), force_version (b).
+    /// start (b), force_foreign (b), force_version (b), owners (s: name or number), setuid (b), devices (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,
@@ -158,6 +149,27 @@ impl Manager {
         Err(Error::not_yet("Drill"))
     }
 
+    /// Makes a set of an archive, or of a directory of MicroShift, that the caller opened; name is what it is called.
+    /// Only root may. Options: repository (s), map (as), exclude (as), time (t), version (s), standing (s).
+    #[zbus(out_args("job"))]
+    async fn import(
+        &self,
+        instance: String,
+        name: String,
+        data: zbus::OwnedFd,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath> {
+        let caller = self.desk.admit_root(&header, "import", &instance).await?;
+        let instance = argument::name("instance", &instance)?;
+        argument::limit("name", &name)?;
+        let options = request::import(options)?;
+        let control = self.desk.control.clone();
+        let work =
+            async move { control.import(&instance, name, data.into(), options, &caller.cause()).await };
+        self.desk.start(caller, work).await
+    }
+
     /// Says what a restore would do, as JSON, and touches nothing. Options as for Restore.
     #[zbus(out_args("plan"))]
     async fn plan(
@@ -233,15 +245,9 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<objects::Properties>> {
         self.desk.admit(&header, Action::View, Thing::Daemon, "").await?;
-        let query = request::jobs(filter)?;
-        let control = self.desk.control.clone();
+        let (query, control) = (request::jobs(filter)?, self.desk.control.clone());
         let jobs = self.desk.run(async move { control.list_jobs(query).await }).await?;
-        let mut rows = Vec::with_capacity(jobs.len());
-        for view in jobs {
-            let job = job::Job::new(self.desk.clone(), view);
-            rows.push(objects::properties(&job, connection, server).await.map_err(failed)?);
-        }
-        Ok(rows)
+        job::rows(&self.desk, jobs, connection, server).await
     }
 
     /// Defines a repository. Options: url (s), password (s), environment (a{ss}), layout (s), append_only (b).
@@ -252,8 +258,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
         let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Repository, &name).await?;
-        let keys = keys::take(options, keys::REPOSITORY)?;
-        let control = self.desk.control.clone();
+        let (keys, control) = (keys::take(options, keys::REPOSITORY)?, self.desk.control.clone());
         self.desk.define(async move { control.add_repository(&name, keys).await }).await
     }
 
@@ -307,8 +312,7 @@ impl Manager {
     ) -> Result<()> {
         self.desk.admit(&header, Action::Manage, Thing::Instance, &name).await?;
         let name = argument::name("instance", &name)?;
-        let keys = keys::take(options, keys::INSTANCE)?;
-        let control = self.desk.control.clone();
+        let (keys, control) = (keys::take(options, keys::INSTANCE)?, self.desk.control.clone());
         self.desk.define(async move { control.add_instance(&name, keys).await }).await
     }
 
@@ -393,8 +397,4 @@ impl Manager {
     /// Definitions were read anew.
     #[zbus(signal)]
     pub(super) async fn definitions_changed(emitter: &SignalEmitter<'_>) -> zbus::Result<()>;
-}
-
-fn failed(error: zbus::fdo::Error) -> Error {
-    Error::Failed(format!("writing the reply: {error}"))
 }

@@ -25,6 +25,7 @@ mod polkit;
 mod repository;
 mod request;
 mod rows;
+mod view;
 mod work;
 
 use std::time::Duration;

@@ -9,15 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, export, generate, history, init, logs, look, manual, pause, pin, plan,
-    prune, recover, repository, restic, restore, rollback, run, schedule, snapshots, unlock,
+    backup, cancel, check, config, export, generate, history, import, init, logs, look, manual, pause, pin,
+    plan, prune, recover, repository, restic, restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 4] = ["drill", "setup", "bootstrap", "import"];
+const NOT_YET: [&str; 3] = ["drill", "setup", "bootstrap"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -106,6 +106,8 @@ pub(super) enum Command {
     Cat(look::CatArgs),
     /// Write a snapshot into one archive, without a daemon
     Export(export::ExportArgs),
+    /// Make snapshots of archives: our exports, those of other tools, any tar; or of a directory of MicroShift
+    Import(import::ImportArgs),
     /// List the jobs of the past, newest first
     History(history::HistoryArgs),
     /// Show the journal of a job

@@ -40,6 +40,13 @@ pub(super) trait Manager {
     fn rollback(&self, instance: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     #[zbus(allow_interactive_auth)]
     fn recover(&self, instance: &str, options: Options<'_>) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn import(
+        &self,
+        instance: &str,
+        name: &str,
+        data: zbus::Fd<'_>,
+        options: Options<'_>,
+    ) -> zbus::Result<zbus::OwnedObjectPath>;
     fn plan(&self, instance: &str, snapshot: &str, options: Options<'_>) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn prune(&self, repository: &str) -> zbus::Result<zbus::OwnedObjectPath>;

@@ -26,15 +26,10 @@ pub(super) async fn conclude(
     call: impl Future<Output = zbus::Result<OwnedObjectPath>>,
     wait: bool,
 ) -> Done {
-    let listening = signal(SignalKind::interrupt());
-    let mut interrupt =
-        listening.map_err(|error| Failure::failed(format!("listening for Ctrl-C: {error}")))?;
-    let job = tokio::select! {
-        job = call => job.map_err(|error| daemon.failure(error))?,
-        _ = interrupt.recv() => return Err(unanswered()),
-    };
+    let mut interrupt = listen()?;
+    let job = answered(daemon, call, &mut interrupt).await?;
     if !wait {
-        return started(context, daemon, &job).await;
+        return named(context, daemon, &job).await;
     }
     let row = follow(context, daemon, &job, &mut interrupt).await?;
     let exit = Exit::of_outcome(row.text("Outcome"));
@@ -49,12 +44,44 @@ pub(super) async fn conclude(
     }
 }
 
+/// Makes the call that starts a job, which is followed later.
+pub(super) async fn started(
+    daemon: &Daemon,
+    call: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+) -> Result<OwnedObjectPath, Failure> {
+    answered(daemon, call, &mut listen()?).await
+}
+
+async fn answered(
+    daemon: &Daemon,
+    call: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+    interrupt: &mut Signal,
+) -> Result<OwnedObjectPath, Failure> {
+    tokio::select! {
+        job = call => job.map_err(|error| daemon.failure(error)),
+        _ = interrupt.recv() => Err(unanswered()),
+    }
+}
+
+fn listen() -> Result<Signal, Failure> {
+    signal(SignalKind::interrupt()).map_err(|error| Failure::failed(format!("listening for Ctrl-C: {error}")))
+}
+
+/// Cancels jobs that were started together with one that somebody cancelled; those that have ended stay as they are.
+pub(super) async fn cancel_all(daemon: &Daemon, jobs: impl Iterator<Item = &OwnedObjectPath>) {
+    for path in jobs {
+        if let Ok(job) = JobProxy::new(&daemon.connection, path.clone()).await {
+            let _ = job.cancel().await;
+        }
+    }
+}
+
 fn unanswered() -> Failure {
     let message = "interrupted before the daemon answered: it may have begun the job";
     Failure::new(Exit::Cancelled, message).hint("`holdfast status` shows whether it runs")
 }
 
-async fn started(context: &Context, daemon: &Daemon, job: &OwnedObjectPath) -> Done {
+async fn named(context: &Context, daemon: &Daemon, job: &OwnedObjectPath) -> Done {
     let row = daemon.properties(job.as_str(), "Job").await.map_err(|error| daemon.failure(error))?;
     if context.out.json {
         context.out.value(&row.json());

@@ -19,6 +19,7 @@ mod follow;
 mod format;
 mod generate;
 mod history;
+mod import;
 mod init;
 mod key;
 mod keys;
@@ -153,6 +154,7 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Find(args) => look::find(context, args).await,
         Command::Cat(args) => look::cat(context, args).await,
         Command::Export(args) => export::export(context, args).await,
+        Command::Import(args) => import::import(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Backup { verb } => backup::backup(context, verb).await,
         Command::Repository { verb } => repository::repository(context, verb).await,

@@ -1,16 +1,19 @@
 //! `holdfast restore`: puts a snapshot back, in place or into a directory.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::daemon::{Daemon, Options};
 use super::failure::{Done, Exit, Failure};
-use super::follow::conclude;
+use super::follow::{cancel_all, conclude, started};
 use super::format::{short, size};
 use super::wire::Row;
 use super::{Context, alone, ask};
-use crate::control::RestoreOptions;
+use crate::control::{RestoreOptions, carried};
+use crate::definition::Owners;
 
 /// `holdfast restore`
 #[derive(Debug, Args)]
@@ -46,9 +49,10 @@ pub(super) struct What {
     /// The newest snapshot at or before this time: 3d, 2026-11-20, "2026-11-20 12:00"
     #[arg(long, value_name = "TIME", conflicts_with = "snapshot")]
     before: Option<String>,
-    /// Only this path of the snapshot (state/…, volumes/NAME/…, files/…); may be given several times
+    /// Only this path of the snapshot (state/…, volumes/NAME/…, files/…); may be given several times; a backslash
+    /// in a name is written twice, as are `\n` and `\xHH` what they are elsewhere
     #[arg(long, value_name = "PATH")]
-    include: Vec<String>,
+    include: Vec<OsString>,
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
@@ -70,9 +74,18 @@ pub(super) struct What {
     /// Also a snapshot whose version does not fit the present one
     #[arg(long)]
     force_version: bool,
+    /// Whose the files are: name (whoever has the saved names here) or number; default: as defined
+    #[arg(long, value_name = "WORD", value_parser = ["name", "number"])]
+    owners: Option<String>,
+    /// With the set-user-id and set-group-id bits of files
+    #[arg(long)]
+    setuid: bool,
+    /// With device files
+    #[arg(long)]
+    devices: bool,
 }
 
-/// Restores one after another; one that fails does not keep the others back.
+/// Restores them all; one that fails does not keep the others back.
 pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
     options(&args.what, context)?;
     let several = args.instances.len() > 1;
@@ -158,7 +171,7 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
     Ok(RestoreOptions {
         repository: args.repository.clone(),
         before: before.transpose()?,
-        include: args.include.clone(),
+        include: includes(args),
         target: args.target.as_ref().map(absolute).transpose()?.map(PathBuf::from),
         new_name: args.new_name.clone(),
         map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
@@ -166,6 +179,9 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
         force_version: args.force_version,
         no_stop: args.no_stop,
         no_start: args.no_start,
+        owners: args.owners.as_deref().and_then(Owners::of_word),
+        setuid: args.setuid.then_some(true),
+        devices: args.devices.then_some(true),
     })
 }
 
@@ -175,15 +191,37 @@ async fn restore_one(context: &Context, daemon: &Daemon, instance: &str, args: &
     conclude(context, daemon, call, !args.no_wait).await
 }
 
-/// One after another: 1 if any failed, else 3 if any warned. Cancelled by hand ends it all.
+/// All are started, then followed one after another: they come at once, as far as the daemon's cap allows. 1 if any
+/// failed, else 3 if any warned. Cancelled by hand ends them all.
 async fn restore_all(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> Done {
-    let (mut failed, mut worst) = (Vec::new(), Exit::Done);
+    let (mut failed, mut worst, mut jobs) = (Vec::new(), Exit::Done, VecDeque::new());
     for instance in &args.instances {
-        match restore_one(context, daemon, instance, args).await {
+        let call = daemon.manager.restore(instance, "", options(&args.what, context)?);
+        match started(daemon, call).await {
+            Ok(job) => jobs.push_back((instance, job)),
+            Err(failure) if failure.exit == Exit::Cancelled => {
+                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+                return Err(failure);
+            }
+            Err(failure) => {
+                context.out.failure(&failure);
+                failed.push(instance.as_str());
+            }
+        }
+    }
+    while let Some((instance, job)) = jobs.pop_front() {
+        let done = conclude(context, daemon, std::future::ready(Ok(job)), !args.no_wait).await;
+        match done {
             Ok(Exit::Done) => {}
-            Ok(Exit::Cancelled) => return Ok(Exit::Cancelled),
+            Ok(Exit::Cancelled) => {
+                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+                return Ok(Exit::Cancelled);
+            }
             Ok(exit) => worst = exit,
-            Err(failure) if failure.exit == Exit::Cancelled => return Err(failure),
+            Err(failure) if failure.exit == Exit::Cancelled => {
+                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+                return Err(failure);
+            }
             Err(failure) => {
                 context.out.failure(&failure);
                 failed.push(instance.as_str());
@@ -207,7 +245,7 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
         options.insert("before", u64::try_from(before.as_microsecond()).unwrap_or(0).into());
     }
     if !args.include.is_empty() {
-        options.insert("include", args.include.clone().into());
+        options.insert("include", includes(args).into());
     }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
@@ -223,12 +261,26 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     if !args.map.is_empty() {
         options.insert("map", args.map.clone().into());
     }
-    for (key, given) in [("force_foreign", args.force_foreign), ("force_version", args.force_version)] {
+    if let Some(owners) = &args.owners {
+        options.insert("owners", owners.clone().into());
+    }
+    let said = [
+        ("force_foreign", args.force_foreign),
+        ("force_version", args.force_version),
+        ("setuid", args.setuid),
+        ("devices", args.devices),
+    ];
+    for (key, given) in said {
         if given {
             options.insert(key, true.into());
         }
     }
     Ok(options)
+}
+
+/// Paths of the tree, also such as D-Bus would not carry.
+fn includes(args: &What) -> Vec<String> {
+    args.include.iter().map(|path| carried(path)).collect()
 }
 
 /// The daemon has another working directory than we.
@@ -252,7 +304,7 @@ async fn confirmed(context: &Context, daemon: &Daemon, instance: &str, args: &Wh
         Some(row) if args.before.is_none() && args.repository.is_none() => described(row, context),
         _ => "the chosen snapshot".to_owned(),
     };
-    let what = if args.include.is_empty() { "all its data".to_owned() } else { args.include.join(", ") };
+    let what = if args.include.is_empty() { "all its data".to_owned() } else { includes(args).join(", ") };
     context.out.note(format!("{}: {what} will be replaced by {from}.", instance));
     let answer = ask::line(context, "Type yes to go on:").await?;
     Ok(answer.eq_ignore_ascii_case("yes"))

@@ -13,7 +13,9 @@ use super::value::{
     UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
-use crate::definition::{Layout, Name, Retention, Selector, StopUntil, Version, VersionMatch, Volumes};
+use crate::definition::{
+    Layout, Name, Owners, Retention, Selector, StopUntil, Version, VersionMatch, Volumes,
+};
 
 /// A named table with the file it stands in.
 #[derive(Debug)]
@@ -244,6 +246,12 @@ table! {
         keep_previous: Delay,
         /// What must answer well after a restore, else it is undone. Default: nothing is asked.
         health: RawHealth,
+        /// Whose the files are that come back: name (whoever has the saved name here; in volumes the numbers) or number. Default: name.
+        owners: Owners,
+        /// Whether set-user-id and set-group-id bits of files come back. Default: false, they are taken off with a warning.
+        setuid: bool,
+        /// Whether device files come back. Default: false, they are left out with a warning.
+        devices: bool,
     }
 }
 

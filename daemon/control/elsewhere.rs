@@ -1,12 +1,13 @@
 //! Instances that are not defined here: what a repository says of them is enough to define them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::redefine::{Redefined, redefine};
-use super::restore::refused;
+use super::restore::{refused, rights};
 use super::write::refused as not_written;
 use super::{Control, Error, ErrorKind, Keys, RestoreOptions, Result, checked};
 use crate::config::edit::{Design, design_instance};
@@ -65,7 +66,7 @@ impl Control {
         &self,
         subject: Elsewhere,
         wanted: Wanted,
-        options: RestoreOptions,
+        (options, include): (RestoreOptions, Vec<PathBuf>),
     ) -> Result<Request> {
         let repository = self.known_repository(&subject.repository)?;
         if wanted.repository.as_ref().is_some_and(|other| *other != repository.name) {
@@ -87,7 +88,8 @@ impl Control {
             definitions,
             set,
             opened,
-            include: options.include,
+            include,
+            rights: rights(&options),
             target: options.target,
             force_version: options.force_version,
             stop: !options.no_stop,
@@ -120,7 +122,7 @@ impl Control {
         request: Request,
         manifest: Manifest,
         new_name: Option<String>,
-        map: Vec<(std::path::PathBuf, std::path::PathBuf)>,
+        map: Vec<(PathBuf, PathBuf)>,
         uuid: Uuid,
     ) -> Result<Request> {
         let Some(written) = manifest.definition else {
@@ -152,7 +154,7 @@ impl Control {
         &self,
         request: Request,
         name: &str,
-        map: &[(std::path::PathBuf, std::path::PathBuf)],
+        map: &[(PathBuf, PathBuf)],
     ) -> Result<Request> {
         let first = Arc::clone(&request.instance);
         let renamed = Some((first.name.to_string(), checked(name)?.to_string()));
@@ -167,7 +169,7 @@ impl Control {
         request: Request,
         name: &str,
         redefined: Redefined,
-        (second, uuid, model): (bool, Uuid, Option<std::path::PathBuf>),
+        (second, uuid, model): (bool, Uuid, Option<PathBuf>),
     ) -> Result<Request> {
         let Redefined { keys, moves, notes } = redefined;
         let set = &request.set;

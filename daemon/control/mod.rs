@@ -4,6 +4,7 @@ mod contents;
 mod elsewhere;
 mod error;
 mod events;
+mod import;
 mod owed;
 mod recover;
 mod redefine;
@@ -34,9 +35,11 @@ pub use slots::Wakeups;
 pub use stacks::stacks;
 pub use startup::{Start, alone, start};
 pub use view::{
-    BackupView, ContentView, Event, InstanceView, JobQuery, JobView, Keys, RecoverOptions, RepositoryView,
-    RestoreOptions, SetView,
+    BackupView, ContentView, Event, ImportOptions, InstanceView, JobQuery, JobView, Keys, RecoverOptions,
+    RepositoryView, RestoreOptions, SetView,
 };
+
+pub use crate::target::carried;
 
 type Result<T> = std::result::Result<T, Error>;
 

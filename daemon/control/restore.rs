@@ -1,6 +1,6 @@
 //! Verbs that restore: of instances defined here, of those that only a repository knows, and back again.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use super::elsewhere::Elsewhere;
 use super::run::ticket;
 use super::{Control, Error, ErrorKind, RestoreOptions, Result, checked};
-use crate::job::restore::{self, NoSet, Wanted};
+use crate::job::restore::{self, NoSet, Rights, Wanted};
 use crate::state::Kind;
+use crate::target::unspelled;
 
 /// How often old data that is kept no longer is looked for, at least.
 const EXPIRY: Duration = Duration::from_secs(3_600);
@@ -62,7 +63,7 @@ impl Control {
         snapshot: &str,
         options: RestoreOptions,
     ) -> Result<restore::Request> {
-        check_options(snapshot, &options)?;
+        let include = check_options(snapshot, &options)?;
         let repository = options.repository.as_deref().map(|name| self.known_repository(name)).transpose()?;
         let wanted = Wanted {
             repository: repository.map(|r| r.name.clone()),
@@ -71,7 +72,7 @@ impl Control {
             foreign: options.force_foreign,
         };
         if let Some(elsewhere) = Elsewhere::parse(subject)? {
-            return self.request_elsewhere(elsewhere, wanted, options).await;
+            return self.request_elsewhere(elsewhere, wanted, (options, include)).await;
         }
         let instance = self.instance_or_stack(subject).await?;
         let definitions = self.definitions();
@@ -83,13 +84,14 @@ impl Control {
             instance,
             set,
             opened,
-            include: options.include.clone(),
+            include,
             target: options.target.clone(),
             force_version: options.force_version,
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
             failed: None,
+            rights: rights(&options),
         };
         match &options.new_name {
             Some(name) => self.second(request, name, &options.map).await,
@@ -167,22 +169,32 @@ pub(super) fn refused(none: NoSet) -> Error {
     Error::new(kind, none.to_string())
 }
 
-/// Callers name snapshots and paths of the tree; nothing that restic could take for a flag or another place.
-fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<()> {
+pub(super) fn rights(options: &RestoreOptions) -> Rights {
+    Rights { owners: options.owners, setuid: options.setuid, devices: options.devices }
+}
+
+/// Callers name snapshots and paths of the tree; nothing that restic could take for a flag or another place. Returns the
+/// paths.
+fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<Vec<PathBuf>> {
     let bad = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
     let id = snapshot.bytes().all(|b| b.is_ascii_hexdigit()) || snapshot.starts_with('j');
     if !id || snapshot.len() > 64 || (snapshot.starts_with('j') && checked(snapshot).is_err()) {
         return bail_snapshot(snapshot);
     }
+    let mut includes = Vec::new();
     for include in &options.include {
-        let path = Path::new(include);
+        let path = match unspelled(include) {
+            Ok(path) => path,
+            Err(why) => return bad(format!("include {include:?}: {why}")),
+        };
         let plain = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
         let rooted = ["state", "volumes", "files", "dumps"].iter().any(|root| path.starts_with(root));
-        if !plain || !rooted || include.contains(['*', '?', '[', '\\']) {
+        if !plain || !rooted || path.as_os_str().as_encoded_bytes().contains(&0) {
             return bad(format!(
                 "include {include:?}: name a path of the tree, as in state/…, volumes/NAME/…, files/… or dumps/NAME"
             ));
         }
+        includes.push(path);
     }
     if options.target.is_some() && (options.new_name.is_some() || !options.map.is_empty()) {
         return bad("target is a directory beside all instances; leave out as and map".to_owned());
@@ -193,10 +205,10 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<()> {
     if let Some(target) = options.target.as_ref().filter(|t| !t.is_absolute() || t.parent().is_none()) {
         return bad(format!("target {}: name an absolute path of a directory to be made", target.display()));
     }
-    Ok(())
+    Ok(includes)
 }
 
-fn bail_snapshot(snapshot: &str) -> Result<()> {
+fn bail_snapshot<T>(snapshot: &str) -> Result<T> {
     let shown: String = snapshot.chars().take(80).flat_map(char::escape_default).collect();
     let text =
         format!("\"{shown}\" is no snapshot id: they have hexadecimal digits; see `holdfast snapshots`");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Owners;
 use crate::state::{JobRecord, Outcome, SetRecord};
 
 /// A job as it stands now.
@@ -120,6 +121,23 @@ pub struct RecoverOptions {
     pub acknowledge: bool,
 }
 
+/// What an import may be told besides its instance and archive.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ImportOptions {
+    /// Into this repository; none: the first of the instance's backups.
+    pub repository: Option<String>,
+    /// Parts of the archive, and the places where they belong.
+    pub map: Vec<(String, String)>,
+    /// Parts of the archive that are left out.
+    pub exclude: Vec<String>,
+    /// When the data was saved; none: as the archive says.
+    pub time: Option<Timestamp>,
+    /// Of what version it is; none: as the archive says.
+    pub version: Option<String>,
+    /// How the set stands towards recoveries: `restored` or `failed`.
+    pub standing: Option<String>,
+}
+
 /// What a restore may be told besides its instance and snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RestoreOptions {
@@ -143,6 +161,12 @@ pub struct RestoreOptions {
     pub no_stop: bool,
     /// They are not started again once it is; where it fails they are in any case.
     pub no_start: bool,
+    /// Whose the files are; none: as the instance's definition says.
+    pub owners: Option<Owners>,
+    /// Whether set-uid bits come back; none: as the instance's definition says.
+    pub setuid: Option<bool>,
+    /// Whether device files come back; none: as the instance's definition says.
+    pub devices: Option<bool>,
 }
 
 /// Which jobs `ListJobs` shows.

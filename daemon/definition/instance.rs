@@ -90,11 +90,49 @@ pub struct Restore {
     pub keep_previous: Duration,
     /// What must answer well after a restore, else it is undone.
     pub health: Option<Health>,
+    /// Whose the files are that come back.
+    pub owners: Owners,
+    /// Whether set-user-id and set-group-id bits of files come back.
+    pub setuid: bool,
+    /// Whether device files come back.
+    pub devices: bool,
 }
 
 impl Default for Restore {
     fn default() -> Self {
-        Self { steps: None, keep_previous: Duration::from_secs(24 * 3_600), health: None }
+        Self {
+            steps: None,
+            keep_previous: Duration::from_secs(24 * 3_600),
+            health: None,
+            owners: Owners::Name,
+            setuid: false,
+            devices: false,
+        }
+    }
+}
+
+/// Whose restored files are, where names have other numbers than on the machine that saved them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Owners {
+    /// Those with the same names; in volumes the numbers, for names there are those of the containers.
+    #[default]
+    Name,
+    /// Those with the same numbers.
+    Number,
+}
+
+impl Owners {
+    /// The words for them.
+    pub const WORDS: [(&'static str, Self); 2] = [("name", Self::Name), ("number", Self::Number)];
+
+    /// What a word means.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, owners)| *owners)
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("name", |(word, _)| word)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
 pub use laid::{Laid, at_rest};
-pub use record::{Record, check};
+pub use record::{Record, check, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
 

@@ -68,6 +68,44 @@ impl Record {
     }
 }
 
+/// Describes a file that another program dumped; nothing is known of its server.
+///
+/// # Errors
+/// As [`Record::of`].
+pub async fn foreign(
+    dump: &crate::definition::Dump,
+    path: &Path,
+    database: Option<String>,
+) -> Result<Record> {
+    Ok(Record { database, ..Record::of(dump, path).await? })
+}
+
+/// Whether an SQL dump of PostgreSQL or MariaDB is whole: its end marker is there.
+///
+/// # Errors
+/// It is not, or cannot be read.
+pub async fn check_sql(path: &Path, mariadb: bool) -> Result<()> {
+    match mariadb {
+        true => check_ends(path, &["--", "/*"], "-- Dump completed").await,
+        false => check_ends(path, &["--"], "dump complete").await,
+    }
+}
+
+/// Whether a file is an archive of pg_dump, by its first bytes; it is read through before it is restored.
+///
+/// # Errors
+/// It is not, or cannot be read.
+pub async fn check_pg_archive(path: &Path) -> Result<()> {
+    let at = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut magic = [0; 5];
+        open(&at)?.read_exact(&mut magic).with_context(|| format!("reading {}", at.display()))?;
+        ensure!(&magic == b"PGDMP", "{} is no archive of pg_dump", at.display());
+        Ok(())
+    })
+    .await?
+}
+
 /// Compares files with their records: size and SHA-256. `tree` is where `dumps/` lies.
 ///
 /// # Errors

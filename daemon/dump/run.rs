@@ -28,7 +28,9 @@ pub(super) fn judge(name: &str, ended: &Ended) -> Result<()> {
         (Some(Why::Enough), _) => bail!("{name} was ended{said}"),
         (None, How::Exited(0)) => Ok(()),
         (None, How::Exited(code)) => bail!("{name} exited with {code}{said}"),
-        (None, How::Signalled(signal)) => bail!("{name} was killed by signal {signal}{said}"),
+        (None, how @ How::Signalled(signal)) => {
+            bail!("{name} was killed by signal {signal}{}{said}", how.hint())
+        }
     }
 }
 

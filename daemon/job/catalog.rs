@@ -165,6 +165,19 @@ async fn listed(
     Ok(all)
 }
 
+/// Where the catalogue lies, if we ever wrote it: it is pruned and checked with the rest.
+pub(super) async fn location(context: &Context, repository: &Repository) -> anyhow::Result<Option<Location>> {
+    let written = context.database.meta(&format!("catalog/{}", repository.name)).await?;
+    let ours = repository.layout == Layout::PerInstance && written.is_some_and(|text| !text.is_empty());
+    Ok(ours.then(|| Location { path: PLACE.into() }))
+}
+
+/// Somebody removed it: it is written anew the next time.
+pub(super) async fn is_gone(context: &Context, repository: &Repository) -> anyhow::Result<()> {
+    warn!(holdfast_repository = %repository.name, "the catalogue is gone; it is written anew with the next backup");
+    context.database.set_meta(&format!("catalog/{}", repository.name), "").await
+}
+
 /// Writes this host's list where it has changed, or is a day old. Costs nothing otherwise.
 ///
 /// # Errors

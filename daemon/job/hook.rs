@@ -63,7 +63,9 @@ fn judge(name: &str, ended: &Ended) -> anyhow::Result<()> {
         }
         (Some(why), _) => bail!("{name} was ended ({why:?}) after {:?}{tail}", ended.duration),
         (None, How::Exited(code)) => bail!("{name} exited with {code}{tail}"),
-        (None, How::Signalled(signal)) => bail!("{name} was killed by signal {signal}{tail}"),
+        (None, how @ How::Signalled(signal)) => {
+            bail!("{name} was killed by signal {signal}{}{tail}", how.hint())
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::live::append;
 use super::repository::{self, Location, Opened};
-use super::{Context, Live};
+use super::{Context, Live, catalog};
 use crate::definition::{Definitions, Repository};
 use crate::restic::{self, Restic};
 use crate::state::undo::Undo;
@@ -82,8 +82,13 @@ async fn work(
     );
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
     let mut result = Ok(());
-    for location in locations {
+    let catalog = catalog::location(context, repository).await?;
+    for location in locations.into_iter().chain(catalog.clone()) {
+        let of_catalog = Some(&location) == catalog.as_ref();
         result = at(context, live, &restic, repository, location, &undo, task).await;
+        if of_catalog && result.as_ref().is_err_and(repository::does_not_exist) {
+            result = catalog::is_gone(context, repository).await;
+        }
         if result.is_err() {
             break;
         }

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod catalog;
 mod context;
 mod hook;
+pub mod import;
 mod jobs;
 mod live;
 pub mod maintenance;

@@ -29,6 +29,7 @@ pub struct Location {
 }
 
 /// A restic repository that is known to exist, ready for calls.
+#[derive(Clone)]
 pub struct Opened {
     /// Its definition.
     pub repository: Arc<Repository>,

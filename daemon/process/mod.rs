@@ -33,6 +33,7 @@ pub use lines::{Lines, printable};
 pub use orphans::end_orphans;
 pub use program::{Account, Leftovers, Program, Sandbox, Stdin, Stdout, find};
 pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
+pub(crate) use unit::systemd;
 pub use unit::{next, take_over};
 
 /// The longest line that is delivered whole, in bytes; the rest of a longer one is dropped.

@@ -44,6 +44,18 @@ pub enum How {
     Signalled(i32),
 }
 
+impl How {
+    /// What somebody who did not end it should know of such an end; mostly nothing.
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::Signalled(9) => {
+                " (the kernel does so where memory is short: `journalctl -k`; MemoryMax= of holdfast.slice is the limit)"
+            }
+            Self::Exited(_) | Self::Signalled(_) => "",
+        }
+    }
+}
+
 /// Why we stopped a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {

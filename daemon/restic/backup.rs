@@ -32,13 +32,13 @@ pub struct BackupRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Progress {
     /// Bytes read or restored.
-    #[serde(default, alias = "bytes_restored")]
+    #[serde(default)]
     pub bytes_done: u64,
     /// Bytes known so far; grows while restic still looks around.
     #[serde(default, rename = "total_bytes")]
     pub bytes_total: u64,
     /// Files done.
-    #[serde(default, alias = "files_restored")]
+    #[serde(default)]
     pub files_done: u64,
     /// Files known so far.
     #[serde(default, rename = "total_files")]

@@ -60,8 +60,13 @@ mod tests {
         spawnable(&restic.backup(&access, &request, &terms, |_| ()));
         spawnable(&restic.forget(&access, &["0123456789abcdef"], &terms));
         spawnable(&restic.config_id(&access, &terms));
-        let target =
-            RestoreRequest { snapshot: String::new(), target: "/".into(), includes: vec![], verify: false };
+        let target = RestoreRequest {
+            snapshot: String::new(),
+            target: "/".into(),
+            includes: vec![],
+            verify: false,
+            over: false,
+        };
         spawnable(&restic.restore(&access, &target, &terms, |_| ()));
     }
 }

@@ -126,6 +126,11 @@ impl Restic {
         self.since(17)
     }
 
+    /// `restore --overwrite` and `--delete`: onto older data, of which only what differs is written (0.17).
+    pub const fn restores_in_place(&self) -> bool {
+        self.since(17)
+    }
+
     /// `restore --sparse` (0.15).
     pub const fn has_sparse(&self) -> bool {
         self.since(15)

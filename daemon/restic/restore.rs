@@ -1,7 +1,8 @@
 //! `restore`: into a directory, counted.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -18,9 +19,12 @@ pub struct RestoreRequest {
     /// Where to: a new, private directory. restic before 0.17 follows links that lie in it.
     pub target: PathBuf,
     /// Paths in the snapshot, taken literally, each with all below it; none: everything.
-    pub includes: Vec<String>,
+    pub includes: Vec<PathBuf>,
     /// Whether to read everything back and compare.
     pub verify: bool,
+    /// Whether the target holds older data: what has the saved content already is not written again, and what the
+    /// snapshot does not hold is removed. Needs [`Restic::restores_in_place`].
+    pub over: bool,
 }
 
 /// What a restore left in the target.
@@ -33,15 +37,40 @@ pub struct RestoreSummary {
     /// Bytes in its regular files.
     pub bytes: u64,
     /// Includes that are not there: restic exits with 0 all the same.
-    pub missing: Vec<String>,
+    pub missing: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
 enum Message {
-    Status(Progress),
+    #[serde(alias = "summary")]
+    Status(Status),
     #[serde(other)]
     Other,
+}
+
+/// What restic says on its way; what it found unchanged is not in its totals.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Status {
+    total_files: u64,
+    files_restored: u64,
+    files_skipped: u64,
+    total_bytes: u64,
+    bytes_restored: u64,
+    bytes_skipped: u64,
+}
+
+impl From<Status> for Progress {
+    fn from(status: Status) -> Self {
+        Self {
+            bytes_done: status.bytes_restored + status.bytes_skipped,
+            bytes_total: status.total_bytes + status.bytes_skipped,
+            files_done: status.files_restored + status.files_skipped,
+            files_total: status.total_files + status.files_skipped,
+            current: Vec::new(),
+        }
+    }
 }
 
 impl Restic {
@@ -62,6 +91,7 @@ impl Restic {
         let mut before = Progress::default();
         let mut hear = |line: &[u8]| match serde_json::from_slice(line) {
             Ok(Message::Status(status)) => {
+                let status = Progress::from(status);
                 let sign = if status == before { Sign::Nothing } else { Sign::Life };
                 before = status.clone();
                 progress(status);
@@ -86,48 +116,56 @@ impl RestoreRequest {
         call.args.extend([self.target.clone().into(), OsString::from(&self.snapshot)]);
         call.args.extend(sparse.then(|| "--sparse".into()));
         call.args.extend(self.verify.then(|| "--verify".into()));
+        if self.over {
+            call.args.extend(["--overwrite", "always", "--delete"].map(OsString::from));
+        }
         for include in &self.includes {
-            call.args.extend(["--include".into(), literal(include).into()]);
+            call.args.extend(["--include".into(), literal(include)]);
         }
         call
     }
 }
 
 /// A path as a pattern that matches only itself and what is below it.
-fn literal(path: &str) -> String {
-    let mut pattern = String::from("/");
-    for c in path.trim_matches('/').chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-            pattern.push('\\');
+fn literal(path: &Path) -> OsString {
+    let mut pattern = Vec::new();
+    for part in path.components().filter(|part| matches!(part, Component::Normal(_))) {
+        pattern.push(b'/');
+        for byte in part.as_os_str().as_bytes() {
+            if b"*?[]\\".contains(byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(*byte);
         }
-        pattern.push(c);
     }
-    pattern
+    OsString::from_vec(pattern)
 }
 
-fn count(target: &Path, includes: &[String]) -> std::io::Result<RestoreSummary> {
+/// Counts what was asked for; each part of a restore that is fetched beside others counts its own.
+fn count(target: &Path, includes: &[PathBuf]) -> std::io::Result<RestoreSummary> {
     let mut sum = RestoreSummary::default();
-    let mut todo = vec![target.to_path_buf()];
-    while let Some(dir) = todo.pop() {
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
+    let place = |include: &PathBuf| target.join(include.strip_prefix("/").unwrap_or(include));
+    let mut todo = match includes {
+        [] => vec![target.to_path_buf()],
+        some => some.iter().map(place).collect(),
+    };
+    while let Some(path) = todo.pop() {
+        let meta = match path.symlink_metadata() {
+            Ok(meta) => meta,
             // Nothing matched: restic did not even make the target.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir == target => break,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        for entry in entries {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                sum.directories += 1;
-                todo.push(entry.path());
-            } else {
-                sum.files += 1;
-                sum.bytes += if meta.is_file() { meta.len() } else { 0 };
-            }
+        if !meta.is_dir() {
+            sum.files += 1;
+            sum.bytes += if meta.is_file() { meta.len() } else { 0 };
+            continue;
+        }
+        sum.directories += u64::from(path != target);
+        for entry in std::fs::read_dir(&path)? {
+            todo.push(entry?.path());
         }
     }
-    let there = |include: &&String| target.join(include.trim_matches('/')).symlink_metadata().is_ok();
-    sum.missing = includes.iter().filter(|i| !there(i)).cloned().collect();
+    sum.missing = includes.iter().filter(|i| place(i).symlink_metadata().is_err()).cloned().collect();
     Ok(sum)
 }

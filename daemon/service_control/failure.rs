@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result, bail};
 use zbus::proxy::CacheProperties;
 
 use super::Started;
-use super::systemd::{self, ManagerProxy, UnitProxy};
+use super::systemd;
 use crate::definition::Ran;
 use crate::process::next;
+use crate::process::systemd::{ManagerProxy, UnitProxy};
 
 /// How a unit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

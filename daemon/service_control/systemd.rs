@@ -7,60 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
+use zbus::Connection;
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, OwnedObjectPath};
 
 use super::{Seen, Started, State};
 use crate::definition::Ran;
-use crate::process::next;
+use crate::process::systemd::{self, ManagerProxy, ServiceProxy, UnitProxy};
 
 /// How long systemd may take to answer a question.
 pub(super) const ANSWER: Duration = Duration::from_secs(25);
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-pub(super) trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
-    #[zbus(signal)]
-    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String);
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-pub(super) trait Unit {
-    #[zbus(property)]
-    fn id(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn load_state(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn active_state(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn sub_state(&self) -> zbus::Result<String>;
-    #[zbus(property, name = "InvocationID")]
-    fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
-    #[zbus(property)]
-    fn triggered_by(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(property)]
-    fn required_by(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(property)]
-    fn requisite_of(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(property)]
-    fn bound_by(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(property)]
-    fn consists_of(&self) -> zbus::Result<Vec<String>>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
-trait Service {
-    #[zbus(property, name = "Type")]
-    fn kind(&self) -> zbus::Result<String>;
-}
 
 pub(super) async fn bus() -> Result<Connection> {
     let bus = tokio::time::timeout(ANSWER, Connection::system()).await;
@@ -226,8 +181,7 @@ async fn ends_by_itself(unit: &UnitProxy<'_>) -> bool {
 async fn run(verb: Verb, name: &str, limit: Duration) -> Result<()> {
     let bus = bus().await?;
     let manager = ManagerProxy::new(&bus).await?;
-    manager.subscribe().await?;
-    let mut removed = manager.receive_job_removed().await?;
+    let mut ends = systemd::ends(&manager).await?;
     // A target is only marked: starting it would start all that it wants, also what was stopped by hand.
     let mode = if name.ends_with(".target") { "ignore-dependencies" } else { "replace" };
     let job = match verb {
@@ -242,17 +196,10 @@ async fn run(verb: Verb, name: &str, limit: Duration) -> Result<()> {
         }
         (_, job) => job.map_err(|failure| refused(&failure))?,
     };
-    let result = tokio::time::timeout(limit, async {
-        loop {
-            let signal = next(&mut removed).await.ok_or_else(|| anyhow!("the system bus is gone"))?;
-            let args = signal.args()?;
-            if *args.job() == job {
-                return anyhow::Ok(args.result().clone());
-            }
-        }
-    });
+    let result = tokio::time::timeout(limit, ends.of(&job));
     let doing = if matches!(verb, Verb::Start) { "start" } else { "stop" };
     let result = result.await.with_context(|| format!("{name} did not {doing} within {limit:?}"))??;
+    let result = result.ok_or_else(|| anyhow!("the system bus is gone"))?;
     match result.as_str() {
         "done" => Ok(()),
         result => {

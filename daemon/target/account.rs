@@ -1,5 +1,7 @@
 //! Users and groups as the machine knows them: through NSS, so that LDAP and systemd-homed users count too.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -50,6 +52,35 @@ pub(super) fn group_name(gid: u32) -> Option<String> {
     Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
 }
 
+/// The number of a user of this name.
+pub fn user_number(name: &str) -> Option<u32> {
+    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+/// The number of a group of this name.
+pub fn group_number(name: &str) -> Option<u32> {
+    Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+/// Users and groups of this machine's own files, by number: what a restore elsewhere can tell owners by.
+pub fn local_names() -> (BTreeMap<u32, String>, BTreeMap<u32, String>) {
+    let read = |file: &str| named(&std::fs::read(file).unwrap_or_default());
+    (read("/etc/passwd"), read("/etc/group"))
+}
+
+/// `NAME:PASSWORD:NUMBER:…` a line; the first of one number counts, as for everybody who asks.
+fn named(text: &[u8]) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for line in String::from_utf8_lossy(text).lines() {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next().unwrap_or_default(), fields.nth(1).and_then(|n| n.parse().ok()));
+        if let Some(number) = number.filter(|_| !name.is_empty()) {
+            names.entry(number).or_insert_with(|| name.to_owned());
+        }
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +88,14 @@ mod tests {
     #[test]
     fn without_a_user_the_daemons_own_account_is_meant() {
         assert_eq!(account(None).unwrap().uid, Uid::effective().as_raw());
+    }
+
+    #[test]
+    fn names_are_read_from_lines_and_what_is_none_is_left_out() {
+        let names = named(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0::::\n\xff\n+::::\nwww:x:33:33\n");
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [(0, "root".to_owned()), (33, "www".to_owned())]);
+        assert_eq!(local_names().0.get(&0).map(String::as_str), Some("root"));
+        assert_eq!((user_number("root"), group_number("no such group")), (Some(0), None));
     }
 
     #[test]

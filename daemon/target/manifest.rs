@@ -1,5 +1,6 @@
 //! `manifest.json`: what a snapshot is, stored in it as its last file. It commits the set.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,15 @@ pub struct Manifest {
     /// Typed dumps in `dumps/`, each as its source describes it.
     #[serde(default)]
     pub dumps: Vec<serde_json::Value>,
+    /// The names of users there, by number: restic keeps them, but does not tell them.
+    #[serde(default)]
+    pub users: BTreeMap<u32, String>,
+    /// The names of groups there.
+    #[serde(default)]
+    pub groups: BTreeMap<u32, String>,
+    /// The archive that it was imported from; none: a backup made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<String>,
 }
 
 /// A path in the tree. In JSON a string, or an array of bytes where it is not UTF-8.
@@ -170,6 +180,9 @@ mod tests {
             missing: vec![],
             definition: serde_json::json!({"module": "wiki", "include": ["state"]}).as_object().cloned(),
             dumps: vec![],
+            users: [(0, "root".to_owned())].into(),
+            groups: BTreeMap::new(),
+            imported: None,
         }
     }
 
@@ -183,8 +196,11 @@ mod tests {
         let mut value: serde_json::Value = serde_json::from_slice(&manifest().to_json().unwrap()).unwrap();
         value["new_key"] = 1.into();
         value["roots"][0]["new_key"] = "x".into();
-        value.as_object_mut().unwrap().remove("dumps");
-        assert_eq!(Manifest::from_json(value.to_string().as_bytes()).unwrap(), manifest());
+        for key in ["dumps", "users", "groups"] {
+            value.as_object_mut().unwrap().remove(key);
+        }
+        let read = Manifest::from_json(value.to_string().as_bytes()).unwrap();
+        assert_eq!(read, Manifest { users: BTreeMap::new(), ..manifest() });
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! volumes follow it.
 
 mod account;
+mod cover;
 mod environment;
 mod exclude;
 mod hooks;
@@ -14,12 +15,14 @@ mod pattern;
 mod resolve;
 mod root;
 mod secret;
+mod spelling;
 mod staging;
 mod tree;
 mod volumes;
 mod walk;
 
-pub use account::account;
+pub use account::{account, group_number, local_names, user_number};
+pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;
 pub use hooks::{Step, Steps, session};
@@ -27,6 +30,7 @@ pub use manifest::{FORMAT, MANIFEST, Manifest, TreePath};
 pub use resolve::{Place, Purpose};
 pub use root::{Hex, Root, RootKind, copy_attributes};
 pub use secret::{MAX_SECRET, read_secret};
+pub use spelling::{carried, spelled, unspelled};
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
 pub use volumes::Labels;

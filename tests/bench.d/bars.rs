@@ -14,6 +14,7 @@ mod latency;
 mod many;
 mod numbers;
 mod overhead;
+mod restore;
 mod shared;
 mod size;
 mod stopwatch;
@@ -26,7 +27,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::table::Table;
 
 /// What can be asked for, in the order in which it is measured.
-const SECTIONS: [&str; 6] = ["size", "overhead", "shared", "latency", "idle", "many"];
+const SECTIONS: [&str; 7] = ["size", "overhead", "shared", "restore", "latency", "idle", "many"];
 
 fn main() -> ExitCode {
     if let Some(code) = stopwatch::called() {
@@ -61,6 +62,7 @@ fn run(wanted: &[String]) -> Result<()> {
                 "size" => size::measure(&mut table),
                 "overhead" => runtime.block_on(overhead::measure(&mut table)),
                 "shared" => runtime.block_on(shared::measure(&mut table)),
+                "restore" => runtime.block_on(restore::measure(&mut table)),
                 "latency" => runtime.block_on(latency::measure(&mut table)),
                 "idle" => runtime.block_on(idle::measure(&mut table)),
                 _ => runtime.block_on(many::measure(&mut table)),

@@ -202,10 +202,7 @@ impl Lab {
     /// # Errors
     /// One cannot be started or does not succeed.
     pub(crate) async fn run(&self, backups: &[&str]) -> Result<Duration> {
-        let rule = MatchRule::builder().msg_type(zbus::message::Type::Signal).sender(NAME);
-        let rule = rule.member("JobRemoved").build();
-        let room = std::num::NonZero::new(10_000);
-        let mut ends = MessageStream::for_match_rule(rule?, &self.connection, room).await?;
+        let mut ends = self.ends().await?;
         let manager = self.manager().await?;
         let begin = Instant::now();
         for name in backups {
@@ -214,12 +211,44 @@ impl Lab {
                 manager.call("RunBackup", &(name, options)).await.with_context(|| self.log())?;
         }
         for _ in backups {
-            let end = tokio::time::timeout(DEADLINE, ends.next()).await.with_context(|| self.log())?;
-            let end = end.context("the bus is gone")??;
-            let (_, outcome): (OwnedObjectPath, String) = end.body().deserialize()?;
-            ensure!(outcome == "succeeded", "a backup ended with {outcome}; {}", self.log());
+            self.succeeded(&mut ends).await?;
         }
         Ok(begin.elapsed())
+    }
+
+    /// Restores the latest set of an instance, in place or into a directory; how long that took, seen from the bus.
+    ///
+    /// # Errors
+    /// It cannot be started or does not succeed.
+    pub(crate) async fn restore(&self, instance: &str, target: Option<&Path>) -> Result<Duration> {
+        let mut options: HashMap<&str, zbus::Variant<'_>> = HashMap::new();
+        if let Some(target) = target {
+            options.insert("target", target.display().to_string().into());
+        }
+        let mut ends = self.ends().await?;
+        let begin = Instant::now();
+        let manager = self.manager().await?;
+        let _: OwnedObjectPath =
+            manager.call("Restore", &(instance, "", options)).await.with_context(|| self.log())?;
+        self.succeeded(&mut ends).await?;
+        Ok(begin.elapsed())
+    }
+
+    /// The signals that tell the ends of jobs.
+    async fn ends(&self) -> Result<MessageStream> {
+        let rule = MatchRule::builder().msg_type(zbus::message::Type::Signal).sender(NAME);
+        let rule = rule.member("JobRemoved").build();
+        let room = std::num::NonZero::new(10_000);
+        Ok(MessageStream::for_match_rule(rule?, &self.connection, room).await?)
+    }
+
+    /// Waits for the end of one job.
+    async fn succeeded(&self, ends: &mut MessageStream) -> Result<()> {
+        let end = tokio::time::timeout(DEADLINE, ends.next()).await.with_context(|| self.log())?;
+        let end = end.context("the bus is gone")??;
+        let (_, outcome): (OwnedObjectPath, String) = end.body().deserialize()?;
+        ensure!(outcome == "succeeded", "a job ended with {outcome}; {}", self.log());
+        Ok(())
     }
 
     /// Copies a repository. Two that restic makes have keys that cost different times to open: it fits them to how fast
@@ -256,7 +285,7 @@ impl Lab {
 }
 
 /// Bytes that do not compress and are the same each time.
-fn noise(length: usize, name: &str, number: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize, name: &str, number: usize) -> Vec<u8> {
     let seed =
         name.bytes().fold(number as u64 + 1, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -89,6 +89,7 @@ fn values(signature: &str) -> Vec<String> {
             _ if rest.starts_with("a{sv}") => ("0", 5),
             _ if rest.starts_with('s') => ("mybackup", 1),
             _ if rest.starts_with('t') => ("1", 1),
+            _ if rest.starts_with('h') => ("0", 1),
             other => panic!("no value for {other}"),
         };
         values.push(value.to_owned());

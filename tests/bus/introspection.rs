@@ -21,6 +21,7 @@ Manager RunBackup(sa{sv}) o
 Manager Restore(ssa{sv}) o
 Manager Recover(sa{sv}) o
 Manager Rollback(s) o
+Manager Import(ssha{sv}) o
 Manager Prune(s) o
 Manager Check(sa{sv}) o
 Manager Drill(sa{sv}) o

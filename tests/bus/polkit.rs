@@ -144,3 +144,18 @@ async fn system_what_changes_while_polkit_is_asked_is_not_run_as_it_was() {
     let jobs = daemon.call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),)).await;
     assert!(jobs.unwrap().is_empty(), "what was refused began a job");
 }
+
+/// A set is what a restore puts in place as root: polkit cannot hand on that somebody brings one in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs root: calls as other users"]
+async fn system_only_root_imports_whatever_polkit_says() {
+    let bus = Bus::start();
+    let daemon = crate::daemon(&bus).await;
+    let (authority, _connection) =
+        authority(&bus, &[("run", Says::Yes), ("restore", Says::Yes), ("manage", Says::Yes)]).await;
+    let import = manager(&bus, &["Import", "ssha{sv}", "app-1", "x.tar", "0", "0"]);
+    assert!(stderr(&import).contains("not authorised to import: only root"), "{}", stderr(&import));
+    assert_eq!(authority.asked.lock().unwrap().len(), 0);
+    let jobs = daemon.call::<_, Vec<crate::support::Row>>("ListJobs", &(crate::support::Row::new(),)).await;
+    assert_eq!(jobs.unwrap().len(), 0, "a refused call started something");
+}

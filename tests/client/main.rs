@@ -10,6 +10,7 @@ mod alone;
 mod definitions;
 mod export;
 mod first;
+mod import;
 mod jobs;
 mod looks;
 mod no_daemon;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod bad;
+mod bad_values;
 mod edit;
 mod explain;
 mod files;

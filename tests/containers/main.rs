@@ -12,3 +12,4 @@ mod lab;
 
 mod engine;
 mod services;
+mod stack;

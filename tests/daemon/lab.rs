@@ -12,6 +12,9 @@ use zbus::wire::{OwnedObjectPath, Variant};
 
 use crate::support::{Bus, DEADLINE, Daemon, Row, stderr, stdout};
 
+#[path = "lab_ask.rs"]
+mod ask;
+
 /// The password of all cheap repositories; searched for where it must not be.
 pub(crate) const PASSWORD: &str = "canary-password-7261";
 
@@ -258,137 +261,6 @@ impl Lab {
     pub(crate) fn calls(&self, subcommand: &str) -> usize {
         let calls = self.text("calls");
         calls.lines().filter(|l| subcommand.is_empty() || l.split(' ').next() == Some(subcommand)).count()
-    }
-
-    /// Runs a backup to its end.
-    pub(crate) async fn backup(&self, name: &str) -> Ended {
-        let job = self.daemon.run_backup(name).await;
-        self.ended(&job).await
-    }
-
-    /// Runs a backup that must succeed.
-    #[track_caller]
-    pub(crate) fn good_backup(&self, name: &str) -> impl Future<Output = Ended> {
-        let (place, name) = (std::panic::Location::caller(), name.to_owned());
-        async move {
-            let ended = self.backup(&name).await;
-            assert_eq!(ended.outcome, "succeeded", "{place}: {ended:#?}\n{}", self.daemon.log());
-            ended
-        }
-    }
-
-    /// Starts a restore.
-    pub(crate) async fn start_restore(
-        &self,
-        instance: &str,
-        snapshot: &str,
-        options: &[(&str, Variant<'_>)],
-    ) -> OwnedObjectPath {
-        let options: HashMap<&str, &Variant<'_>> = options.iter().map(|(k, v)| (*k, v)).collect();
-        let called = self.daemon.call("Restore", &(instance, snapshot, options)).await;
-        called.unwrap_or_else(|e| panic!("Restore {instance}: {e}\n{}", self.daemon.log()))
-    }
-
-    /// Restores to the end.
-    pub(crate) async fn restore(
-        &self,
-        instance: &str,
-        snapshot: &str,
-        options: &[(&str, Variant<'_>)],
-    ) -> Ended {
-        let job = self.start_restore(instance, snapshot, options).await;
-        self.ended(&job).await
-    }
-
-    /// A restore of the latest set in place that must succeed.
-    pub(crate) async fn good_restore(&self, instance: &str) {
-        let ended = self.restore(instance, "", &[]).await;
-        assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", self.daemon.log());
-    }
-
-    /// Waits for the end of a job.
-    pub(crate) async fn ended(&self, job: &str) -> Ended {
-        let outcome = self.daemon.wait_for_job(job).await;
-        let units: Vec<Row> = self.daemon.property(job, "Job", "Units").await;
-        Ended {
-            outcome,
-            error: self.daemon.property(job, "Job", "Error").await,
-            units: units.iter().map(unit).collect(),
-        }
-    }
-
-    /// Cancels a job.
-    pub(crate) async fn cancel(&self, job: &str) {
-        let () = self.daemon.proxy(job, "Job").await.call("Cancel", &()).await.unwrap();
-    }
-
-    /// The history, newest first.
-    pub(crate) async fn history(&self) -> Vec<Row> {
-        self.daemon.call("ListJobs", &(Row::new(),)).await.unwrap()
-    }
-
-    /// Kind and outcome of every job of the history, newest first.
-    pub(crate) async fn outcomes(&self) -> Vec<(String, String)> {
-        self.history().await.iter().map(|row| (text(row, "Kind"), text(row, "Outcome"))).collect()
-    }
-
-    /// The sets of an instance, newest first.
-    pub(crate) async fn sets(&self, instance: &str) -> Vec<Row> {
-        self.daemon.call("ListSnapshots", &(instance,)).await.unwrap()
-    }
-
-    /// The locks in a repository's directory; restic's temporary files beside them are none.
-    pub(crate) fn locks(&self, repository: &str) -> Vec<String> {
-        let Ok(dir) = fs::read_dir(self.path(repository).join("locks")) else { return Vec::new() };
-        let names = dir.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| !name.contains("-tmp-")).collect()
-    }
-
-    /// How many snapshots a repository's directory holds.
-    pub(crate) fn snapshots_in(&self, repository: &str) -> usize {
-        fs::read_dir(self.path(repository).join("snapshots")).unwrap().count()
-    }
-
-    /// Asks restic itself.
-    pub(crate) fn restic(&self, repository: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new(restic_program("0.18"));
-        command.args(["--no-cache", "--repo"]).arg(self.path(repository)).args(arguments);
-        command.env_clear().env("RESTIC_PASSWORD_FILE", self.path("config/password")).output().unwrap()
-    }
-
-    /// That restic itself finds nothing wrong with a repository.
-    pub(crate) fn check(&self, repository: &str) {
-        let checked = self.restic(repository, &["check", "--read-data"]);
-        assert!(checked.status.success(), "{}{}", stdout(&checked), stderr(&checked));
-    }
-
-    /// What must hold whenever nothing is at work: nothing shown running, no lock, no staging, no undo step, no process.
-    pub(crate) async fn assert_settled(&self) {
-        for row in self.history().await {
-            assert!(!text(&row, "Outcome").is_empty(), "shown running: {row:?}\n{}", self.daemon.log());
-        }
-        for repository in ["repo", "repo2", "repo3"] {
-            self.until(&format!("no lock in {repository}"), || self.locks(repository).is_empty()).await;
-        }
-        assert_eq!(names(&self.path("staging")), [""; 0], "staging\n{}", self.daemon.log());
-        assert_eq!(names(&self.path("state/undo")), [""; 0], "undo steps\n{}", self.daemon.log());
-        self.until("no process is left", || self.processes().is_empty()).await;
-    }
-
-    /// The processes of restic and hooks that this daemon's directory knows.
-    pub(crate) fn processes(&self) -> Vec<String> {
-        let own = self.dir.display().to_string();
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
-        let pids = pids
-            .filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()) && *pid != self.daemon.pid().to_string());
-        pids.filter_map(|pid| {
-            let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            let (line, environment) = (read("cmdline"), read("environ"));
-            let of_ours = String::from_utf8_lossy(&line).contains(&own)
-                || String::from_utf8_lossy(&environment).contains(&own);
-            of_ours.then(|| format!("{pid}: {}", String::from_utf8_lossy(&line).replace('\0', " ")))
-        })
-        .collect()
     }
 }
 

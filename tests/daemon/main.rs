@@ -13,6 +13,7 @@ mod crash;
 mod drain;
 mod maintenance;
 mod managers;
+mod monit;
 mod outcomes;
 mod restores;
 mod roundtrip;

@@ -10,6 +10,7 @@ mod support;
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod combined;
 mod command;
 mod etcd;
 mod faults;

@@ -1,12 +1,10 @@
 //! Servers of the tests' own: on a socket in a directory of their own, as an ordinary user, ended with the test.
 #![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, Weak};
 
 use tempfile::TempDir;
 
@@ -55,18 +53,29 @@ pub(crate) fn postgres_program(name: &str) -> String {
     found.pop().expect("PostgreSQL is installed (package postgresql)").display().to_string()
 }
 
-/// A data directory that was made once, to be copied; gone with its last user.
-fn template(kind: &'static str, make: impl FnOnce(&Path)) -> Arc<TempDir> {
-    static MADE: Mutex<Option<HashMap<&'static str, Weak<TempDir>>>> = Mutex::new(None);
-    let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let made = made.get_or_insert_default();
-    if let Some(known) = made.get(kind).and_then(Weak::upgrade) {
-        return known;
+/// A data directory that is made once for all tests, to be copied: each may be a process of its own. `kind` names all that
+/// it depends on.
+fn template(kind: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers");
+    std::fs::create_dir_all(&home).unwrap();
+    let kind = format!("{kind}-{}", rustix::process::geteuid().as_raw());
+    let lock = std::fs::File::create(home.join(format!("{kind}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let (made, part) = (home.join(&kind), home.join(format!("{kind}.part")));
+    if !made.exists() {
+        let dir = open_dir();
+        make(dir.path());
+        let _ = std::fs::remove_dir_all(&part);
+        copy(&dir.path().join("data"), &part);
+        std::fs::rename(&part, &made).unwrap();
     }
-    let dir = Arc::new(open_dir());
-    make(dir.path());
-    made.insert(kind, Arc::downgrade(&dir));
-    dir
+    made
+}
+
+/// A program's own words on its version, fit for a file's name.
+fn version(program: &str) -> String {
+    let said = good(Command::new(program).arg("--version").output().unwrap());
+    said.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -78,7 +87,6 @@ fn copy(from: &Path, to: &Path) {
 pub(crate) struct Server {
     pub(crate) dir: TempDir,
     child: Child,
-    _template: Option<Arc<TempDir>>,
 }
 
 impl Server {
@@ -124,7 +132,7 @@ pub(crate) struct Postgres(pub(crate) Server);
 
 impl Postgres {
     pub(crate) fn start() -> Self {
-        let template = template("postgresql", |dir| {
+        let template = template(&version(&postgres_program("initdb")), |dir| {
             let password = dir.join("password");
             std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
             own("postgres", dir);
@@ -143,14 +151,14 @@ impl Postgres {
             good(initdb.arg("--pwfile").arg(password).arg("-D").arg(dir.join("data")).output().unwrap());
         });
         let dir = open_dir();
-        copy(&template.path().join("data"), &dir.path().join("data"));
+        copy(&template, &dir.path().join("data"));
         own("postgres", dir.path());
         let program = postgres_program("postgres");
         let mut command = as_user("postgres", &program);
         command.arg("-D").arg(dir.path().join("data")).arg("-k").arg(dir.path());
         command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"]);
         let child = spawn(&mut command, &dir.path().join("log"));
-        let server = Self(Server { dir, child, _template: Some(template) });
+        let server = Self(Server { dir, child });
         until("PostgreSQL answers", || server.psql("postgres", "select 1").status.success());
         server
     }
@@ -207,14 +215,14 @@ pub(crate) struct Mariadb(pub(crate) Server);
 
 impl Mariadb {
     pub(crate) fn start() -> Self {
-        let template = template("mariadb", |dir| {
+        let template = template(&version("mariadbd"), |dir| {
             own("mysql", dir);
             let mut install = as_user("mysql", "mariadb-install-db");
             install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
             good(install.arg(format!("--datadir={}", dir.join("data").display())).output().unwrap());
         });
         let dir = open_dir();
-        copy(&template.path().join("data"), &dir.path().join("data"));
+        copy(&template, &dir.path().join("data"));
         own("mysql", dir.path());
         let mut command = as_user("mysql", "mariadbd");
         command.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
@@ -223,7 +231,7 @@ impl Mariadb {
             command.arg(format!("--{option}={}", dir.path().join(name).display()));
         }
         let child = spawn(&mut command, &dir.path().join("log"));
-        let server = Self(Server { dir, child, _template: Some(template) });
+        let server = Self(Server { dir, child });
         let sql = format!("alter user root@localhost identified by '{}'", PASSWORD.replace('\\', "\\\\"));
         until("MariaDB answers", || server.client("").args(["-e", &sql]).output().unwrap().status.success());
         server
@@ -262,7 +270,7 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.arg(dir.path().join("conf"));
         let child = spawn(&mut command, &dir.path().join("log"));
-        let server = Self(Server { dir, child, _template: None });
+        let server = Self(Server { dir, child });
         until("Redis answers", || server.output(&["PING"]).contains("PONG"));
         server
     }

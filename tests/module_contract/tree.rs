@@ -181,6 +181,9 @@ pub(crate) fn manifest(tree: &Tree) -> Manifest {
         missing: tree.missing.clone(),
         definition: None,
         dumps: Vec::new(),
+        users: [(0, "root".to_owned())].into(),
+        groups: std::collections::BTreeMap::new(),
+        imported: None,
     }
 }
 

@@ -46,6 +46,7 @@ each_restic!(a_backup_is_listed_restored_and_forgotten, |lab| {
         target: lab.path("out"),
         includes: vec![],
         verify: true,
+        over: false,
     };
     let restored = lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
     assert_eq!((restored.files, restored.directories, restored.bytes), (2, 1, 10));
@@ -71,9 +72,10 @@ each_restic!(odd_names_are_taken_literally, |lab| {
         target: lab.path("out"),
         includes: vec![odd.into(), "/state/-n".into(), "state/none".into()],
         verify: true,
+        over: false,
     };
     let restored = lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
-    assert_eq!(restored.missing, ["state/none"]);
+    assert_eq!(restored.missing, [std::path::PathBuf::from("state/none")]);
     assert_eq!((restored.files, restored.bytes), (2, 7));
     assert_eq!(fs::read(lab.path("out").join(odd)).unwrap(), b"odd");
 });
@@ -86,16 +88,22 @@ each_restic!(a_restore_that_matches_nothing_is_seen, |lab| {
         target: lab.path("out"),
         includes: vec!["volumes/none".into()],
         verify: true,
+        over: false,
     };
     let restored = lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
-    assert_eq!((restored.files, restored.bytes, restored.missing), (0, 0, vec!["volumes/none".to_owned()]));
+    assert_eq!((restored.files, restored.bytes, restored.missing), (0, 0, vec!["volumes/none".into()]));
 });
 
 each_restic!(unknown_snapshots_are_told, |lab| {
     let lab = lab.initialised().await;
     let id = "0123456789abcdef";
-    let request =
-        RestoreRequest { snapshot: id.into(), target: lab.path("out"), includes: vec![], verify: false };
+    let request = RestoreRequest {
+        snapshot: id.into(),
+        target: lab.path("out"),
+        includes: vec![],
+        verify: false,
+        over: false,
+    };
     let errors = [
         lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap_err(),
         lab.restic.stats(&lab.access, id, &lab.terms).await.unwrap_err(),
@@ -183,6 +191,7 @@ each_restic!(owners_and_modes_come_back, |lab| {
         target: lab.path("out"),
         includes: vec![],
         verify: true,
+        over: false,
     };
     lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
     let mode = fs::metadata(lab.path("out/state/script")).unwrap().permissions().mode();

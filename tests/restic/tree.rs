@@ -48,6 +48,7 @@ each_restic!(a_tree_of_links_is_stored_as_plain_directories, |lab| {
         target: lab.path("out"),
         includes: vec!["volumes/data".into()],
         verify: true,
+        over: false,
     };
     let restored = lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
     assert_eq!((restored.files, restored.missing.len()), (3, 0));

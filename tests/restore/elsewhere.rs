@@ -148,6 +148,28 @@ async fn an_instance_of_another_host_is_listed_and_brought_back_by_the_catalogue
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_is_checked_with_the_rest_and_written_anew_when_it_is_gone() {
+    let (one, _) = first("per-instance").await;
+    let check = async || {
+        let job: OwnedObjectPath = one.daemon.call("Check", &("shelf", Options::new())).await.unwrap();
+        one.daemon.wait_for_job(&job).await
+    };
+    assert_eq!(one.contents().await.len(), 2);
+    assert_eq!(check().await, "succeeded", "{}", one.daemon.log());
+    let packs = std::process::Command::new("find")
+        .arg(one.path("shelf/catalog/data"))
+        .args(["-type", "f", "-delete", "-print"])
+        .output();
+    assert!(!crate::support::stdout(&packs.unwrap()).is_empty(), "there is no catalogue to be damaged");
+    assert_eq!(check().await, "failed", "{}", one.daemon.log());
+    std::fs::remove_dir_all(one.path("shelf/catalog")).unwrap();
+    assert_eq!(check().await, "succeeded", "{}", one.daemon.log());
+    one.back_up().await;
+    assert_eq!(one.contents().await.len(), 2);
+    assert!(one.path("shelf/catalog/config").exists(), "{}", one.daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_or_clashes_is_refused_and_nothing_is_defined() {
     let (one, shelf) = first("shared").await;
     let other = "[instance.app1]\ninclude = [\"@DIR@/other\"]\n";

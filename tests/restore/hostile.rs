@@ -126,6 +126,7 @@ async fn a_damaged_pack_is_noticed_before_anything_live_changes() {
     house.daemon.write("app/state/conf/large", &"0123456789abcdef".repeat(20_000));
     house.back_up().await;
     house.daemon.write("app/state/conf/a", "newer\n");
+    house.daemon.write("app/state/conf/large", "what is not there must be fetched\n");
     let find = std::process::Command::new("find")
         .arg(house.path("repository"))
         .args(["-path", "*/data/*", "-type", "f"])

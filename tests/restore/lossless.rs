@@ -54,7 +54,7 @@ fn furnish(dir: &Path) {
 }
 
 async fn comes_back(version: &str) {
-    let house = House::with(&restic(version), "").await;
+    let house = House::with(&restic(version), "restore.setuid = true").await;
     for dir in ["app/state/conf", "volumes/data/deep", "outside/dir"] {
         furnish(&house.path(dir));
     }
@@ -124,6 +124,34 @@ async fn what_the_backup_left_out_stays_with_all_that_it_has() {
     assert_ne!(inode("app/state/conf/sub/x.tmp"), linked, "a copy, no hard link to the old data");
     let restored = house.path("app/state/conf/sub").metadata().unwrap().modified().unwrap();
     assert!(restored < sub_time, "the directory has the time that was saved, not that of the copy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_name_is_no_text_is_planned_and_restored_by_itself() {
+    let house = House::build("").await;
+    let name = OsStr::from_bytes(b"line\nbreak \xff \\ *");
+    let file = house.path("app/state/conf").join(name);
+    std::fs::write(&file, "saved").unwrap();
+    house.back_up().await;
+    std::fs::write(&file, "spoilt").unwrap();
+    house.daemon.write("app/state/conf/a", "mine");
+    let spelled = "state/conf/line\\nbreak \\xff \\\\ \\*";
+    let include = super::option("include", vec![spelled.to_owned()]);
+    let text: String = house.daemon.call("Plan", &("app1", "", &include)).await.unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&plan["problems"], &plan["replace"][0]["path"]),
+        (&serde_json::json!([]), &spelled.into()),
+        "{plan}"
+    );
+    assert_eq!(
+        (&plan["replace"][0]["files"], &plan["replace"][0]["bytes"]),
+        (&1.into(), &5.into()),
+        "{plan}"
+    );
+    assert_eq!(house.restore(&include).await.0, "succeeded", "{}", house.daemon.log());
+    assert_eq!(std::fs::read(&file).unwrap(), b"saved");
+    assert_eq!(house.daemon.read("app/state/conf/a"), "mine");
 }
 
 #[tokio::test(flavor = "multi_thread")]

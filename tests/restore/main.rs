@@ -13,8 +13,11 @@ mod health;
 mod hostile;
 mod kept;
 mod lossless;
+mod onto;
 mod phases;
 mod plan;
+mod refused;
+mod rights;
 mod system;
 mod tree;
 

@@ -97,6 +97,25 @@ volumes = { pages = "/srv/wiki1/pages" }
 TOML
 }
 
+# After wiki_instance: app.service and app.socket, which are stopped for its backups and which nothing enables.
+stopped_service() {
+    cat >/etc/systemd/system/app.service <<'UNIT'
+[Service]
+ExecStart=/bin/sleep infinity
+UNIT
+    cat >/etc/systemd/system/app.socket <<'UNIT'
+[Socket]
+ListenStream=/run/app.sock
+UNIT
+    cat >>/etc/holdfast/conf.d/mybackup.toml <<'TOML'
+
+[[instance.wiki1.service]]
+manager = "systemd"
+units = ["app.service"]
+TOML
+    systemctl daemon-reload
+}
+
 # Before wiki_instance: puts a restic in place that uploads 32 KiB a second while /run/slow exists, so that a job can be caught in it.
 slow_restic() {
     restic=/usr/local/bin/slow-restic

@@ -22,7 +22,7 @@ pub(super) fn recovery(recovery: &Recovery) -> Value {
 }
 
 pub(super) fn restore(restore: &Restore) -> Value {
-    let Restore { steps, keep_previous, health } = restore;
+    let Restore { steps, keep_previous, health, owners, setuid, devices } = restore;
     let health = health.as_ref().map(|Health { command, timeout }| {
         table([("command", Some(list(command))), ("timeout", Some(duration_text(*timeout).into()))])
     });
@@ -30,5 +30,8 @@ pub(super) fn restore(restore: &Restore) -> Value {
         ("steps", steps.as_deref().map(|steps| path(steps).into())),
         ("keep_previous", Some(duration_text(*keep_previous).into())),
         ("health", health),
+        ("owners", Some(owners.word().into())),
+        ("setuid", Some((*setuid).into())),
+        ("devices", Some((*devices).into())),
     ])
 }

@@ -203,11 +203,14 @@ fn version_of(raw: &RawVersion) -> Option<Version> {
 fn restore(layers: &Layers<'_>) -> Restore {
     let default = Restore::default();
     let Some((_, raw)) = layers.pick(|raw| &raw.restore) else { return default };
-    let RawRestore { steps, keep_previous, health } = raw.get_ref();
+    let RawRestore { steps, keep_previous, health, owners, setuid, devices } = raw.get_ref();
     Restore {
         steps: steps.as_ref().map(|steps| steps.get_ref().0.clone()),
         keep_previous: keep_previous.as_ref().map_or(default.keep_previous, |keep| keep.get_ref().0),
         health: health.as_ref().and_then(|health| health_of(health.get_ref())),
+        owners: owners.as_ref().map_or(default.owners, |owners| *owners.get_ref()),
+        setuid: setuid.as_ref().is_some_and(|setuid| *setuid.get_ref()),
+        devices: devices.as_ref().is_some_and(|devices| *devices.get_ref()),
     }
 }
 
@@ -219,7 +222,8 @@ fn health_of(raw: &RawHealth) -> Option<Health> {
 
 fn steps<'a>(layers: &Layers<'a>) -> Option<Placed<'a, super::super::value::Steps>> {
     let (source, restore) = layers.pick(|raw| &raw.restore)?;
-    let RawRestore { steps, keep_previous: _, health: _ } = restore.get_ref();
+    let RawRestore { steps, keep_previous: _, health: _, owners: _, setuid: _, devices: _ } =
+        restore.get_ref();
     steps.as_ref().map(|steps| (source, steps))
 }
 

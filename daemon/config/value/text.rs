@@ -4,7 +4,7 @@ use serde_json::json;
 use toml::de::DeValue;
 
 use super::{Node, Reader, Value};
-use crate::definition::{Layout, Name, Selector, Version, VersionMatch};
+use crate::definition::{Layout, Name, Owners, Selector, Version, VersionMatch};
 
 /// Notes control characters and emptiness, which are right nowhere.
 pub(super) fn plain<'n>(node: &'n Node<'_>, reader: &mut Reader<'_>, wanted: &str) -> Option<&'n str> {
@@ -264,6 +264,22 @@ impl Value for Before {
 
     fn schema() -> serde_json::Value {
         json!({ "const": "new-version" })
+    }
+}
+
+impl Value for Owners {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, "\"name\" or \"number\"")?;
+        let found = Self::of_word(text);
+        if found.is_none() {
+            let help = "write name, or number to keep the numbers that were saved".to_owned();
+            return reader.refuse(node, format!("`{}` does not know {text:?}", reader.key()), help);
+        }
+        found
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "enum": Self::WORDS.map(|(word, _)| word) })
     }
 }
 

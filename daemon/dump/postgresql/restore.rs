@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::sql::{About, about, ident, literal, statements};
 use super::swap::{databases, names};
-use super::{Database, GLOBALS, ask, client, conninfo, desk, environment, major};
+use super::{DATABASES, Database, GLOBALS, ask, client, conninfo, desk, environment, major};
 use crate::dump::run;
 use crate::dump::site::words;
 use crate::dump::{Change, Record, Site};
@@ -64,8 +64,11 @@ pub(in crate::dump) async fn load_beside(
 }
 
 async fn one(site: &Site, tree: &Path, record: &Record, new: &str) -> Result<()> {
-    let database: Database = serde_json::from_value(record.details.clone())
-        .with_context(|| format!("the manifest does not say how {} was made", record.file))?;
+    let database = match record.details.is_null() {
+        true => living(site, record).await?,
+        false => serde_json::from_value(record.details.clone())
+            .with_context(|| format!("the manifest does not say how {} was made", record.file))?,
+    };
     create(site, &database, new).await?;
     let mut argv = words(["pg_restore", "-w", "--exit-on-error", "--single-transaction", "-d"]);
     argv.push(conninfo(new).into());
@@ -77,6 +80,20 @@ async fn one(site: &Site, tree: &Path, record: &Record, new: &str) -> Result<()>
     let mut argv = words(["psql", "-X", "-w", "-q", "-v", "ON_ERROR_STOP=1", "-c", "ANALYZE", "-d"]);
     argv.push(conninfo(new).into());
     run::ask(client(site, argv).await?, &site.cancel).await.map(drop)
+}
+
+/// A dump of another program does not say how its database is made: as the one that lives.
+async fn living(site: &Site, record: &Record) -> Result<Database> {
+    let text = ask(site, "postgres", DATABASES).await.context("asking for the databases")?;
+    let all: Vec<Database> = serde_json::from_str(text.trim()).context("reading the list of databases")?;
+    let found = all.into_iter().find(|database| Some(&database.name) == record.database.as_ref());
+    found.with_context(|| {
+        format!(
+            "{} was imported and does not say how its database is made, and there is none of its name: make it with its \
+             owner and encoding first, empty",
+            record.file
+        )
+    })
 }
 
 async fn create(site: &Site, database: &Database, new: &str) -> Result<()> {

@@ -1,5 +1,6 @@
 //! One instance of a backup job: preflight, quiesce, dump, snapshot, resume, cleanup.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +23,7 @@ use crate::queue::Guard;
 use crate::restic;
 use crate::state::undo::Step;
 use crate::state::{Outcome, Phase, UnitRecord, identity};
-use crate::target::{FORMAT, Manifest, Place, Purpose, Staging, Tree};
+use crate::target::{FORMAT, Manifest, Place, Purpose, Staging, Tree, local_names};
 
 /// An instance that passed its preflight.
 pub(super) struct Ready {
@@ -272,8 +273,9 @@ async fn lay_tree(part: &Part, ready: &Ready, staging: Staging, records: &[Recor
     for pattern in &tree.unmatched {
         info!("include {pattern} matches nothing");
     }
-    let manifest = Manifest { dumps: dumps::described(records)?, ..manifest(part, ready, &tree) };
+    let mut manifest = Manifest { dumps: dumps::described(records)?, ..manifest(part, ready, &tree) };
     let laid = tokio::task::spawn_blocking(move || {
+        (manifest.users, manifest.groups) = local_names();
         tree.commit(&manifest)?;
         let exclude_file = staging.beside("exclude");
         let some = !tree.exclude_text.is_empty();
@@ -316,5 +318,8 @@ fn manifest(part: &Part, ready: &Ready, tree: &Tree) -> Manifest {
         missing: tree.missing.clone(),
         definition: Some((*ready.instance.written).clone()),
         dumps: Vec::new(),
+        users: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        imported: None,
     }
 }

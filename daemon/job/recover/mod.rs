@@ -24,6 +24,7 @@ use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Place, Purpose};
 
 pub use past::read as remembered;
+pub(super) use past::{restored, sick};
 pub use select::{Attempt, Bound, Measure, Past, Standing, bound};
 pub use standing::{present_version, words};
 pub use told::{answered, is_asked, refused};
@@ -292,6 +293,7 @@ async fn restore_it(
         start: request.start,
         founding: None,
         failed: Some(failed),
+        rights: restore::Rights::default(),
     };
     restore::run(context.clone(), Arc::clone(live), restore).await;
     let record = live.record();

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use tracing::error;
 use uuid::Uuid;
 
-use super::select::Past;
+use super::select::{Attempt, Past};
 use crate::job::Context;
 
 fn attempts(uuid: Uuid) -> String {
@@ -43,11 +43,22 @@ pub(super) async fn write(context: &Context, uuid: Uuid, mut past: Past) -> Resu
     context.database.set_meta(&attempts(uuid), &text).await.context("remembering a recovery")
 }
 
+/// Remembers of a set that is about to be imported that a recovery used it before, elsewhere.
+///
+/// # Errors
+/// The database's.
+pub(in crate::job) async fn restored(context: &Context, uuid: Uuid, set: &str) -> Result<()> {
+    let mut past = read(context, uuid).await?;
+    let (at, snapshot) = (jiff::Timestamp::now(), set.to_owned());
+    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true, well: true });
+    write(context, uuid, past).await
+}
+
 /// Remembers that a set is made while the unit has failed.
 ///
 /// # Errors
 /// The database's.
-pub(super) async fn sick(context: &Context, uuid: Uuid, set: &str) -> Result<()> {
+pub(in crate::job) async fn sick(context: &Context, uuid: Uuid, set: &str) -> Result<()> {
     let mut past = read(context, uuid).await?;
     past.sick.push(set.to_owned());
     past.trim();

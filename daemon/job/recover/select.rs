@@ -79,7 +79,10 @@ pub struct Measure<'a> {
 impl Measure<'_> {
     /// How a set stands.
     pub fn standing(&self, set: &SetRecord) -> Standing {
-        let tried = |attempt: &Attempt| attempt.over && attempt.snapshot == set.snapshot;
+        let tried = |attempt: &Attempt| {
+            // One that was imported as restored is known by its set, for it had no snapshot yet.
+            attempt.over && (attempt.snapshot == set.snapshot || attempt.snapshot == set.set)
+        };
         if set.host != self.host {
             Standing::Foreign
         } else if set.version != self.version {

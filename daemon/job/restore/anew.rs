@@ -59,7 +59,8 @@ pub(super) fn refused(
 ) -> Option<String> {
     if founding.second && !manifest.dumps.is_empty() {
         return Some(format!(
-            "this set holds dumps of databases, which would go into those of {}; restore it into a directory with target",
+            "this set holds dumps of databases, which would go into those of {}: restore it into a directory with target, \
+             make databases of their own, and load them there from the directory's dumps/",
             manifest.instance
         ));
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::dumps::{self, Changed, Wanted};
-use super::kept::Swapped;
+use super::kept::{RootWas, Swapped};
 use super::swap::{self, Site};
 use super::{Request, Work, carry, fetch, survey};
 use crate::job::{hook, remove_tree};
@@ -28,7 +28,7 @@ pub(super) struct Applied {
     pub(super) annexes: Vec<PathBuf>,
     pub(super) dumps: Vec<Changed>,
     /// Roots as they were.
-    roots: Vec<(PathBuf, Root)>,
+    pub(super) roots: Vec<RootWas>,
 }
 
 /// Where a path of the tree lives: below which root, and where there.
@@ -104,7 +104,7 @@ async fn remember_roots(
         let is = tokio::task::spawn_blocking(move || Root::of(&path, kind, &at)).await?;
         let Some(is) = is.with_context(|| root.path.0.display().to_string())? else { continue };
         work.undo.push(Step::PutOn { dir: dir.clone(), root: serde_json::to_value(&is)? }).await?;
-        applied.roots.push((dir, is));
+        applied.roots.push(RootWas { dir: TreePath(dir), was: is });
     }
     Ok(())
 }
@@ -317,8 +317,8 @@ pub(super) async fn put_back(applied: &Applied) -> anyhow::Result<()> {
         for annex in &applied.annexes {
             remove_tree(annex).await?;
         }
-        for (dir, root) in &applied.roots {
-            root.put_on(dir)?;
+        for root in &applied.roots {
+            root.was.put_on(&root.dir.0)?;
         }
     }
     ensure!(failures.is_empty(), "{}", failures.join("; "));

@@ -11,7 +11,7 @@ use crate::definition::{Definitions, Instance, Name, Repository};
 use crate::job::Context;
 use crate::job::repository::{self, Location, Opened};
 use crate::queue::Caller;
-use crate::restic::{Restic, Terms};
+use crate::restic::{Access, Restic, Terms};
 use crate::state::{SetFilter, SetRecord};
 use crate::target::{MANIFEST, Manifest};
 
@@ -139,7 +139,17 @@ pub async fn manifest(
     let _share = context.queue.share(&opened.key, &opened.repository.name, &caller, |_| ()).await?;
     let _permit = context.queue.permit(&caller, |_| ()).await?;
     let restic = Restic::probe(&definitions.daemon.restic).await?;
-    let text = restic.dump(&opened.access, snapshot, MANIFEST, MANIFEST_LIMIT, terms).await;
+    read_manifest(&restic, &opened.access, snapshot, terms).await
+}
+
+/// As [`manifest`], by somebody who holds what is to be held for it.
+pub(super) async fn read_manifest(
+    restic: &Restic,
+    access: &Access,
+    snapshot: &str,
+    terms: &Terms,
+) -> anyhow::Result<Manifest> {
+    let text = restic.dump(access, snapshot, MANIFEST, MANIFEST_LIMIT, terms).await;
     Manifest::from_json(&text.context("reading the manifest of the snapshot")?)
 }
 

@@ -4,35 +4,42 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 
-use super::{Work, dumps};
-use crate::job::{remove_tree, repository};
+use super::{Work, choose, dumps, parts, rights, room, seed};
+use crate::job::remove_tree;
 use crate::process::{self, Limits, Program, Sign};
-use crate::restic::RestoreRequest;
 use crate::state::undo::Step;
 use crate::state::{Phase, durable};
-use crate::target::{MANIFEST, Manifest};
+use crate::target::{Manifest, spelled};
 
 /// Room that is wanted beyond the set's own size.
 const MARGIN_PERCENT: u64 = 10;
 
-/// Fetches into `staging`, a new 0700 directory, and reads the manifest.
-pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<Manifest> {
+/// Reads the manifest, then fetches into `staging`, a new 0700 directory. Also returns warnings.
+pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<(Manifest, Vec<String>)> {
     work.phase(Phase::Fetch);
     let dir = staging.to_owned();
     tokio::task::spawn_blocking(move || new_dir(&dir)).await??;
     check_room(work, staging)?;
-    restore(work, staging).await?;
-    let manifest = read_manifest(work, staging).await?;
+    let (request, live) = (&work.request, &work.live);
+    let wait = |reason| live.waits(&request.instance.name, reason);
+    let (key, name) = (&request.opened.key, &request.opened.repository.name);
+    let share = work.context.queue.share(key, name, &live.caller(), wait).await?;
+    let mut manifest = read_manifest(work).await?;
     check_manifest(work, &manifest)?;
+    room::check(work, &manifest, staging).await?;
+    let over = seed::lay(work, staging, &manifest).await;
+    parts::fetch(work, staging, &manifest, over).await?;
+    drop(share);
     check_included(work, staging)?;
     dumps::check(work, staging, &manifest).await?;
-    Ok(manifest)
+    let warnings = rights::settle(work, staging, &mut manifest).await?;
+    Ok((manifest, warnings))
 }
 
 /// Fetches into a new directory beside `target`.
-pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<PathBuf> {
+pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<(PathBuf, Vec<String>)> {
     check_target(target)?;
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         bail!("the target has no name")
@@ -40,7 +47,7 @@ pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<PathBuf
     let staged = parent.join(format!(".{}.holdfast-{}", name.to_string_lossy(), work.live.id()));
     work.undo.push(Step::RemoveDir { path: staged.clone() }).await?;
     match self::staged(work, &staged).await {
-        Ok(_) => Ok(staged),
+        Ok((_, warnings)) => Ok((staged, warnings)),
         Err(failure) => {
             let _ = remove_tree(&staged).await;
             Err(failure.context(format!("{} was not touched", target.display())))
@@ -121,50 +128,15 @@ fn check_room(work: &Work, staging: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn restore(work: &Work, staging: &Path) -> anyhow::Result<()> {
-    let request = &work.request;
-    let live = &work.live;
-    let wait = |reason| live.waits(&request.instance.name, reason);
-    let _share = work
-        .context
-        .queue
-        .share(&request.opened.key, &request.opened.repository.name, &live.caller(), wait)
-        .await?;
-    let _permit = work.context.queue.permit(&live.caller(), wait).await?;
-    let mut includes = request.include.clone();
-    if !includes.is_empty() {
-        includes.push(MANIFEST.into());
-    }
-    let wanted = RestoreRequest {
-        snapshot: request.set.snapshot.clone(),
-        target: staging.to_owned(),
-        includes,
-        verify: true,
-    };
-    let progress =
-        |p: crate::restic::Progress| live.advance(&request.instance.name, &request.set.repository, &p);
-    let terms = live.terms(request.instance.stall_timeout);
-    repository::write_lock_down(&work.undo, &request.opened).await?;
-    let restored = work.restic.restore(&request.opened.access, &wanted, &terms, progress).await;
-    let restored = repository::healed(&work.restic, &request.opened, restored).await;
-    restored.context("restic restore")?;
-    Ok(())
-}
-
 /// The manifest is the last file of a set: where it is missing, this is no committed set.
-async fn read_manifest(work: &Work, staging: &Path) -> anyhow::Result<Manifest> {
-    let path = staging.join(MANIFEST);
-    let snapshot = work.request.set.snapshot.clone();
-    tokio::task::spawn_blocking(move || {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::empty()).with_context(|| {
-            format!("snapshot {snapshot} holds no manifest, so it is not a committed set")
-        })?;
-        let mut text = Vec::new();
-        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut text)?;
-        Manifest::from_json(&text)
-    })
-    .await?
+async fn read_manifest(work: &Work) -> anyhow::Result<Manifest> {
+    let (request, live) = (&work.request, &work.live);
+    let wait = |reason| live.waits(&request.instance.name, reason);
+    let _permit = work.context.queue.permit(&live.caller(), wait).await?;
+    let terms = live.terms(request.instance.stall_timeout);
+    let (access, snapshot) = (&request.opened.access, &request.set.snapshot);
+    let read = choose::read_manifest(&work.restic, access, snapshot, &terms).await;
+    read.with_context(|| format!("snapshot {snapshot} holds no manifest that can be read"))
 }
 
 fn check_manifest(work: &Work, manifest: &Manifest) -> anyhow::Result<()> {
@@ -183,7 +155,8 @@ fn check_manifest(work: &Work, manifest: &Manifest) -> anyhow::Result<()> {
 fn check_included(work: &Work, staging: &Path) -> anyhow::Result<()> {
     for include in &work.request.include {
         let there = std::fs::symlink_metadata(staging.join(include)).is_ok();
-        ensure!(there, "snapshot {} holds no {include}; nothing was touched", work.request.set.snapshot);
+        let (snapshot, include) = (&work.request.set.snapshot, spelled(include));
+        ensure!(there, "snapshot {snapshot} holds no {include}; nothing was touched");
     }
     Ok(())
 }

@@ -11,13 +11,13 @@ use tracing::{info, warn};
 
 use super::dumps::{self, Changed};
 use super::failed::{self, Failed};
-use super::survey;
+use super::{survey, swap};
 use crate::definition::Definitions;
 use crate::job::{Context, remove_tree};
 use crate::queue::Caller;
 use crate::state::durable;
 use crate::state::undo::{Step, Undo};
-use crate::target::TreePath;
+use crate::target::{Root, TreePath};
 
 /// How many are kept of one instance, whatever their time.
 pub const MOST: usize = 3;
@@ -53,6 +53,18 @@ pub struct Kept {
     /// A recovery replaced it, for it had failed.
     #[serde(default)]
     pub failed: Option<Failed>,
+    /// The roots that the data lies in, as they were.
+    #[serde(default)]
+    pub roots: Vec<RootWas>,
+}
+
+/// What a root itself was: its owner, mode, attributes and time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RootWas {
+    /// Where it is.
+    pub dir: TreePath,
+    /// What it was.
+    pub was: Root,
 }
 
 /// One exchange.
@@ -239,10 +251,30 @@ async fn finish_removals(context: &Context, definitions: &Definitions) -> Result
         }
         for annex in kept.iter().flat_map(|kept| &kept.annexes) {
             remove_tree(&annex.0).await?;
+            remove_carried_away(context, &annex.0).await?;
         }
         remove_tree(record).await?;
     }
     Ok(())
+}
+
+/// A later restore may have set a directory aside with what an earlier one keeps in it: should that come back by a
+/// rollback, nobody would know it any more.
+async fn remove_carried_away(context: &Context, annex: &Path) -> Result<()> {
+    let later = list(context, None).await?;
+    let swaps = later.iter().flat_map(|kept| &kept.swaps);
+    for aside in swaps.filter_map(|swapped| moved(annex, &swapped.live.0, &swapped.aside.0)) {
+        let at = aside.clone();
+        if tokio::task::spawn_blocking(move || swap::is_own_dir(&at)).await? {
+            remove_tree(&aside).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a path below `from` is now that `from` is `to`.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    path.strip_prefix(from).ok().filter(|below| !below.as_os_str().is_empty()).map(|below| to.join(below))
 }
 
 /// The space that directories take.
@@ -268,6 +300,7 @@ mod tests {
             annexes: vec![],
             dumps: vec![],
             failed: None,
+            roots: vec![],
         }
     }
 

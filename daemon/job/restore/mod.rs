@@ -9,9 +9,14 @@ mod failed;
 mod fetch;
 mod health;
 pub mod kept;
+mod meter;
 mod mounts;
+mod parts;
 mod plan;
+mod rights;
 pub mod rollback;
+mod room;
+mod seed;
 mod stands;
 mod survey;
 pub(super) mod swap;
@@ -38,6 +43,7 @@ pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
+pub use rights::Rights;
 
 /// What one restore job does; frozen when it is asked for.
 pub struct Request {
@@ -50,7 +56,7 @@ pub struct Request {
     /// Where that lies.
     pub opened: Opened,
     /// Only these paths of the tree; empty: all.
-    pub include: Vec<String>,
+    pub include: Vec<PathBuf>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
@@ -63,6 +69,8 @@ pub struct Request {
     pub founding: Option<Founding>,
     /// It is a recovery: what it says of the data that it replaces.
     pub failed: Option<Failed>,
+    /// What was said of owners, set-uid bits and device files.
+    pub rights: Rights,
 }
 
 /// What the phases of one restore share.
@@ -180,13 +188,13 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> anyhow::Re
 
 /// Fetches into a directory that did not exist or was empty; it appears whole or not at all.
 async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Done> {
-    let staged = fetch::beside(work, &target).await?;
+    let (staged, warnings) = fetch::beside(work, &target).await?;
     work.phase(Phase::Apply);
     if let Err(failure) = fetch::move_to(work, &staged, &target).await {
         remove_tree(&staged).await?;
         return Err(failure.context(format!("{} was not touched", target.display())));
     }
-    Ok(Done::default())
+    Ok(Done { warnings, kept: None })
 }
 
 async fn in_place(work: &Work) -> anyhow::Result<Done> {
@@ -215,7 +223,7 @@ async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> 
 
 async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
-    let manifest = fetch::staged(work, staging).await.context(untouched)?;
+    let (manifest, warnings) = fetch::staged(work, staging).await.context(untouched)?;
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
     let place = place(work, &manifest).await.context(untouched)?;
@@ -225,6 +233,10 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
         Ok(()) => apply_or_put_back(work, &place, staging, &manifest, &wanted, made).await,
         Err(failure) => Err(failure),
     };
+    let result = result.map(|mut done| {
+        done.warnings.splice(0..0, warnings);
+        done
+    });
     if result.as_ref().is_err_and(|failure| !failure.is::<NotPutBack>())
         && let Err(second) = dumps::put_back(&work.context, &place, &beside).await
     {

@@ -10,18 +10,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, anew, carry, choose, dumps, fetch};
+use super::{Request, anew, carry, choose, dumps, fetch, rights, room};
 use crate::definition::VersionMatch;
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
-use crate::target::{Manifest, Place, Purpose};
+use crate::target::{Manifest, Place, Purpose, spelled};
 
 /// How many names are listed; the others are counted.
 const LISTED: usize = 1_000;
 
 /// What the snapshot holds: paths with their sizes; none for directories.
-type Contents = BTreeMap<PathBuf, Option<u64>>;
+#[derive(Default)]
+struct Contents {
+    sizes: BTreeMap<PathBuf, Option<u64>>,
+    set_ids: Vec<PathBuf>,
+    devices: Vec<PathBuf>,
+}
+
+/// The bits of set-user-id and set-group-id in what restic lists (Go's `FileMode`).
+const SET_ID: u32 = 0b11 << 22;
 
 /// Says what a restore would do.
 ///
@@ -47,7 +55,6 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     plan["version"] = version;
     plan["steps"] =
         json!(place.restore_steps()?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
-    plan["space"] = space(&request, &request.definitions.daemon.staging_dir);
     let mut problems: Vec<String> = problem.into_iter().collect();
     if request.stop {
         match services::would_stop(&request.instance, &never).await {
@@ -79,10 +86,15 @@ async fn read(
     let _share = context.queue.share(&opened.key, &opened.repository.name, &caller, |_| ()).await?;
     let _permit = context.queue.permit(&caller, |_| ()).await?;
     let restic = Restic::probe(&request.definitions.daemon.restic).await?;
-    let mut contents = Contents::new();
+    let mut contents = Contents::default();
     let note = |entry: crate::restic::Entry| {
         let path = PathBuf::from(entry.path.trim_start_matches('/'));
-        contents.insert(path, (entry.kind != "dir").then_some(entry.size));
+        match &*entry.kind {
+            "file" if entry.mode & SET_ID != 0 => contents.set_ids.push(path.clone()),
+            "dev" | "chardev" => contents.devices.push(path.clone()),
+            _ => {}
+        }
+        contents.sizes.insert(path, (entry.kind != "dir").then_some(entry.size));
     };
     restic.ls(&opened.access, snapshot, &terms, note).await.context("listing the snapshot")?;
     Ok((manifest, contents))
@@ -156,20 +168,23 @@ fn in_place(
         // A volume that is to be created holds nothing; any place without anything stands for it here.
         place.volumes.insert(name.clone(), PathBuf::from("/nonexistent").join(name));
     }
-    let there = |path: &Path| contents.contains_key(path);
-    let children =
-        |root: &Path| Ok(contents.keys().filter(|path| path.parent() == Some(root)).cloned().collect());
+    let there = |path: &Path| contents.holds(path);
+    let children = |root: &Path| Ok(contents.children(root, place.live_path(root).ok()));
     let survey = survey::look(request, &place, manifest, there, children)?;
     let (existing, coming) = split(&survey);
     let mut problems = survey::problems(context, request, &existing);
     if let Some(founding) = &request.founding {
         problems.extend(anew::refused(context, &request.instance.name, founding, manifest));
     }
-    if let Some(false) = plan["space"][0]["fits"].as_bool() {
+    plan["space"] = match request.founding {
+        Some(_) => space(request, &request.definitions.daemon.staging_dir),
+        None => room::rows(request, &place, manifest)?,
+    };
+    if plan["space"].as_array().is_some_and(|rows| rows.iter().any(|row| row["fits"] == json!(false))) {
         problems.push("there is not enough free space; see space".into());
     }
-    for item in request.include.iter().filter(|item| !there(Path::new(item.as_str()))) {
-        problems.push(format!("the snapshot holds no {item}"));
+    for item in request.include.iter().filter(|item| !there(item)) {
+        problems.push(format!("the snapshot holds no {}", spelled(item)));
     }
     let mut warnings: Vec<String> = survey
         .missing
@@ -177,6 +192,7 @@ fn in_place(
         .map(|item| format!("{} is not in the snapshot and stays as it is", item.display()))
         .collect();
     warnings.extend(place.warnings.iter().cloned());
+    warnings.extend(rights_left(request, contents));
     warnings.extend(request.founding.iter().flat_map(|founding| founding.notes.clone()));
     let (dumped, more) = dumps::plan(request, &place, manifest)?;
     problems.extend(more);
@@ -228,17 +244,61 @@ fn changes(
 }
 
 fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
+    spelled(path)
 }
 
-fn open(path: &Path) -> Result<Option<std::os::fd::OwnedFd>> {
+/// How restic lists a path: what is no UTF-8 in it is replaced.
+fn listed(path: &Path) -> PathBuf {
+    PathBuf::from(&*path.to_string_lossy())
+}
+
+impl Contents {
+    fn holds(&self, path: &Path) -> bool {
+        self.sizes.contains_key(&listed(path))
+    }
+
+    /// What lies in a directory of the tree, by the names that it has in the live one where restic's list has lost them.
+    fn children(&self, root: &Path, live: Option<PathBuf>) -> Vec<PathBuf> {
+        let lost = |path: &Path| path.as_os_str().to_string_lossy().contains('\u{fffd}');
+        let mut children: Vec<PathBuf> =
+            self.sizes.keys().filter(|path| path.parent() == Some(root)).cloned().collect();
+        if !children.iter().any(|path| lost(path)) {
+            return children;
+        }
+        let living = live.and_then(|live| survey::names_in(&live, root).ok()).unwrap_or_default();
+        for child in children.iter_mut().filter(|path| lost(path)) {
+            if let Some(name) = living.iter().find(|name| listed(name) == **child) {
+                *child = name.clone();
+            }
+        }
+        children
+    }
+}
+
+/// What will not come because nobody asked for it.
+fn rights_left(request: &Request, contents: &Contents) -> Vec<String> {
+    let wanted = |paths: &[PathBuf]| -> Vec<PathBuf> {
+        let inside = |path: &&PathBuf| request.include.iter().any(|item| path.starts_with(listed(item)));
+        paths.iter().filter(|path| request.include.is_empty() || inside(path)).cloned().collect()
+    };
+    let set_ids = rights::some(&wanted(&contents.set_ids)).filter(|_| !request.setuid());
+    let devices = rights::some(&wanted(&contents.devices)).filter(|_| !request.devices());
+    let set_ids =
+        set_ids.map(|names| format!("set-uid and set-gid bits are taken off {names} unless setuid is said"));
+    let devices = devices.map(|names| format!("device files are left out unless devices is said: {names}"));
+    set_ids.into_iter().chain(devices).collect()
+}
+
+/// A live directory, opened through no link; none: it is none.
+pub(super) fn open(path: &Path) -> Result<Option<std::os::fd::OwnedFd>> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
     let (parent, _) = super::swap::parent_of(dir, Path::new(name))?;
     super::swap::directory(&parent, name)
 }
 
 fn inside(contents: &Contents, item: &Path) -> (u64, u64) {
-    let below = contents.range(item.to_owned()..).take_while(|(path, _)| path.starts_with(item));
+    let item = listed(item);
+    let below = contents.sizes.range(item.clone()..).take_while(|(path, _)| path.starts_with(&item));
     below.filter_map(|(_, size)| *size).fold((0, 0), |(files, bytes), size| (files + 1, bytes + size))
 }
 
@@ -260,7 +320,7 @@ fn deleted(
                 continue;
             }
             let holds_carried = carried.iter().any(|kept| kept.starts_with(&path));
-            if !contents.contains_key(Path::new(&*path.to_string_lossy())) && !holds_carried {
+            if !contents.holds(&path) && !holds_carried {
                 gone.push(path);
             } else if entry.file_type()?.is_dir() {
                 todo.push((entry.path(), path));

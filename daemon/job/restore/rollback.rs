@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{error, info};
 
 use super::dumps::{self, Changed};
-use super::kept::{self, Kept, Swapped};
+use super::kept::{self, Kept, RootWas, Swapped};
 use super::{NotPutBack, swap};
 use crate::definition::Instance;
 use crate::job::live::append;
@@ -16,6 +16,7 @@ use crate::job::{Context, Live};
 use crate::restic;
 use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, UnitRecord};
+use crate::target::Root;
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, instance: Arc<Instance>) {
@@ -133,6 +134,8 @@ async fn exchange(
         let place = dumps::place_of(context, instance).await?;
         dumps::exchange(context, &place, undo, live.id(), kept, &mut done.dumps).await?;
     }
+    // Written before the exchanges, so undone after them: those change the roots' times.
+    done.roots = roots_as_they_are(undo, kept).await?;
     dumps::at_rest(kept.swaps.iter().map(|swapped| swapped.live.0.clone()).collect()).await?;
     for swapped in kept.swaps.iter().rev() {
         anyhow::ensure!(!live.cancelled().is_cancelled(), restic::Error::Cancelled);
@@ -148,6 +151,7 @@ async fn exchange(
         let s = swapped.clone();
         tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
     }
+    put_on(&kept.roots).await?;
     let keep = instance.restore.keep_previous;
     let now = Timestamp::now();
     let record = Kept {
@@ -160,6 +164,7 @@ async fn exchange(
         swaps: done.swaps.clone(),
         dumps: done.dumps.clone(),
         failed: None,
+        roots: done.roots.clone(),
         ..kept.clone()
     };
     kept::write(context, undo, &record).await?;
@@ -173,6 +178,31 @@ async fn exchange(
 struct Done {
     swaps: Vec<Swapped>,
     dumps: Vec<Changed>,
+    roots: Vec<RootWas>,
+}
+
+/// What the roots are now, each written down to be put back.
+async fn roots_as_they_are(undo: &Undo, kept: &Kept) -> Result<Vec<RootWas>> {
+    let mut roots = Vec::new();
+    for RootWas { dir, was } in &kept.roots {
+        let (at, path, kind) = (dir.0.clone(), was.path.clone(), was.kind);
+        let Some(is) = tokio::task::spawn_blocking(move || Root::of(&path, kind, &at)).await?? else {
+            continue;
+        };
+        undo.push(Step::PutOn { dir: dir.0.clone(), root: serde_json::to_value(&is)? }).await?;
+        roots.push(RootWas { dir: dir.clone(), was: is });
+    }
+    Ok(roots)
+}
+
+/// Gives the roots what they had; one that is gone has nothing.
+async fn put_on(roots: &[RootWas]) -> Result<()> {
+    let roots = roots.to_vec();
+    tokio::task::spawn_blocking(move || {
+        let there = roots.iter().filter(|root| root.dir.0.is_dir());
+        there.map(|root| root.was.put_on(&root.dir.0)).collect()
+    })
+    .await?
 }
 
 async fn undone(context: &Context, instance: &Arc<Instance>, done: Done) -> Result<()> {
@@ -184,5 +214,6 @@ async fn undone(context: &Context, instance: &Arc<Instance>, done: Done) -> Resu
     tokio::task::spawn_blocking(move || {
         swaps.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
     })
-    .await?
+    .await??;
+    put_on(&done.roots).await
 }

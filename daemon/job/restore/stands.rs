@@ -36,6 +36,7 @@ pub(super) async fn keep(
         annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
         dumps: applied.dumps.clone(),
         failed: work.request.failed.clone(),
+        roots: applied.roots.clone(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;

@@ -51,7 +51,7 @@ pub(super) fn look(
         false => request
             .include
             .iter()
-            .map(|path| Path::new(path).components().collect())
+            .map(|path| path.components().collect())
             .filter(|path: &PathBuf| !dumps::is_dump(path))
             .collect(),
     };
@@ -231,7 +231,7 @@ pub(super) fn size_of(path: &Path) -> Result<u64> {
 }
 
 /// The children of a directory, as paths of the tree below `root`; none where it does not exist.
-fn names_in(dir: &Path, root: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn names_in(dir: &Path, root: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(dir) {
         Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("reading {}", dir.display()))?,

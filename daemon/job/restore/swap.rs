@@ -180,6 +180,17 @@ pub(super) fn directory(parent: &OwnedFd, name: &OsStr) -> Result<Option<OwnedFd
     }
 }
 
+/// Whether a directory of ours lies at this place, reached through no link.
+pub(super) fn is_own_dir(path: &Path) -> bool {
+    let open = || -> Result<bool> {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
+        let (parent, _) = parent_of(Path::new("/"), path.strip_prefix("/").unwrap_or(dir))?;
+        let Some(found) = directory(&parent, name)? else { return Ok(false) };
+        Ok(fs::fstat(&found)?.st_uid == rustix::process::geteuid().as_raw())
+    };
+    open().unwrap_or(false)
+}
+
 fn inode(dir: &OwnedFd, name: &OsStr) -> Result<Option<u64>> {
     match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(meta) => Ok(Some(meta.st_ino)),

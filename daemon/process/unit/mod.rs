@@ -11,7 +11,7 @@
 
 mod environment;
 mod start;
-mod systemd;
+pub(crate) mod systemd;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -86,8 +86,7 @@ async fn own_service(bus: &zbus::Connection) -> zbus::Result<Option<String>> {
 
 async fn stop_leftovers(bus: &zbus::Connection, host: &Host) -> zbus::Result<()> {
     let manager = ManagerProxy::new(bus).await?;
-    manager.subscribe().await?;
-    let mut removed = manager.receive_job_removed().await?;
+    let mut ends = systemd::ends(&manager).await?;
     let mut jobs = Vec::new();
     let pattern = format!("{}*.service", host.prefix);
     for (name, ..) in manager.list_units_by_patterns(&[], &[&pattern]).await? {
@@ -96,8 +95,7 @@ async fn stop_leftovers(bus: &zbus::Connection, host: &Host) -> zbus::Result<()>
         jobs.extend(manager.stop_unit(&name, "replace").await.ok());
     }
     while !jobs.is_empty() {
-        let Some(signal) = watch::next(&mut removed).await else { return Ok(()) };
-        let done = signal.args()?.job;
+        let Some((done, _)) = ends.next().await? else { return Ok(()) };
         jobs.retain(|job| *job != done);
     }
     Ok(())

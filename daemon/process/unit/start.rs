@@ -15,8 +15,8 @@ use super::super::program::Prepared;
 use super::super::running::Pipes;
 use super::super::{Error, How, Leftovers, Program, Stdin, Stdout};
 use super::environment::EnvironmentFile;
-use super::systemd::ManagerProxy;
-use super::watch::{Followed, Running, next};
+use super::systemd::{ManagerProxy, ends};
+use super::watch::{Followed, Running};
 use super::{Host, service};
 
 /// How long systemd may take to start a unit: it only has to fork.
@@ -172,17 +172,10 @@ async fn begin(
     // A connection of its own: systemd keeps what is known of the unit for as long as it lives.
     let bus = zbus::Connection::system().await?;
     let manager = ManagerProxy::new(&bus).await?;
-    manager.subscribe().await?;
-    let mut removed = manager.receive_job_removed().await?;
+    let mut ends = ends(&manager).await?;
     let settings = settings(prepared, environment, streams)?;
     let job = manager.start_transient_unit(name, "fail", &settings, &[]).await?;
-    let result = loop {
-        let signal = next(&mut removed).await.ok_or(zbus::Error::InterfaceNotFound)?;
-        let args = signal.args()?;
-        if *args.job() == job {
-            break args.result().clone();
-        }
-    };
+    let result = ends.of(&job).await?.ok_or(zbus::Error::InterfaceNotFound)?;
     let path = manager.get_unit(name).await?;
     Ok((Followed { bus, name: name.to_owned(), path }, result == "done"))
 }

@@ -30,6 +30,16 @@ systemctl restart holdfastd.service
 has "$(status)" "no backup can run" "the status without restic"
 has "$(busctl get-property "${manager[@]}" ResticVersion)" "/usr/bin/no-restic" "the version of no restic"
 failed_with "$(job_id "$(run_backup mybackup)")" "/usr/bin/no-restic"
+# An old one is as none.
+printf '#!/bin/sh\necho "restic 0.12.1 compiled with go1.16.6 on linux/amd64"\n' >/usr/local/bin/old-restic
+chmod 755 /usr/local/bin/old-restic
+sed -i 's|^restic = .*|restic = "/usr/local/bin/old-restic"|' /etc/holdfast/conf.d/mybackup.toml
+systemctl restart holdfastd.service
+too_old="restic 0.12.1 is too old, at least 0.14.0 is needed"
+has "$(status)" "no backup can run: $too_old" "the status with an old restic"
+has "$(busctl get-property "${manager[@]}" ResticVersion)" "$too_old" "the version of an old restic"
+failed_with "$(job_id "$(run_backup mybackup)")" "$too_old"
+has "$(holdfast status)" "$too_old" "holdfast status with an old restic"
 sed -i 's|^restic = .*|restic = "/usr/bin/restic"|' /etc/holdfast/conf.d/mybackup.toml
 systemctl reload holdfastd.service
 restic_is_back() { ! says "no backup can run"; }
@@ -68,6 +78,16 @@ in_memory "a read-only disk" "ead-only file system" failed
 mount -t tmpfs -o size=64k,mode=0700 none /var/lib/holdfast
 head -c 1M /dev/zero >/var/lib/holdfast/fill 2>/dev/null || true
 in_memory "a full disk" "disk is full" failed
+# The whole of /var at once: state, cache, temporary files.
+mount --bind /var /var
+mount -o remount,bind,ro /var
+trap 'umount -q /var || umount -q --lazy /var || true' EXIT
+systemctl start holdfastd.service
+has "$(status)" "running in memory" "the status of a start on a read-only /var"
+has "$(findings)" "ead-only file system" "the findings of a start on a read-only /var"
+is "$(outcome_of "$(job_id "$(run_backup mybackup)")")" failed "a backup with a read-only /var"
+systemctl stop holdfastd.service
+umount /var || umount --lazy /var
 systemctl start holdfastd.service
 [[ $(status) != *memory* ]] || fail "the status once there is room: $(status)"
 is "$(outcome_of "$(job_id "$(run_backup mybackup)")")" succeeded "a backup once there is room"

@@ -20,6 +20,13 @@ as_member() {
 as_member 0 "mybackup" holdfast status
 as_member 0 "backup mybackup: succeeded" holdfast run mybackup
 as_member 0 "mybackup" holdfast history
+# B40: the lines of a job are the journal's to show; to somebody who may not read it, one is as one that is not there.
+job=$(busctl --json=short call "${manager[@]}" ListJobs 'a{sv}' 0 | jq -r '.data[0][0].Id.data')
+journalctl --sync
+has "$(holdfast logs "$job")" "dumping for backup" "the lines as root"
+kept=$(runuser -u member -- holdfast logs "$job" 2>&1) && fail "a member read the lines of a job: $kept"
+none=$(runuser -u member -- holdfast logs nosuchjob 2>&1) && fail "there are lines of no job: $none"
+is "${kept//$job/JOB}" "${none//nosuchjob/JOB}" "what a member is told of a job's lines"
 as_member 5 "needs an administrator's password for org.holdfast.backup1.manage" holdfast pause 1h
 as_member 5 "org.holdfast.backup1.restore" holdfast restore wiki1 --yes
 as_member 5 "org.holdfast.backup1.manage" holdfast backup disable mybackup

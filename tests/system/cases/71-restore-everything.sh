@@ -27,7 +27,7 @@ repositories = ["main"]
 instances = ["all"]
 
 [instance.all]
-restore = { keep_previous = "0s" }
+restore = { keep_previous = "0s", setuid = true, devices = true }
 include = ["/srv/all/tree", "volumes/data"]
 volumes = { data = "/srv/all/volume" }
 TOML

@@ -1,0 +1,58 @@
+//! The bytes of an archive, from a descriptor that somebody else opened: a file, or the end of a pipe.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::Terms;
+
+/// How often a cancel is looked for while nothing comes.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub(super) struct Source {
+    file: File,
+    terms: Terms,
+}
+
+impl Source {
+    pub(super) const fn new(file: File, terms: Terms) -> Self {
+        Self { file, terms }
+    }
+
+    /// Waits until there is something to read. Whoever holds a pipe's other end may never write.
+    fn wait(&self) -> io::Result<()> {
+        let begun = Instant::now();
+        let look = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
+        loop {
+            if self.terms.cancel.is_cancelled() {
+                return Err(io::Error::other("ended"));
+            }
+            let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
+            match poll(&mut fds, Some(&look)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if begun.elapsed() > self.terms.stall {
+                let text = format!("nothing came for {:?}", self.terms.stall);
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+        }
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.wait()?;
+            match self.file.read(buffer) {
+                // Somebody else reads the same pipe, or it is not a blocking one.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}
