@@ -43,10 +43,16 @@ impl Desk {
         self.authority.authorise(header, action, thing, name).await
     }
 
-    /// Lets root in, and nobody else.
-    pub(super) async fn admit_root(&self, header: &Header<'_>, what: &str, name: &str) -> Result<Caller> {
+    /// Lets root in, and nobody else: to an instance by its name.
+    pub(super) async fn admit_root(
+        &self,
+        header: &Header<'_>,
+        what: &str,
+        name: &str,
+    ) -> Result<(Caller, Name)> {
         argument::limit("name", name)?;
-        self.authority.only_root(header, what).await
+        let caller = self.authority.only_root(header, what).await?;
+        Ok((caller, argument::name(Thing::Instance.word(), name)?))
     }
 
     /// As [`Desk::admit`], to something by its name, which is one.

@@ -53,7 +53,7 @@ impl Manager {
     }
 
     /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
-    /// Options: repository (s), before (t), include (as), target (s), as (s), map (as), stop (b),
+    /// Options: repository (s), before (t), include (as), database (as), target (s), as (s), map (as), stop (b),
     /// start (b), force_foreign (b), force_version (b), owners (s: name or number), setuid (b), devices (b).
     #[zbus(out_args("job"))]
     async fn restore(
@@ -64,8 +64,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
         argument::limit("snapshot", &snapshot)?;
-        let beyond = request::beyond_definitions(&instance, &options);
-        let action = if beyond { Action::Manage } else { Action::Restore };
+        let action = request::action(&instance, &options, Action::Restore);
         let caller = self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
@@ -160,8 +159,7 @@ impl Manager {
         options: Given,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        let caller = self.desk.admit_root(&header, "import", &instance).await?;
-        let instance = argument::name("instance", &instance)?;
+        let (caller, instance) = self.desk.admit_root(&header, "import", &instance).await?;
         argument::limit("name", &name)?;
         let options = request::import(options)?;
         let control = self.desk.control.clone();
@@ -181,8 +179,7 @@ impl Manager {
     ) -> Result<String> {
         argument::limit("snapshot", &snapshot)?;
         // What it says of a place tells what is there.
-        let beyond = request::beyond_definitions(&instance, &options);
-        let action = if beyond { Action::Manage } else { Action::View };
+        let action = request::action(&instance, &options, Action::View);
         self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();

@@ -3,9 +3,10 @@
 use std::path::{Component, PathBuf};
 
 use super::argument::{self, shown};
+use super::authorise::Action;
 use super::error::{Error, Result};
 use super::options::{Given, Options};
-use crate::control::{ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
+use crate::control::{Database, ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
 use crate::definition::Owners;
 use crate::state::{Kind, Outcome};
 
@@ -31,10 +32,11 @@ pub(super) fn recover(given: Given) -> Result<RecoverOptions> {
     })
 }
 
-/// Whether a `Restore` or `Plan` is of something, or goes somewhere, that no definition names: only those who may define
-/// choose that.
-pub(super) fn beyond_definitions(subject: &str, given: &Given) -> bool {
-    subject.contains(':') || ["target", "as", "map"].iter().any(|key| given.contains_key(*key))
+/// What a `Restore` or `Plan` needs: more than the usual where it is of something, or goes somewhere, that no definition
+/// names, for only those who may define choose that.
+pub(super) fn action(subject: &str, given: &Given, usual: Action) -> Action {
+    let beyond = subject.contains(':') || ["target", "as", "map"].iter().any(|key| given.contains_key(*key));
+    if beyond { Action::Manage } else { usual }
 }
 
 /// Options of `Restore` and `Plan`.
@@ -43,6 +45,7 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         "repository",
         "before",
         "include",
+        "database",
         "target",
         "as",
         "map",
@@ -71,6 +74,12 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         repository,
         before: before.map(|at| argument::time("before", at)).transpose()?,
         include: options.texts("include")?.unwrap_or_default(),
+        databases: options
+            .texts("database")?
+            .unwrap_or_default()
+            .iter()
+            .map(|text| database(text))
+            .collect::<Result<_>>()?,
         target: options.text("target")?.map(target).transpose()?,
         force_foreign: options.flag("force_foreign")?,
         force_version: options.flag("force_version")?,
@@ -104,6 +113,11 @@ pub(super) fn import(given: Given) -> Result<ImportOptions> {
         version: options.text("version")?,
         standing: word(&mut options, "standing", ["restored", "failed"].into_iter())?,
     })
+}
+
+/// `NAME`, or `NEW=OLD`: the saved database OLD under the name NEW.
+fn database(text: &str) -> Result<Database> {
+    Database::parse(text).map_err(Error::argument)
 }
 
 /// `FROM=TO`, two absolute paths.

@@ -12,7 +12,7 @@ use super::follow::{cancel_all, conclude, started};
 use super::format::{short, size};
 use super::wire::Row;
 use super::{Context, alone, ask};
-use crate::control::{RestoreOptions, carried};
+use crate::control::{Database, RestoreOptions, carried};
 use crate::definition::Owners;
 
 /// `holdfast restore`
@@ -53,6 +53,9 @@ pub(super) struct What {
     /// in a name is written twice, as are `\n` and `\xHH` what they are elsewhere
     #[arg(long, value_name = "PATH")]
     include: Vec<OsString>,
+    /// Only this database; NEW=OLD (PostgreSQL): the saved one OLD as a new one NEW beside it; may be given several times
+    #[arg(long, value_name = "NAME|NEW=OLD", conflicts_with_all = ["include", "target", "new_name"])]
+    database: Vec<String>,
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
@@ -172,6 +175,10 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
         repository: args.repository.clone(),
         before: before.transpose()?,
         include: includes(args),
+        databases: {
+            let parsed = args.database.iter().map(|text| Database::parse(text));
+            parsed.collect::<Result<_, _>>().map_err(Failure::usage)?
+        },
         target: args.target.as_ref().map(absolute).transpose()?.map(PathBuf::from),
         new_name: args.new_name.clone(),
         map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
@@ -246,6 +253,9 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     }
     if !args.include.is_empty() {
         options.insert("include", includes(args).into());
+    }
+    if !args.database.is_empty() {
+        options.insert("database", args.database.clone().into());
     }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());

@@ -1,16 +1,16 @@
 //! Each effective value and where it came from.
 
-mod restore;
+mod dumps;
 
+use dumps::dump;
 use serde::Serialize;
 use toml_edit::{Array, InlineTable, Value};
 
-use self::restore::restore;
 use super::Loaded;
 use super::value::{duration_text, nearest};
 use crate::definition::{
-    Backup, Command, Daemon, Dump, Instance, Layout, Manager, Name, Password, Repository, Retention,
-    Selector, Server, Service, Source, Tls, Version, Volumes,
+    Backup, Daemon, Health, Instance, Layout, Manager, Name, Password, Recovery, Repository, Restore,
+    Retention, Service, Version, Volumes,
 };
 
 /// One effective value.
@@ -195,14 +195,6 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         retry,
         allow,
     } = backup;
-    let selectors = instances.iter().map(|selector| match selector {
-        Selector::Instance(name) => name.to_string(),
-        Selector::All => "*".into(),
-        Selector::Module(name) => format!("module:{name}"),
-        Selector::Compose(project) => {
-            format!("compose:{}", project.as_ref().map_or("*", Name::as_str))
-        }
-    });
     let retry =
         [("attempts", Some(number(retry.attempts))), ("delay", Some(duration_text(retry.delay).into()))];
     vec![
@@ -211,7 +203,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         ("after", text(after.as_ref().map(Name::to_string))),
         ("before", text(before_new_version.then(|| "new-version".to_owned()))),
         ("retention", retention.as_ref().map_or_else(|| text(None), retained)),
-        ("instances", list(selectors)),
+        ("instances", list(instances.iter().map(ToString::to_string))),
         ("enabled", (*enabled).into()),
         ("catch_up", (*catch_up).into()),
         ("random_delay", duration_text(*random_delay).into()),
@@ -287,56 +279,40 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         ("stall_timeout", duration_text(*stall_timeout).into()),
         ("restore", self::restore(restore)),
         ("version", version.unwrap_or_else(|| text(None))),
-        ("recovery", recovery.as_ref().map_or_else(|| text(None), self::restore::recovery)),
+        ("recovery", recovery.as_ref().map_or_else(|| text(None), self::recovery)),
         ("service", Value::Array(services.iter().map(service).collect())),
         ("allow_users", list(&allow.users)),
         ("allow_groups", list(&allow.groups)),
     ]
 }
 
-fn dump(dump: &Dump) -> Value {
-    let Dump { name, source, container, run_as, shrink_limit } = dump;
-    let none = Server::default();
-    let server = source.server().unwrap_or(&none);
-    let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
-    let (databases, exclude) = match source {
-        Source::Sqlite(files) => (files, exclude),
-        Source::Openldap(ldap) => (&ldap.suffixes, &ldap.exclude),
-        _ => (databases, exclude),
-    };
-    let Tls { ca, own } = tls.clone().unwrap_or_default();
-    let (cert, key) = own.unzip();
-    let file = |file: &Option<std::path::PathBuf>| file.as_deref().map(|file| path(file).into());
-    let (config_dir, data_dir) = match source {
-        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
-        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
-        _ => (None, None),
-    };
-    let (command, restore) = match source {
-        Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
-        _ => (None, None),
-    };
-    let some = |list_of: &Vec<String>| (!list_of.is_empty()).then(|| list(list_of));
+fn recovery(recovery: &Recovery) -> Value {
+    let Recovery { unit, guard, attempts, window, cool_down, save_failed, keep_failed, allow_warning } =
+        recovery;
     table([
-        ("source", Some(source.word().into())),
-        ("name", Some(name.as_str().into())),
-        ("databases", some(databases)),
-        ("exclude", some(exclude)),
-        ("host", host.as_deref().map(Value::from)),
-        ("port", port.map(|port| i64::from(port).into())),
-        ("socket", socket.as_deref().map(|socket| path(socket).into())),
-        ("user", user.as_deref().map(Value::from)),
-        ("password_file", file(password_file)),
-        ("ca_file", file(&ca)),
-        ("cert_file", file(&cert)),
-        ("key_file", file(&key)),
-        ("config_dir", config_dir),
-        ("data_dir", data_dir),
-        ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
-        ("run_as", run_as.as_deref().map(Value::from)),
-        ("command", command),
-        ("restore", restore),
-        ("shrink_limit", Some(format!("{shrink_limit}%").into())),
+        ("unit", Some(unit.as_str().into())),
+        ("guard", guard.as_ref().map(list)),
+        ("attempts", Some(number(*attempts))),
+        ("window", Some(duration_text(*window).into())),
+        ("cool_down", Some(duration_text(*cool_down).into())),
+        ("save_failed", Some((*save_failed).into())),
+        ("keep_failed", Some(duration_text(*keep_failed).into())),
+        ("allow_warning", Some((*allow_warning).into())),
+    ])
+}
+
+fn restore(restore: &Restore) -> Value {
+    let Restore { steps, keep_previous, health, owners, setuid, devices } = restore;
+    let health = health.as_ref().map(|Health { command, timeout }| {
+        table([("command", Some(list(command))), ("timeout", Some(duration_text(*timeout).into()))])
+    });
+    table([
+        ("steps", steps.as_deref().map(|steps| path(steps).into())),
+        ("keep_previous", Some(duration_text(*keep_previous).into())),
+        ("health", health),
+        ("owners", Some(owners.word().into())),
+        ("setuid", Some((*setuid).into())),
+        ("devices", Some((*devices).into())),
     ])
 }
 

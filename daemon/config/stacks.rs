@@ -24,7 +24,8 @@ pub fn toml(stack: &Stack) -> Result<String, String> {
     if !stack.refused.is_empty() {
         return Err(stack.refused.join("; "));
     }
-    let name = format!("{}", Value::from(stack.project.as_str()));
+    let name = if stack.project.contains('.') { quoted(&stack.project) } else { stack.project.clone() };
+    let project = quoted(&stack.project);
     let mut text =
         format!("# The compose project {}, found by its labels.\n[instance.{name}]\n", stack.project);
     if !stack.volumes.is_empty() {
@@ -41,7 +42,7 @@ pub fn toml(stack: &Stack) -> Result<String, String> {
             quoted(&format!("docker:{}", dump.container))
         );
     }
-    text += &format!("\n[[instance.{name}.service]]\nmanager = \"compose\"\nproject = {name}\n");
+    text += &format!("\n[[instance.{name}.service]]\nmanager = \"compose\"\nproject = {project}\n");
     if stack.stopped.is_empty() {
         text += "stop = \"never\"\n";
     } else {

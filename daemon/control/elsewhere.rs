@@ -69,6 +69,10 @@ impl Control {
         (options, include): (RestoreOptions, Vec<PathBuf>),
     ) -> Result<Request> {
         let repository = self.known_repository(&subject.repository)?;
+        if !options.databases.is_empty() {
+            let text = "database is for an instance that is defined here; restore it first, or say include";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         if wanted.repository.as_ref().is_some_and(|other| *other != repository.name) {
             let text = "the subject and the option repository name two repositories; leave out the option";
             return Err(Error::new(ErrorKind::InvalidArgument, text));
@@ -88,6 +92,7 @@ impl Control {
             definitions,
             set,
             opened,
+            databases: Vec::new(),
             include,
             rights: rights(&options),
             target: options.target,

@@ -19,7 +19,7 @@ mod versions;
 mod view;
 mod write;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use tokio::sync::broadcast;
 
 use crate::config::{self, Loaded};
 use crate::definition::{Backup, Definitions, Instance, Name, Repository};
+pub use crate::job::restore::Database;
 use crate::job::{Context, Jobs};
 use crate::schedule::{Planner, Trigger};
 
@@ -61,6 +62,9 @@ struct Inner {
     discovering: tokio::sync::Mutex<()>,
     /// Definitions of compose projects are to be read.
     stacks_changed: tokio::sync::Notify,
+    /// How often they were written, and how often when the active definitions were read.
+    stacks_written: AtomicU64,
+    stacks_read: AtomicU64,
     events: broadcast::Sender<Event>,
     planner: Arc<Mutex<Planner>>,
     trigger: std::sync::OnceLock<Trigger>,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::elsewhere::Elsewhere;
 use super::run::ticket;
-use super::{Control, Error, ErrorKind, RestoreOptions, Result, checked};
+use super::{Control, Database, Error, ErrorKind, RestoreOptions, Result, checked};
+use crate::job;
 use crate::job::restore::{self, NoSet, Rights, Wanted};
+use crate::restic::Terms;
 use crate::state::Kind;
 use crate::target::unspelled;
 
@@ -79,12 +82,13 @@ impl Control {
         let uuid = self.identity_of(&instance).await?;
         let chosen = restore::choose(&self.0.context, &definitions, &instance, uuid, &wanted).await;
         let (opened, set) = chosen.map_err(refused)?;
-        let request = restore::Request {
+        let mut request = restore::Request {
             definitions,
             instance,
             set,
             opened,
             include,
+            databases: Vec::new(),
             target: options.target.clone(),
             force_version: options.force_version,
             stop: !options.no_stop,
@@ -93,10 +97,29 @@ impl Control {
             failed: None,
             rights: rights(&options),
         };
+        if !options.databases.is_empty() {
+            self.narrow(&mut request, options.databases).await?;
+            return Ok(request);
+        }
         match &options.new_name {
             Some(name) => self.second(request, name, &options.map).await,
             None => Ok(request),
         }
+    }
+
+    /// Restores only these databases: which dumps that takes stands in the set's manifest.
+    async fn narrow(&self, request: &mut restore::Request, databases: Vec<Database>) -> Result<()> {
+        let terms = Terms::new(&CancellationToken::new());
+        let (context, snapshot) = (&self.0.context, &request.set.snapshot);
+        let manifest =
+            restore::manifest(context, &request.definitions, &request.opened, snapshot, &terms).await;
+        let manifest = manifest
+            .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+        let paths = restore::database_paths(&manifest, &request.instance, &databases);
+        request.include =
+            paths.map_err(|failure| Error::new(ErrorKind::InvalidArgument, format!("{failure:#}")))?;
+        request.databases = databases;
+        Ok(())
     }
 
     /// What a restore would do, as JSON; nothing is touched.
@@ -195,6 +218,11 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<Vec<PathBuf
             ));
         }
         includes.push(path);
+    }
+    if !options.databases.is_empty()
+        && (options.target.is_some() || options.new_name.is_some() || !options.include.is_empty())
+    {
+        return bad("database restores into its server; leave out target, as and include".to_owned());
     }
     if options.target.is_some() && (options.new_name.is_some() || !options.map.is_empty()) {
         return bad("target is a directory beside all instances; leave out as and map".to_owned());

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -97,6 +98,10 @@ impl Control {
             };
         (found.present, found.refused) = (present, refused);
         if changed {
+            self.0.stacks_written.fetch_add(1, Ordering::Relaxed);
+        }
+        // Also when somebody else wrote them just now.
+        if self.0.stacks_written.load(Ordering::Relaxed) != self.0.stacks_read.load(Ordering::Relaxed) {
             let (dirs, environment) = (self.0.config_dirs.clone(), self.0.environment.clone());
             let previous = self.loaded();
             let read = move || config::load(&dirs, &environment, Some(&previous));

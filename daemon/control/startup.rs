@@ -1,7 +1,7 @@
 //! The daemon's first steps, in the order in which they must happen: what dead jobs left is put right before anything
 //! else may start.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context as _;
@@ -89,6 +89,8 @@ async fn build(start: Start) -> anyhow::Result<Control> {
         changing: tokio::sync::Mutex::default(),
         discovering: tokio::sync::Mutex::default(),
         stacks_changed: tokio::sync::Notify::new(),
+        stacks_written: AtomicU64::new(0),
+        stacks_read: AtomicU64::new(0),
         events: broadcast::channel(8192).0,
         trigger: std::sync::OnceLock::new(),
         paused: Mutex::new(paused),

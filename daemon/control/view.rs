@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Database;
 use crate::definition::Owners;
 use crate::state::{JobRecord, Outcome, SetRecord};
 
@@ -147,6 +148,8 @@ pub struct RestoreOptions {
     pub before: Option<Timestamp>,
     /// Only these paths of the tree (`state/…`, `volumes/NAME/…`, `files/…`); empty: all.
     pub include: Vec<String>,
+    /// Only these databases, each under the name that it is to have; empty: all.
+    pub databases: Vec<Database>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// As a new instance of this name, which is defined with it.

@@ -1,6 +1,7 @@
 //! Verbs that change definitions: checked as a whole before a byte is written, then read anew.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use jiff::tz::TimeZone;
 use tracing::{error, info};
@@ -28,6 +29,7 @@ impl Control {
         let dirs = self.0.config_dirs.clone();
         let environment = config::Environment { zone: TimeZone::system(), ..self.0.environment.clone() };
         let previous = self.loaded();
+        let written = self.0.stacks_written.load(Ordering::Relaxed);
         let read = move || config::load(&dirs, &environment, Some(&previous));
         let loaded = match tokio::task::spawn_blocking(read).await {
             Ok(loaded) => loaded,
@@ -44,6 +46,7 @@ impl Control {
             diagnostics.len()
         );
         *self.0.active.write().unwrap_or_else(PoisonError::into_inner) = Active::new(loaded);
+        self.0.stacks_read.store(written, Ordering::Relaxed);
         // Without a schedule there are no slots.
         if self.0.trigger.get().is_some()
             && let Err(failure) = self.plan().await

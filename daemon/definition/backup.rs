@@ -1,5 +1,6 @@
 //! A backup: which instances go where, when, and how long they are kept.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Instance, Manager, Name};
@@ -90,6 +91,18 @@ pub enum Selector {
     Module(Name),
     /// This compose project, or all: `"compose:NAME"`, `"compose:*"`.
     Compose(Option<Name>),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(name) => f.write_str(name),
+            Self::All => f.write_str("*"),
+            Self::Module(name) => write!(f, "module:{name}"),
+            Self::Compose(Some(project)) => write!(f, "compose:{project}"),
+            Self::Compose(None) => f.write_str("compose:*"),
+        }
+    }
 }
 
 impl Selector {

@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
 
@@ -74,12 +76,15 @@ pub fn at_rest(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn open(path: &Path) -> std::io::Result<Option<File>> {
-    match File::open(path) {
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(None)
+/// Whoever owns the live tree may have put anything there: no link is followed and nothing is waited for.
+fn open(path: &Path) -> Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        opened => {
+            let file = File::from(opened?);
+            Ok(file.metadata()?.is_file().then_some(file))
         }
-        file => file.map(Some),
     }
 }
 

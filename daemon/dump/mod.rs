@@ -57,9 +57,13 @@ pub struct Taken {
     pub warnings: Vec<String>,
 }
 
-/// How a restore of a source goes about it, for plans.
-pub fn method(source: &Source) -> &'static str {
+/// How a restore of a source's file goes about it, for plans.
+pub fn method(source: &Source, record: &Record) -> &'static str {
     match source {
+        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() => {
+            "not loaded: the accounts of another server would lock everybody out; get the file with target, and take \
+             from it what is missing"
+        }
         Source::Postgresql(_) => {
             "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
         }
@@ -98,6 +102,17 @@ impl Site {
             Source::Etcd(etcd) => etcd::answers(self, etcd).await,
             Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
             _ => self.ready().await,
+        }
+    }
+
+    /// Whether the server has a database of this name; only PostgreSQL is asked, for only it can load under another one.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn has_database(&self, name: &str) -> Result<bool> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::has_database(self, name).await,
+            _ => Ok(true),
         }
     }
 

@@ -82,6 +82,12 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "leave it out",
         ),
         (
+            "[[module.x.dump]]\nsource = 'etcd'\ncert_file = 'own.pem'\n",
+            "2:10",
+            "`cert_file` and `key_file` belong together",
+            "write both",
+        ),
+        (
             "[[module.x.dump]]\nsource = 'mongodb'\n",
             "2:10",
             "source = \"mongodb\" is not supported yet",

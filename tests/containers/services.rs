@@ -43,7 +43,7 @@ fn as_before(engine: &Engine, lab: &Lab, what: &str) {
 /// Writes how the containers stand when restic is called.
 fn watch(engine: &Engine, lab: &Lab) {
     let ask = format!(
-        "for c in web cold frozen; do \"$D/fake/{}\" container inspect --format '{{{{.State.Status}}}}' $c; done >\"$D/at-backup\"",
+        "for c in web cold frozen; do \"$D/fake/{}\" container inspect --format '{{{{.State.Status}}}}' $c; done >\"$D/at-three\"",
         engine.word
     );
     lab.on("backup", &ask);
@@ -55,7 +55,7 @@ async fn services(engine: Engine) {
     let mut lab = setup(&engine).start().await;
     watch(&engine, &lab);
     lab.good_backup("b").await;
-    assert_eq!(lab.text("at-backup"), "exited\nexited\nexited\n", "while it is read");
+    assert_eq!(lab.text("at-three"), "exited\nexited\nexited\n", "while it is read");
     as_before(&engine, &lab, "a backup");
     fs::write(data.join("file"), "two\n").unwrap();
     lab.good_restore("app").await;

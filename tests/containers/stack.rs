@@ -239,7 +239,7 @@ async fn others(stacks: &Stacks, lab: &Lab) {
     let shown = stacks.holdfast(lab, &["discover"]);
     assert_eq!(shown.status.code(), Some(3), "{}", stderr(&shown));
     let told = stdout(&shown);
-    assert!(told.contains("[instance.\"shop\"]") && told.contains("docker:shop_db_1"), "{told}");
+    assert!(told.contains("[instance.shop]") && told.contains("docker:shop_db_1"), "{told}");
     assert!(told.contains("# The compose project bad cannot be backed up"), "{told}");
     let json = stacks.holdfast(lab, &["discover", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();

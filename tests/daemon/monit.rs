@@ -10,8 +10,7 @@ use crate::support::{stdout, until};
 
 /// Starts and stops a process that does nothing, and notes it.
 const PROCESS: &str = "#!/bin/sh\nD='@DIR@'\necho \"$*\" >>\"$D/did\"\ncase $1 in\n\
-    start) [ ! -e \"$D/broken-$2\" ] || exit 1\n\
-    setsid sh -c \"echo \\$\\$ >'$D/$2.pid'; exec sleep 100000\" >/dev/null 2>&1 & ;;\n\
+    start) setsid sh -c \"echo \\$\\$ >'$D/$2.pid'; exec sleep 100000\" >/dev/null 2>&1 & ;;\n\
     stop) kill \"$(cat \"$D/$2.pid\")\"; rm -f \"$D/$2.pid\" ;;\nesac\n";
 
 /// The monit of one test; ended on drop, with all that it watches.
@@ -138,21 +137,4 @@ async fn processes_of_monit_are_stopped_for_a_backup_and_as_before_whatever_happ
     monit.assert_as_before(&lab, "a kill and a start");
     assert_eq!(text(&lab.history().await[0], "Outcome"), "interrupted");
     assert_eq!(names(&lab.path("state/undo")), [""; 0]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_monit_cannot_start_raises_an_alarm_and_is_started_as_soon_as_it_can() {
-    let monit = Monit::start();
-    let binary = monit.path("monit").display().to_string();
-    let service = format!(
-        "[[instance.app.service]]\nmanager = \"monit\"\nservices = [\"web\"]\nbinary = \"{binary}\"\nstop_timeout = \"60s\"\n"
-    );
-    let lab = Setup::new().plain().config(&service).start().await;
-    lab.on("backup", &format!(": >'{}'", monit.path("broken-web").display()));
-    let ended = lab.backup("b").await;
-    assert_eq!(ended.outcome, "warning", "{ended:?}\n{}", lab.daemon.log());
-    assert!(ended.error.contains("service is down") && ended.error.contains("web"), "{}", ended.error);
-    fs::remove_file(monit.path("broken-web")).unwrap();
-    lab.until("it is started later", || monit.runs("web")).await;
-    lab.until("the undo step is closed", || names(&lab.path("state/undo")).is_empty()).await;
 }

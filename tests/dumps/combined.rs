@@ -1,10 +1,6 @@
 //! Services and a dump together, in the order that BOSH directors need: all is stopped, only PostgreSQL is started, it is
 //! dumped and stopped again, the files are read, all is started. Whatever happens in between, all runs afterwards.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "tests start real programs; the downtime is a result"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
 
 use std::process::Command;
 
@@ -108,7 +104,7 @@ async fn only_the_database_runs_for_its_dump_and_all_runs_afterwards() {
     assert!(!lab.text("at-backup").contains(" Monitored"), "{}", lab.text("at-backup"));
     director.assert_runs("a backup");
     let (down, work) = (did[5].0 - did[0].0, did[4].0 - did[2].0);
-    println!("web was down for {down:.2} s, of which the database's dump and the snapshot took {work:.2} s");
+    eprintln!("web was down for {down:.2} s, of which the database's dump and the snapshot took {work:.2} s");
     director.server.ask("shop", "delete from item where id > 3");
     lab.write("data/file", "newer\n", 0o644);
     // A restore needs its server: nothing is stopped here.

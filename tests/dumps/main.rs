@@ -90,6 +90,13 @@ async fn roll_back(lab: &Lab) -> Ended {
     ended
 }
 
+impl Lab {
+    /// A restore of one database: `NAME`, or `NEW=OLD`.
+    async fn restore_database(&self, text: &str) -> Ended {
+        self.restore("app", "", &[("database", zbus::wire::Variant::from(vec![text]))]).await
+    }
+}
+
 /// The manifest of the latest snapshot.
 fn manifest(lab: &Lab) -> serde_json::Value {
     let text = lab.restic("repo", &["dump", "latest", "/manifest.json"]);

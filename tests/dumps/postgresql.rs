@@ -252,3 +252,34 @@ async fn all_databases_of_a_server_are_dumped_but_those_left_out_and_a_shrunk_on
     lab.good_restore("app").await;
     assert_eq!(server.ask("one", "select count(*) from t"), "9000");
 }
+
+#[tokio::test]
+async fn one_database_is_restored_alone_or_as_another_one_beside_it_and_never_over_one_that_is_there() {
+    let server = shop();
+    let setup = setup("include = [\"@DIR@/data\"]", &[definition(&server, &["shop", ODD])]);
+    setup.write("data/file", "one\n", 0o644);
+    let lab = setup.start().await;
+    lab.good_backup("b").await;
+    lab.write("data/file", "two\n", 0o644);
+    server.ask("shop", "delete from item where id > 10");
+    let late = state(&server);
+    let only = |text: &'static str| lab.restore_database(text);
+    let ended = only("copy=shop").await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    assert_eq!(server.ask("copy", "select count(*) from item"), "2000");
+    assert_eq!(state(&server), late, "the one that lives was touched");
+    assert_eq!(lab.text("data/file"), "two\n", "files were not asked for");
+    not_restored(&lab, &only("copy=shop").await, "is a database \"copy\" on the server already");
+    let ended = only("shop").await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    assert_eq!(server.ask("shop", "select count(*) from item"), "2000");
+    assert_eq!(lab.text("data/file"), "two\n");
+    for (text, word) in [("a=nothing", "holds no database \"nothing\""), ("=shop", "NEW=OLD")] {
+        let options = std::collections::HashMap::from([("database", zbus::wire::Variant::from(vec![text]))]);
+        let asked: zbus::Result<zbus::wire::OwnedObjectPath> =
+            lab.daemon.call("Restore", &("app", "", options)).await;
+        let failure = asked.unwrap_err().to_string();
+        assert!(failure.contains(word), "{failure}");
+    }
+    lab.assert_settled().await;
+}

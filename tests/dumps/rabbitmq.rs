@@ -32,7 +32,7 @@ impl Rabbit {
         let config = format!(
             "listeners.tcp.local = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n\
              default_user = admin\ndefault_pass = {}\n",
-            servers::PASSWORD.replace('\\', "\\\\")
+            servers::PASSWORD
         );
         std::fs::write(server.path("rabbitmq.conf"), config).unwrap();
         std::fs::write(server.path("plugins"), "[rabbitmq_management].\n").unwrap();
@@ -44,6 +44,8 @@ impl Rabbit {
     }
 
     fn wait(self) -> Self {
+        let said = || std::fs::read_to_string(self.server.path("out")).unwrap_or_default();
+        until("RabbitMQ is up", || said().contains("completed with"));
         until("RabbitMQ answers", || self.call("GET", "overview", None).status.success());
         self
     }

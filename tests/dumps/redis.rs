@@ -86,3 +86,20 @@ async fn a_dump_that_is_cut_off_or_changed_takes_no_snapshot_and_a_failed_restor
     assert_no_canary(&lab);
     lab.assert_settled().await;
 }
+
+#[tokio::test]
+async fn killed_while_the_restored_keys_live_the_old_ones_are_back_after_the_next_start() {
+    let server = Redis::start(true);
+    fill(&server);
+    let mut lab = setup(NO_ANSWER, &[definition(&server)]).start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    server.ask(&["MSET", "a", "changed", "late", "1"]);
+    let late = state(&server);
+    lab.start_restore("app", "", &[]).await;
+    lab.reached("health").await;
+    assert_eq!(state(&server), before, "the restored keys live already");
+    lab.daemon.restart_after_kill().await;
+    assert_eq!(state(&server), late, "{}", lab.daemon.log());
+    lab.assert_settled().await;
+}

@@ -29,8 +29,10 @@ impl Scripted {
     /// A server that is not started yet; `run` is the shell function's body.
     pub(crate) fn new(run: &str) -> Self {
         let dir = open_dir();
-        let text =
-            format!("#!/bin/bash\nset -e\nD='{}'\nrun() {{\n{run}\n}}\n{SCRIPT}", dir.path().display());
+        let text = format!(
+            "#!/bin/bash\nset -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nD='{}'\nrun() {{\n{run}\n}}\n{SCRIPT}",
+            dir.path().display()
+        );
         std::fs::write(dir.path().join("service"), text).unwrap();
         let run = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.path().join("service"), run).unwrap();

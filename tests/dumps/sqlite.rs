@@ -78,3 +78,21 @@ async fn a_file_that_is_no_database_or_a_link_to_one_takes_no_snapshot() {
     refused(&lab, &lab.backup("b").await, "dump sqlite");
     lab.assert_settled().await;
 }
+
+#[tokio::test]
+async fn killed_while_the_restored_file_lives_the_old_one_is_back_after_the_next_start() {
+    let keys = "source = \"sqlite\"\ndatabases = [\"@DIR@/data/app.db\"]\n".to_owned();
+    let setup = setup(NO_ANSWER, &[keys]);
+    let app = setup.path("data/app.db");
+    drop(make(&app, 100));
+    let mut lab = setup.start().await;
+    lab.good_backup("b").await;
+    drop(make(&app, 50));
+    let late = count(&app);
+    lab.start_restore("app", "", &[]).await;
+    lab.reached("health").await;
+    assert_eq!(count(&app).0, 100, "the restored file lives already");
+    lab.daemon.restart_after_kill().await;
+    assert_eq!(count(&app), late, "{}", lab.daemon.log());
+    lab.assert_settled().await;
+}

@@ -34,7 +34,7 @@ pub(super) fn page() -> Roff {
     let mut page = head("holdfast.toml", "what is backed up, where to, when", synopsis, &DESCRIPTION);
     let schema = config::schema();
     let module = table(&schema, "module").cloned().unwrap_or_default();
-    for name in ["daemon", "repository", "backup", "instance", "module"] {
+    for name in ["daemon", "discovery", "repository", "backup", "instance", "module"] {
         let Some(keys) = table(&schema, name) else { continue };
         section(&mut page, &title(name));
         if name == "instance" {
@@ -55,7 +55,7 @@ pub(super) fn page() -> Roff {
 }
 
 fn title(name: &str) -> String {
-    if name == "daemon" { "[daemon]".into() } else { format!("[{name}.NAME]") }
+    if ["daemon", "discovery"].contains(&name) { format!("[{name}]") } else { format!("[{name}.NAME]") }
 }
 
 /// The keys of a table of the file; those of a named table are one level deeper.
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn every_key_of_every_table_is_on_the_page() {
         let (text, schema) = (page().to_roff(), config::schema());
-        for name in ["daemon", "repository", "backup", "instance", "module"] {
+        for name in ["daemon", "discovery", "repository", "backup", "instance", "module"] {
             let keys = table(&schema, name).unwrap();
             assert!(!keys.is_empty(), "{name}");
             for key in keys.keys() {

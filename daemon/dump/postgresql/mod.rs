@@ -229,6 +229,11 @@ async fn numbers(site: &Site, desk: &str) -> Result<Vec<(u32, String)>> {
     serde_json::from_str(text.trim()).context("reading the list of databases")
 }
 
+/// Whether a database of this name is there.
+pub(super) async fn has_database(site: &Site, name: &str) -> Result<bool> {
+    Ok(numbers(site, "postgres").await?.iter().any(|(_, known)| known == name))
+}
+
 /// A condition on a column that holds names.
 fn one_of(names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| literal(name)).collect();

@@ -1,5 +1,6 @@
 //! An unpacked archive becomes a tree with its manifest.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -202,9 +203,10 @@ pub(super) fn manifest(
     said: Said,
 ) -> Result<Manifest> {
     let (request, place) = (&work.request, &work.place);
-    let (excludes, missing) = match exported {
-        Some(manifest) => (manifest.excludes, manifest.missing),
-        None => (left_out(place)?, Vec::new()),
+    // An archive's numbers have the names that its own manifest says, else none: then owners stay numbers.
+    let (excludes, missing, users, groups) = match exported {
+        Some(manifest) => (manifest.excludes, manifest.missing, manifest.users, manifest.groups),
+        None => (left_out(place)?, Vec::new(), BTreeMap::new(), BTreeMap::new()),
     };
     Ok(Manifest {
         format: FORMAT,
@@ -224,6 +226,8 @@ pub(super) fn manifest(
         missing,
         definition: Some((*request.instance.written).clone()),
         dumps: said.records,
+        users,
+        groups,
         imported: Some(said.from),
     })
 }

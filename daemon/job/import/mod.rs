@@ -142,39 +142,42 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> Result<Vec
     let _instance = queue.instance(&name, &live.caller(), wait).await?;
     let tools = context.dirs.tools();
     let place = Place::resolve(&request.instance, Purpose::Restore, &tools, &[], live.cancelled()).await?;
-    let staged = request.definitions.daemon.staging_dir.join(&*name);
+    let dir = request.definitions.daemon.staging_dir.clone();
+    let (staged, of) = (dir.join(&*name), name.clone());
+    // Killed between this and the undo step, the next start finds it by its marker; what is not ours is not removed.
+    let staging = tokio::task::spawn_blocking(move || Staging::prepare(&dir, &of)).await??;
     undo.push(Step::RemoveDir { path: staged.clone() }).await?;
     let work = Work { context, live: Arc::clone(&live), request, restic, undo, place };
-    let result = import(&work).await;
+    let result = import(&work, &staging).await;
     work.phase(Phase::Cleanup);
     let cleaned = remove_tree(&staged).await;
+    // What could not be removed stays written down: the next start tries again.
+    let closed = match &cleaned {
+        Ok(()) => work.undo.finish().await,
+        Err(_) => Ok(()),
+    };
     let mut notes = result?;
-    notes.extend(
-        cleaned.err().map(|failure| format!("the staging directory could not be removed: {failure:#}")),
-    );
-    let closed = work.undo.finish().await;
-    notes.extend(closed.err().map(|failure| format!("the undo steps could not be closed: {failure:#}")));
+    let told = |what: &str, failure| format!("{what}: {failure:#}");
+    notes.extend(cleaned.err().map(|failure| told("the staging directory could not be removed", failure)));
+    notes.extend(closed.err().map(|failure| told("the undo steps could not be closed", failure)));
     Ok(notes)
 }
 
-async fn import(work: &Work) -> Result<Vec<String>> {
+async fn import(work: &Work, staging: &Staging) -> Result<Vec<String>> {
     work.phase(Phase::Fetch);
-    let (dir, name) =
-        (work.request.definitions.daemon.staging_dir.clone(), work.request.instance.name.clone());
-    let staging = tokio::task::spawn_blocking(move || Staging::prepare(&dir, &name)).await??;
     let data = work.request.data.try_clone()?;
     let is_dir = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&data)?.st_mode).is_dir();
     let composed = match is_dir {
-        true => directory::compose(work, &staging, data).await?,
+        true => directory::compose(work, staging, data).await?,
         false => {
-            let unpacked = unpack(work, &staging, data).await?;
-            compose::compose(work, &staging, unpacked).await?
+            let unpacked = unpack(work, staging, data).await?;
+            compose::compose(work, staging, unpacked).await?
         }
     };
     work.running()?;
     stand(work).await?;
     work.phase(Phase::Snapshot);
-    let summary = store(work, &staging, &composed).await?;
+    let summary = store(work, staging, &composed).await?;
     remember(work, &summary, &composed).await;
     let mut notes = composed.notes;
     if summary.partial {

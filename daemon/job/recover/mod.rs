@@ -287,6 +287,7 @@ async fn restore_it(
         set,
         opened,
         include: Vec::new(),
+        databases: Vec::new(),
         target: None,
         force_version: true,
         stop: request.start,

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::apply::{self, Applied, Spot};
 use super::kept::Kept;
 use super::survey::Survey;
-use super::{Request, Work, kept};
+use super::{Request, Work, databases, kept};
 use crate::definition::{Dump, Instance, Source};
 use crate::dump::{self, Change, Laid, Record, Site};
 use crate::job::Context;
@@ -51,6 +51,7 @@ fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
             |record: &Record| request.include.iter().any(|path| Path::new(&record.file).starts_with(path));
         records.retain(asked);
     }
+    databases::rename(&mut records, &request.databases);
     Ok(records)
 }
 
@@ -105,7 +106,11 @@ pub(super) async fn open(
     for wanted in &all {
         let reading = || format!("reading dump {} to its end", wanted.dump.name);
         wanted.site.verify(staging, &wanted.records).await.with_context(reading)?;
-        wanted.site.answers().await.with_context(|| format!("dump {}", wanted.dump.name))?;
+        let asking = || format!("dump {}", wanted.dump.name);
+        wanted.site.answers().await.with_context(asking)?;
+        databases::check_new(&wanted.site, &work.request.databases, &wanted.records)
+            .await
+            .with_context(asking)?;
     }
     Ok(all)
 }
@@ -333,7 +338,7 @@ pub(super) fn plan(
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for record in selected(request, manifest)? {
         let found = defined(&place.instance, &record.dump, &record.source);
-        let how = found.as_ref().map_or("", |dump| dump::method(&dump.source));
+        let how = found.as_ref().map_or("", |dump| dump::method(&dump.source, &record));
         rows.push(json!({
             "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
             "bytes": record.size, "version": record.version, "how": how,

@@ -4,6 +4,7 @@ mod anew;
 mod apply;
 mod carry;
 mod choose;
+mod databases;
 pub(super) mod dumps;
 mod failed;
 mod fetch;
@@ -40,6 +41,7 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
 pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
+pub use databases::{Database, paths as database_paths};
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
@@ -57,6 +59,8 @@ pub struct Request {
     pub opened: Opened,
     /// Only these paths of the tree; empty: all.
     pub include: Vec<PathBuf>,
+    /// Only these databases, which `include` has the dumps of; empty: all that `include` names, by their own names.
+    pub databases: Vec<Database>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.

@@ -199,8 +199,8 @@ async fn roots_as_they_are(undo: &Undo, kept: &Kept) -> Result<Vec<RootWas>> {
 async fn put_on(roots: &[RootWas]) -> Result<()> {
     let roots = roots.to_vec();
     tokio::task::spawn_blocking(move || {
-        let there = roots.iter().filter(|root| root.dir.0.is_dir());
-        there.map(|root| root.was.put_on(&root.dir.0)).collect()
+        let mut there = roots.iter().filter(|root| root.dir.0.is_dir());
+        there.try_for_each(|root| root.was.put_on(&root.dir.0))
     })
     .await?
 }

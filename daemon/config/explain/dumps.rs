@@ -1,0 +1,55 @@
+//! A data source as a table.
+
+use std::path::PathBuf;
+
+use toml_edit::Value;
+
+use super::{list, path, table};
+use crate::definition::{Command, Dump, Server, Source, Tls};
+
+/// The table that would define it.
+pub(super) fn dump(dump: &Dump) -> Value {
+    let Dump { name, source, container, run_as, shrink_limit } = dump;
+    let none = Server::default();
+    let server = source.server().unwrap_or(&none);
+    let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
+    let (databases, exclude) = match source {
+        Source::Sqlite(files) => (files, exclude),
+        Source::Openldap(ldap) => (&ldap.suffixes, &ldap.exclude),
+        _ => (databases, exclude),
+    };
+    let Tls { ca, own } = tls.clone().unwrap_or_default();
+    let (cert, key) = own.unzip();
+    let file = |file: &Option<PathBuf>| file.as_deref().map(|file| path(file).into());
+    let (config_dir, data_dir) = match source {
+        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
+        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
+        _ => (None, None),
+    };
+    let (command, restore) = match source {
+        Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
+        _ => (None, None),
+    };
+    let some = |list_of: &Vec<String>| (!list_of.is_empty()).then(|| list(list_of));
+    table([
+        ("source", Some(source.word().into())),
+        ("name", Some(name.as_str().into())),
+        ("databases", some(databases)),
+        ("exclude", some(exclude)),
+        ("host", host.as_deref().map(Value::from)),
+        ("port", port.map(|port| i64::from(port).into())),
+        ("socket", socket.as_deref().map(|socket| path(socket).into())),
+        ("user", user.as_deref().map(Value::from)),
+        ("password_file", file(password_file)),
+        ("ca_file", file(&ca)),
+        ("cert_file", file(&cert)),
+        ("key_file", file(&key)),
+        ("config_dir", config_dir),
+        ("data_dir", data_dir),
+        ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
+        ("run_as", run_as.as_deref().map(Value::from)),
+        ("command", command),
+        ("restore", restore),
+        ("shrink_limit", Some(format!("{shrink_limit}%").into())),
+    ])
+}
