@@ -2,10 +2,12 @@
 
 use zbus::interface;
 use zbus::message::Header;
+use zbus::{Connection, ObjectServer};
 
 use super::answer::{Desk, Shown, Shows};
 use super::authorise::{Action, Thing};
-use super::error::Result;
+use super::error::{Error, Result};
+use super::objects::{self, Properties};
 use super::rows::{self, Row};
 use crate::control::JobView;
 
@@ -13,6 +15,22 @@ pub(super) struct Job {
     desk: Desk,
     id: String,
     shown: Shown<JobView>,
+}
+
+/// Jobs as `ListJobs` shows them: rows of their properties.
+pub(super) async fn rows(
+    desk: &Desk,
+    views: Vec<JobView>,
+    connection: &Connection,
+    server: &ObjectServer,
+) -> Result<Vec<Properties>> {
+    let failed = |error: zbus::fdo::Error| Error::Failed(format!("writing the reply: {error}"));
+    let mut rows = Vec::with_capacity(views.len());
+    for view in views {
+        let job = Job::new(desk.clone(), view);
+        rows.push(objects::properties(&job, connection, server).await.map_err(failed)?);
+    }
+    Ok(rows)
 }
 
 impl Job {

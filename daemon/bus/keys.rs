@@ -36,6 +36,7 @@ pub(super) const BACKUP: &[Known] = &[
     ("repositories", Shape::Texts),
     ("schedule", Shape::Text),
     ("after", Shape::Text),
+    ("before", Shape::Text),
     ("retention", Shape::NumberOrTable),
     ("instances", Shape::Texts),
     ("enabled", Shape::Flag),

@@ -13,17 +13,8 @@ use super::error::{Error, Result};
 use super::options::{Given, Options};
 use super::request;
 use super::rows::{self, Row};
-use super::{job, keys, objects};
-
-/// What the Manager shows of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ManagerView {
-    pub(super) restic_version: String,
-    pub(super) findings: Vec<String>,
-    pub(super) paused: bool,
-    pub(super) paused_until: u64,
-    pub(super) active_jobs: u32,
-}
+use super::view::ManagerView;
+use super::{job, keys, objects, pin};
 
 pub(super) struct Manager {
     desk: Desk,
@@ -206,6 +197,26 @@ impl Manager {
         Ok(sets.into_iter().map(rows::set).collect())
     }
 
+    /// Pins a set of an instance: no retention forgets it. The snapshot's id may be shortened.
+    async fn pin(
+        &self,
+        instance: String,
+        snapshot: String,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        pin::set(&self.desk, (instance, snapshot), true, &header).await
+    }
+
+    /// Takes a pin back.
+    async fn unpin(
+        &self,
+        instance: String,
+        snapshot: String,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<()> {
+        pin::set(&self.desk, (instance, snapshot), false, &header).await
+    }
+
     /// The instances that a repository holds sets of.
     #[zbus(out_args("instances"))]
     async fn list_contents(
@@ -231,15 +242,9 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<objects::Properties>> {
         self.desk.admit(&header, Action::View, Thing::Daemon, "").await?;
-        let query = request::jobs(filter)?;
-        let control = self.desk.control.clone();
+        let (query, control) = (request::jobs(filter)?, self.desk.control.clone());
         let jobs = self.desk.run(async move { control.list_jobs(query).await }).await?;
-        let mut rows = Vec::with_capacity(jobs.len());
-        for view in jobs {
-            let job = job::Job::new(self.desk.clone(), view);
-            rows.push(objects::properties(&job, connection, server).await.map_err(failed)?);
-        }
-        Ok(rows)
+        job::rows(&self.desk, jobs, connection, server).await
     }
 
     /// Defines a repository. Options: url (s), password (s), environment (a{ss}), layout (s), append_only (b).
@@ -250,8 +255,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<()> {
         let (_, name) = self.desk.admit_to(&header, Action::Manage, Thing::Repository, &name).await?;
-        let keys = keys::take(options, keys::REPOSITORY)?;
-        let control = self.desk.control.clone();
+        let (keys, control) = (keys::take(options, keys::REPOSITORY)?, self.desk.control.clone());
         self.desk.define(async move { control.add_repository(&name, keys).await }).await
     }
 
@@ -305,8 +309,7 @@ impl Manager {
     ) -> Result<()> {
         self.desk.admit(&header, Action::Manage, Thing::Instance, &name).await?;
         let name = argument::name("instance", &name)?;
-        let keys = keys::take(options, keys::INSTANCE)?;
-        let control = self.desk.control.clone();
+        let (keys, control) = (keys::take(options, keys::INSTANCE)?, self.desk.control.clone());
         self.desk.define(async move { control.add_instance(&name, keys).await }).await
     }
 
@@ -391,8 +394,4 @@ impl Manager {
     /// Definitions were read anew.
     #[zbus(signal)]
     pub(super) async fn definitions_changed(emitter: &SignalEmitter<'_>) -> zbus::Result<()>;
-}
-
-fn failed(error: zbus::fdo::Error) -> Error {
-    Error::Failed(format!("writing the reply: {error}"))
 }

@@ -20,10 +20,12 @@ mod manager;
 mod objects;
 mod options;
 pub mod path;
+mod pin;
 mod polkit;
 mod repository;
 mod request;
 mod rows;
+mod view;
 mod work;
 
 use std::time::Duration;

@@ -59,6 +59,7 @@ pub(super) fn set(view: SetView) -> Row {
         ("files", set.files.into()),
         ("version", text(&set.version).into()),
         ("outcome", outcome(set.outcome).into()),
+        ("name", text(&view.name).into()),
         ("standing", text(&view.standing).into()),
     ])
 }

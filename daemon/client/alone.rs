@@ -113,7 +113,7 @@ fn set(view: &SetView) -> Row {
         "id": set.snapshot, "time": set.time.as_microsecond(), "set": set.set, "instance": set.instance,
         "uuid": set.uuid, "backup": set.backup, "repository": set.repository, "host": set.host, "kind": "tree",
         "size": set.size, "files": set.files, "version": set.version,
-        "outcome": set.outcome.map(|o| o.to_string()).unwrap_or_default(), "standing": view.standing,
+        "outcome": set.outcome.map(|o| o.to_string()).unwrap_or_default(), "name": view.name, "standing": view.standing,
     });
     Row::from(row.as_object().cloned().unwrap_or_default())
 }

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
-    backup, cancel, check, config, export, generate, history, import, init, logs, look, manual, pause, plan,
-    prune, recover, repository, restic, restore, rollback, run, schedule, snapshots, unlock,
+    backup, cancel, check, config, export, generate, history, import, init, logs, look, manual, pause, pin,
+    plan, prune, recover, repository, restic, restore, rollback, run, schedule, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
@@ -94,6 +94,10 @@ pub(super) enum Command {
     Plan(plan::PlanArgs),
     /// List the snapshots of an instance
     Snapshots(snapshots::SnapshotsArgs),
+    /// Let no retention forget a snapshot
+    Pin(pin::PinArgs),
+    /// Let retention decide over a snapshot again
+    Unpin(pin::PinArgs),
     /// List what is in a snapshot, without a daemon
     Ls(look::LsArgs),
     /// Look for names in a snapshot, without a daemon

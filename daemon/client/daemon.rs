@@ -53,6 +53,10 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn check(&self, repository: &str, options: Options<'_>) -> zbus::Result<zbus::OwnedObjectPath>;
     fn list_snapshots(&self, instance: &str) -> zbus::Result<Vec<super::wire::Wire>>;
+    #[zbus(allow_interactive_auth)]
+    fn pin(&self, instance: &str, snapshot: &str) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn unpin(&self, instance: &str, snapshot: &str) -> zbus::Result<()>;
     fn list_jobs(&self, filter: Options<'_>) -> zbus::Result<Vec<super::wire::Wire>>;
     #[zbus(allow_interactive_auth)]
     fn add_repository(&self, name: &str, keys: Options<'_>) -> zbus::Result<()>;

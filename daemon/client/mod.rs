@@ -29,6 +29,7 @@ mod look;
 mod manual;
 mod output;
 mod pause;
+mod pin;
 mod plan;
 mod progress;
 mod prune;
@@ -147,6 +148,8 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Rollback(args) => rollback::rollback(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Snapshots(args) => snapshots::snapshots(context, args).await,
+        Command::Pin(args) => pin::pin(context, args).await,
+        Command::Unpin(args) => pin::unpin(context, args).await,
         Command::Ls(args) => look::ls(context, args).await,
         Command::Find(args) => look::find(context, args).await,
         Command::Cat(args) => look::cat(context, args).await,

@@ -94,6 +94,11 @@ impl Grid {
         self.rows.push(row.into());
     }
 
+    /// A row whose length is that of the header only at run time.
+    pub(super) fn cells(&mut self, row: Vec<Text>) {
+        self.rows.push(row);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -36,14 +36,19 @@ pub(super) async fn snapshots(context: &Context, args: SnapshotsArgs) -> Done {
     Ok(Exit::Done)
 }
 
+/// The name is shown where it says more than the time: with a version.
 fn table(rows: &[Row], here: &Here) -> Grid {
-    let mut grid =
-        Grid::new(&["SNAPSHOT", "TIME", "BACKUP", "REPOSITORY", "HOST", "FILES", "SIZE", "STANDING"]);
+    let named = rows.iter().any(|row| !row.text("version").is_empty());
+    let mut heads = vec!["SNAPSHOT"];
+    heads.extend(named.then_some("NAME"));
+    heads.extend(["TIME", "BACKUP", "REPOSITORY", "HOST", "FILES", "SIZE", "STANDING"]);
+    let mut grid = Grid::new(&heads);
     for row in rows {
         let standing = row.text("standing");
-        let tone = if standing == "latest" { Tone::Good } else { Tone::Plain };
-        grid.row([
-            short(row.text("id")).into(),
+        let tone = if standing.starts_with("latest") { Tone::Good } else { Tone::Plain };
+        let mut cells: Vec<Text> = vec![short(row.text("id")).into()];
+        cells.extend(named.then(|| Text::from(row.text("name"))));
+        cells.extend([
             here.moment(row.time("time")).into(),
             row.text("backup").into(),
             row.text("repository").into(),
@@ -52,6 +57,7 @@ fn table(rows: &[Row], here: &Here) -> Grid {
             size(row.number("size")).into(),
             Text(standing.to_owned(), tone),
         ]);
+        grid.cells(cells);
     }
     grid
 }
@@ -72,5 +78,13 @@ mod tests {
         let text = table(&[Row::from(row.as_object().unwrap().clone())], &here).draw(false, None);
         let line = "01234567  2023-11-14 22:13 (24 h ago)  nightly  local       srv1  101    2.0 KiB  latest";
         assert_eq!(text.lines().nth(1), Some(line));
+        let mut row = row;
+        row["version"] = "1.0".into();
+        row["name"] = "20231114T221320Z_1.0".into();
+        let text = table(&[Row::from(row.as_object().unwrap().clone())], &here).draw(false, None);
+        assert!(
+            text.lines().nth(1).unwrap().starts_with("01234567  20231114T221320Z_1.0  2023-11-14"),
+            "{text}"
+        );
     }
 }

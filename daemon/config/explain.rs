@@ -183,6 +183,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         repositories,
         schedule,
         after,
+        before_new_version,
         retention,
         instances,
         enabled,
@@ -200,6 +201,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
         ("repositories", list(repositories.iter().map(Name::as_str))),
         ("schedule", text(schedule.as_ref().map(|schedule| schedule.text().to_owned()))),
         ("after", text(after.as_ref().map(Name::to_string))),
+        ("before", text(before_new_version.then(|| "new-version".to_owned()))),
         ("retention", retention.as_ref().map_or_else(|| text(None), retained)),
         ("instances", list(instances.iter().map(ToString::to_string))),
         ("enabled", (*enabled).into()),
@@ -215,7 +217,7 @@ fn backup(backup: &Backup) -> Vec<(&'static str, Value)> {
 }
 
 fn retained(retention: &Retention) -> Value {
-    let Retention { last, hourly, daily, weekly, monthly, yearly, within } = retention;
+    let Retention { last, hourly, daily, weekly, monthly, yearly, within, versions } = retention;
     let count = |count: &u32| (*count > 0).then(|| number(*count));
     table([
         ("last", count(last)),
@@ -225,6 +227,7 @@ fn retained(retention: &Retention) -> Value {
         ("monthly", count(monthly)),
         ("yearly", count(yearly)),
         ("within", within.map(|within| duration_text(within).into())),
+        ("versions", count(versions)),
     ])
 }
 
@@ -255,6 +258,8 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
         let (key, value) = match version {
             Version::Command(words) => ("command", list(words)),
             Version::Dpkg(name) => ("builtin", format!("dpkg:{name}").into()),
+            Version::Ostree => ("builtin", "ostree".into()),
+            Version::Bootc => ("builtin", "bootc".into()),
             Version::Rpm(name) => ("builtin", format!("rpm:{name}").into()),
         };
         table([(key, Some(value)), ("match", Some(version_match.word().into()))])

@@ -8,8 +8,8 @@ use toml::Spanned;
 
 use super::diagnostic::Source;
 use super::value::{
-    AbsolutePath, Argv, ContainerName, Count, Database, Delay, Exclude, FilePath, HostName, Include, Limit,
-    ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, Steps, Stop, Switch,
+    AbsolutePath, Argv, Before, ContainerName, Count, Database, Delay, Exclude, FilePath, HostName, Include,
+    Limit, ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, Steps, Stop, Switch,
     UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
@@ -112,6 +112,8 @@ table! {
         schedule: Schedule,
         /// Runs after each run of this backup that made sets, instead of by a schedule. Default: none.
         after: Name,
+        /// "new-version": runs when the daemon starts and an instance's version is not its last set's. Default: no.
+        before: Before,
         /// What is kept: a number of sets, or a table. Default: everything.
         retention: Retention,
         /// Names of instances, "*" for all, "module:NAME" for all of a module, "compose:*" for all compose projects; evaluated at each run.

@@ -100,6 +100,7 @@ impl Control {
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            failed: None,
         };
         if request.target.is_some() {
             return Ok(request);

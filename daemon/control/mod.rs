@@ -12,8 +12,10 @@ mod restore;
 mod run;
 mod slots;
 mod stacks;
+mod standing;
 mod startup;
 mod verbs;
+mod versions;
 mod view;
 mod write;
 

@@ -20,6 +20,8 @@ use crate::state::{Kind, Outcome};
 const LOOK: Duration = Duration::from_secs(30);
 /// How long nothing is tried again where nothing could be done.
 const REST: Duration = Duration::from_secs(3_600);
+/// How long a unit may take to start that was restored before.
+const START: Duration = Duration::from_secs(300);
 /// One recovery begins at a time: the watch and an `OnFailure=` unit ask in the same moment.
 static BEGINNING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -41,7 +43,7 @@ impl Control {
             let text = format!("the guard of {name} says that it is too early; ask again later");
             return Err(Error::new(ErrorKind::Busy, text));
         }
-        let sets = self.list_snapshots(name).await?.into_iter().map(|set| set.record).collect();
+        let sets = self.sets_of(name).await?;
         let request = recover::Request {
             definitions: self.definitions(),
             uuid: self.identity_of(&instance).await?,
@@ -60,7 +62,7 @@ impl Control {
     }
 
     /// Watches the units of all instances with `[recovery]`, for as long as the daemon lives.
-    pub(super) async fn watch_units(self) {
+    async fn watch_units(self) {
         let mut events = self.subscribe();
         loop {
             let mut watches = JoinSet::new();
@@ -69,12 +71,63 @@ impl Control {
             }
             loop {
                 match events.recv().await {
-                    Ok(Event::DefinitionsChanged) | Err(RecvError::Lagged(_)) => break,
+                    Ok(Event::DefinitionsChanged | Event::PausedChanged) | Err(RecvError::Lagged(_)) => break,
                     Ok(_) => {}
                     Err(RecvError::Closed) => return,
                 }
             }
         }
+    }
+
+    /// Restores what marker files ask for, before the daemon says that it is ready: units ordered after it wait for that.
+    /// For the same reason nothing is started yet; the units that are to be are given back.
+    pub(super) async fn restore_as_asked(&self) -> Vec<String> {
+        let context = &self.0.context;
+        let mut restored = Vec::new();
+        for instance in self.definitions().instances.values() {
+            let Some(recovery) =
+                instance.recovery.as_ref().filter(|_| recover::is_asked(context, &instance.name))
+            else {
+                continue;
+            };
+            match self.restore_one_asked(instance).await {
+                Ok(true) => restored.push(recovery.unit.clone()),
+                Ok(false) => {}
+                Err(failure) => warn!(holdfast_instance = %instance.name, "{failure:#}"),
+            }
+        }
+        restored
+    }
+
+    async fn restore_one_asked(&self, instance: &Instance) -> anyhow::Result<bool> {
+        let (context, name) = (&self.0.context, &instance.name);
+        info!(holdfast_instance = %name, "a marker asks for a recovery of {name}");
+        let options = RecoverOptions { no_start: true, ..RecoverOptions::default() };
+        let restored = match self.recover(name, options, "marker").await {
+            Ok(id) => {
+                self.end_of(&id).await;
+                self.job(&id).is_some_and(|job| job.record.outcome == Some(Outcome::Succeeded))
+            }
+            Err(early) if early.kind == ErrorKind::Busy => {
+                anyhow::bail!("{}; the marker stays", early.message)
+            }
+            Err(refused) => {
+                recover::refused(context, name, &refused.message).await;
+                false
+            }
+        };
+        recover::answered(context, name).await?;
+        Ok(restored)
+    }
+
+    /// Starts what was restored as asked, then watches.
+    pub(super) async fn start_and_watch(self, units: Vec<String>) {
+        for unit in units {
+            if let Err(failure) = failure::start(&unit, START).await {
+                warn!("{unit}: {failure:#}");
+            }
+        }
+        self.watch_units().await;
     }
 
     async fn watch_unit(self, instance: Arc<Instance>) {
@@ -120,6 +173,10 @@ impl Control {
             let condition = failure::condition(&recovery.unit).await?;
             if condition == Condition::Active {
                 *rests = None;
+                if cut_off {
+                    let uuid = self.identity_of(instance).await.map_err(|e| anyhow::anyhow!(e.message))?;
+                    recover::finish(&self.0.context, instance, recovery, uuid).await?;
+                }
             }
             let fails = condition == Condition::Failed || cut_off && condition == Condition::Inactive;
             if !fails || self.paused().is_some() || rests.is_some_and(|end| Instant::now() < end) {

@@ -94,6 +94,7 @@ impl Control {
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            failed: None,
             rights: rights(&options),
         };
         if !options.databases.is_empty() {

@@ -40,7 +40,9 @@ pub async fn start(start: Start) -> anyhow::Result<Control> {
     control.plan().await.context("planning slots")?;
     control.run_owed().await;
     begin_schedule(&control).await?;
-    tokio::spawn(control.clone().watch_units());
+    let restored = control.restore_as_asked().await;
+    tokio::spawn(control.clone().start_and_watch(restored));
+    tokio::spawn(control.clone().save_new_versions());
     Ok(control)
 }
 

@@ -159,6 +159,12 @@ impl Control {
     /// # Errors
     /// It is not defined, or none of its repositories can be read.
     pub async fn list_snapshots(&self, name: &str) -> Result<Vec<SetView>> {
+        let sets = self.sets_of(name).await?;
+        self.with_standing(&self.known_instance(name)?, sets).await
+    }
+
+    /// The same without how they stand.
+    pub(super) async fn sets_of(&self, name: &str) -> Result<Vec<SetRecord>> {
         let instance = self.known_instance(name)?;
         let uuid = self.identity_of(&instance).await?;
         let definitions = self.definitions();
@@ -173,7 +179,7 @@ impl Control {
         let sets = self.0.context.database.sets(filter).await?;
         match failures.into_iter().next() {
             Some(failure) if sets.is_empty() => Err(failure),
-            _ => Ok(with_standing(sets)),
+            _ => Ok(sets),
         }
     }
 
@@ -296,22 +302,6 @@ fn layout(repository: &Repository) -> &'static str {
         Layout::PerInstance => "per-instance",
         Layout::Shared => "shared",
     }
-}
-
-/// Sets come newest first: the first of each repository is its latest.
-fn with_standing(sets: Vec<SetRecord>) -> Vec<SetView> {
-    let mut seen = std::collections::BTreeSet::new();
-    let standing = |set: &SetRecord, new: bool| match (new, set.outcome) {
-        (true, _) => "latest".to_owned(),
-        (false, _) => String::new(),
-    };
-    let view = |record: SetRecord, new| SetView { standing: standing(&record, new), record };
-    sets.into_iter()
-        .map(|set| {
-            let new = seen.insert(set.repository.clone());
-            view(set, new)
-        })
-        .collect()
 }
 
 fn word<T>(text: Option<&str>, read: fn(&str) -> Option<T>, what: &str) -> Result<Option<T>> {

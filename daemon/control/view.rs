@@ -85,7 +85,10 @@ pub struct SetView {
     /// What is stored of it.
     #[serde(flatten)]
     pub record: SetRecord,
-    /// `latest` for the newest of its instance and repository, otherwise empty.
+    /// `<UTC time>_<version>`.
+    pub name: String,
+    /// Words with commas between: `latest` of its repository, `pinned`, and towards a recovery `candidate`, `restored`,
+    /// `other version`, `taken while unhealthy`, `warning`, `other host`.
     pub standing: String,
 }
 

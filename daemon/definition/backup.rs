@@ -17,6 +17,8 @@ pub struct Backup {
     pub schedule: Option<Schedule>,
     /// Runs after each run of this backup that made sets; then it has no schedule.
     pub after: Option<Name>,
+    /// Runs when the daemon starts and an instance's version is another one than its last set's.
+    pub before_new_version: bool,
     /// What is kept; none: everything.
     pub retention: Option<Retention>,
     /// What it covers, evaluated at each run.
@@ -74,6 +76,8 @@ pub struct Retention {
     pub yearly: u32,
     /// Everything younger than this, counted back from the newest set.
     pub within: Option<Duration>,
+    /// Only sets of so many versions, those seen last; 0: of all.
+    pub versions: u32,
 }
 
 /// Which instances a backup covers.

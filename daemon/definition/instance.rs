@@ -199,4 +199,8 @@ pub enum Version {
     Dpkg(String),
     /// `rpm:NAME`.
     Rpm(String),
+    /// The deployment that the machine has booted, as rpm-ostree names it.
+    Ostree,
+    /// The image that the machine has booted: its digest.
+    Bootc,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -76,6 +76,21 @@ fn judge(name: &str, ended: &Ended) -> anyhow::Result<()> {
 pub(super) async fn clean_up(place: &Place, backup: &Name) -> anyhow::Result<()> {
     let Some(program) = place.cleanup_hook(backup) else { return Ok(()) };
     run(program, "cleanup_state", Phase::Cleanup, &CancellationToken::new()).await
+}
+
+/// The JSON that a program prints.
+///
+/// # Errors
+/// As [`run`]; and when it is none.
+pub(super) async fn document(
+    mut program: Program,
+    name: &str,
+    cancel: &CancellationToken,
+) -> anyhow::Result<serde_json::Value> {
+    program.limits = Limits::within(ANSWER_LIMIT);
+    let captured = process::capture(program, cancel, 1024 * 1024).await?;
+    judge(name, &captured.ended)?;
+    serde_json::from_slice(&captured.stdout).with_context(|| format!("{name} printed no JSON"))
 }
 
 /// The first line that a program prints.

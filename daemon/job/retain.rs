@@ -13,7 +13,7 @@ use super::retention::{self, SetTime};
 use super::{Context, Live};
 use crate::definition::{Repository, Retention};
 use crate::restic;
-use crate::state::{Outcome, Phase, SetFilter, SetRecord};
+use crate::state::{Outcome, Phase, SetFilter, SetRecord, pins};
 
 /// How long forget may go without a sign of life.
 const STALL: std::time::Duration = std::time::Duration::from_secs(1800);
@@ -50,7 +50,11 @@ async fn in_repository(
     let Shared { context, live, request, restic, .. } = shared;
     live.update(|record| record.phase = Phase::Retention);
     let mut by_location: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (location, sets) in sets_by_location(context, request, repository).await? {
+    let state = context.dirs.state.clone();
+    let pinned = tokio::task::spawn_blocking(move || pins::pinned(&state)).await?;
+    let pinned = pinned.context("which sets are pinned is not known")?;
+    for (location, mut sets) in sets_by_location(context, request, repository).await? {
+        sets.retain(|set| !pinned.contains(&set.snapshot));
         let doomed = doomed(&sets, rules, request);
         by_location.entry(location).or_default().extend(doomed);
     }
@@ -82,10 +86,26 @@ async fn sets_by_location(
 }
 
 fn doomed(sets: &[SetRecord], rules: &Retention, request: &Request) -> Vec<String> {
+    let (sets, mut doomed) = of_versions(sets, rules.versions);
     let times: Vec<_> = sets.iter().map(|s| SetTime { id: s.snapshot.clone(), time: s.time }).collect();
     let zone = &request.definitions.daemon.timezone;
     let decisions = retention::keep(&times, rules, zone, Timestamp::now());
-    decisions.into_iter().filter(|d| !d.keep).map(|d| d.id).collect()
+    doomed.extend(decisions.into_iter().filter(|d| !d.keep).map(|d| d.id));
+    doomed
+}
+
+/// The sets of the newest so many versions, and the snapshots of the others; 0: of all. `sets` come newest first.
+fn of_versions(sets: &[SetRecord], most: u32) -> (Vec<&SetRecord>, Vec<String>) {
+    let mut versions: Vec<&str> = Vec::new();
+    for set in sets {
+        if !versions.contains(&set.version.as_str()) {
+            versions.push(&set.version);
+        }
+    }
+    let kept = if most == 0 { versions.len() } else { versions.len().min(most as usize) };
+    let (stay, go): (Vec<_>, Vec<_>) =
+        sets.iter().partition(|set| versions[..kept].contains(&set.version.as_str()));
+    (stay, go.into_iter().map(|set| set.snapshot.clone()).collect())
 }
 
 /// Forgets these snapshots with the repository to ourselves, and forgets them here too.

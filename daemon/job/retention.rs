@@ -92,7 +92,12 @@ impl Rules {
             bucket("monthly", retention.monthly, |t, _| [t.year().into(), t.month().into(), 0, 0]),
             bucket("yearly", retention.yearly, |t, _| [t.year().into(), 0, 0, 0]),
         ];
-        Self { buckets, within: retention.within, none: *retention == Retention::default(), seen: 0 }
+        Self {
+            buckets,
+            within: retention.within,
+            none: Retention { versions: 0, ..retention.clone() } == Retention::default(),
+            seen: 0,
+        }
     }
 
     /// Which rules keep the next older set.

@@ -1,6 +1,7 @@
 //! An application's version: asked, and compared with the one that was saved.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::hook;
@@ -12,8 +13,11 @@ use crate::target::Place;
 /// # Errors
 /// The program's; and when it prints nothing.
 pub(super) async fn ask(place: &Place, cancel: &CancellationToken) -> Result<String> {
+    let words = |argv: &[&str]| argv.iter().map(|word| (*word).to_owned()).collect();
     let argv = match &place.instance.version {
         None => return Ok(String::new()),
+        Some(Version::Ostree) => words(&["rpm-ostree", "status", "--json"]),
+        Some(Version::Bootc) => words(&["bootc", "status", "--format=json"]),
         Some(Version::Command(argv)) => argv.clone(),
         Some(Version::Dpkg(name)) => {
             ["dpkg-query", "-W", "-f=${Version}", "--", name].map(String::from).to_vec()
@@ -23,7 +27,27 @@ pub(super) async fn ask(place: &Place, cancel: &CancellationToken) -> Result<Str
         }
     };
     let program = place.command("version", &argv)?;
-    hook::answer(program, "version", cancel).await
+    match &place.instance.version {
+        Some(Version::Ostree) => of_ostree(&hook::document(program, "version", cancel).await?),
+        Some(Version::Bootc) => of_bootc(&hook::document(program, "version", cancel).await?),
+        _ => hook::answer(program, "version", cancel).await,
+    }
+}
+
+/// The id of the booted deployment, from `rpm-ostree status --json`.
+fn of_ostree(status: &Value) -> Result<String> {
+    let deployments = status["deployments"].as_array().map_or(&[][..], Vec::as_slice);
+    let booted = deployments.iter().find(|deployment| deployment["booted"] == true);
+    let id = booted.and_then(|booted| booted["id"].as_str()).filter(|id| !id.is_empty());
+    id.map(str::to_owned).context("rpm-ostree names no booted deployment with an id")
+}
+
+/// The digest of the booted image, or the commit of one that was not booted from an image, from `bootc status`.
+fn of_bootc(status: &Value) -> Result<String> {
+    let booted = &status["status"]["booted"];
+    let digest = booted["image"]["imageDigest"].as_str();
+    let found = digest.or_else(|| booted["ostree"]["checksum"].as_str()).filter(|id| !id.is_empty());
+    found.map(str::to_owned).context("bootc names no booted image: was this machine booted by it?")
 }
 
 /// Whether a saved version may be restored over the present one.
@@ -73,6 +97,22 @@ fn leading(version: &str) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_booted_deployment_is_found_in_what_the_programs_print() {
+        let status =
+            r#"{"deployments": [{"id": "rhel-2.0", "booted": false}, {"id": "rhel-1.0", "booted": true}]}"#;
+        assert_eq!(of_ostree(&serde_json::from_str(status).unwrap()).unwrap(), "rhel-1.0");
+        let image = r#"{"status": {"staged": null, "booted": {"image": {"imageDigest": "sha256:1"},
+                       "ostree": {"checksum": "2"}}}}"#;
+        assert_eq!(of_bootc(&serde_json::from_str(image).unwrap()).unwrap(), "sha256:1");
+        let commit = r#"{"status": {"booted": {"image": null, "ostree": {"checksum": "2"}}}}"#;
+        assert_eq!(of_bootc(&serde_json::from_str(commit).unwrap()).unwrap(), "2");
+        for nothing in ["{}", "[]", "null", r#"{"deployments": 3, "status": []}"#] {
+            let nothing = serde_json::from_str(nothing).unwrap();
+            assert!(of_ostree(&nothing).is_err() && of_bootc(&nothing).is_err());
+        }
+    }
 
     #[test]
     fn versions_are_compared_as_the_definition_says() {

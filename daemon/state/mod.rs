@@ -7,12 +7,14 @@
 //! | `undo/JOB.undo` | [`undo`]: what to put back when the job does not live to do it |
 //! | `instances/NAME` | [`identity()`]: the uuid of an instance |
 //! | `dumps/UUID.json` | [`Sizes`] of an instance's dumps when last they were good |
+//! | `pins/SNAPSHOT` | [`pins`]: sets that no retention may forget |
 //! | `locks/` | [`lock`]: `flock` files |
 
 mod database;
 pub mod durable;
 mod identity;
 pub mod lock;
+pub mod pins;
 mod record;
 mod sizes;
 pub mod undo;

@@ -57,6 +57,8 @@ async fn what_is_no_name_is_an_invalid_argument_everywhere() {
             error_of(&daemon, "RemoveRepository", &(bad,)).await,
             error_of(&daemon, "Recover", &(bad, &none)).await,
             error_of(&daemon, "Rollback", &(bad,)).await,
+            error_of(&daemon, "Pin", &(bad, "00ff00ff")).await,
+            error_of(&daemon, "Unpin", &(bad, "00ff00ff")).await,
             error_of(&daemon, "Drill", &(bad, &none)).await,
             error_of(&daemon, "Plan", &(bad, "", &none)).await,
         ];
@@ -66,8 +68,10 @@ async fn what_is_no_name_is_an_invalid_argument_everywhere() {
         }
     }
     for bad in ["latest:/etc", "--tag", "xyz", "abc", "../aa", "ABCD"] {
-        let (name, text) = error_of(&daemon, "Restore", &("app-1", bad, &none)).await;
-        assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{bad:?}: {text}");
+        let restore = error_of(&daemon, "Restore", &("app-1", bad, &none)).await;
+        for (name, text) in [restore, error_of(&daemon, "Pin", &("app-1", bad)).await] {
+            assert_eq!(name, "org.holdfast.Backup1.Error.InvalidArgument", "{bad:?}: {text}");
+        }
     }
     let log = daemon.log();
     assert!(!log.contains("\u{1b}[2J") && !log.contains("a\nb"), "{log}");

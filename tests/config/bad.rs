@@ -95,7 +95,12 @@ fn keys_of_later_versions_are_refused_not_ignored() {
         ),
         ("[backup.x]\ninstances = ['compose:_']\n", "2:14", "the name begins with", "compose:PROJECT"),
         ("[discovery]\ndocker = 'yes'\n", "2:10", "true or false", ""),
-        ("[module.x.version]\nbuiltin = 'ostree'\n", "2:11", "\"ostree\" is not supported yet", "command"),
+        (
+            "[module.x.version]\nbuiltin = 'ostree:x'\n",
+            "2:11",
+            "\"ostree:x\" is not a built-in version",
+            "bootc",
+        ),
     ]);
 }
 

@@ -74,7 +74,8 @@ fn the_sample_of_the_design_becomes_what_it_says() {
     assert_eq!(b2.check.as_ref().unwrap().read_data.as_deref(), Some("1/12"));
     let mine = backup(&loaded, "mybackup");
     let within = Some(Duration::from_secs(30 * 86_400));
-    let kept = Retention { last: 3, hourly: 2, daily: 7, weekly: 4, monthly: 12, yearly: 3, within };
+    let kept =
+        Retention { last: 3, hourly: 2, daily: 7, weekly: 4, monthly: 12, yearly: 3, within, versions: 0 };
     assert_eq!(mine.retention, Some(kept));
     assert_eq!((mine.retry.attempts, mine.retry.delay), (4, Duration::from_secs(60)));
     assert_eq!(

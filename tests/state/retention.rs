@@ -49,7 +49,7 @@ fn policy(dice: &mut Dice) -> Retention {
     let [last, hourly, daily, weekly, monthly, yearly] =
         [count(5), count(8), count(8), count(6), count(8), count(4)];
     let within = (dice.roll(3) == 0).then(|| Duration::from_secs(3600 * (1 + dice.roll(9000))));
-    Retention { last, hourly, daily, weekly, monthly, yearly, within }
+    Retention { last, hourly, daily, weekly, monthly, yearly, within, versions: 0 }
 }
 
 fn flags(retention: &Retention) -> Vec<String> {

@@ -24,7 +24,7 @@ pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub(super) use service::{ManagerWord, Part, Stop, UnitName};
 pub use storage::check_read_data;
 pub(super) use storage::{MaxUnused, ReadData, Url};
-pub(super) use text::{Argv, Count, HostName, Priority, UserName};
+pub(super) use text::{Argv, Before, Count, HostName, Priority, UserName};
 pub(super) use time::{Delay, Limit, Zone, duration_text};
 
 /// More findings than this in one file are counted, not listed.
@@ -321,7 +321,7 @@ impl<'s> Reader<'s> {
 }
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
-const LATER: &[&str] = &["before", "ssh", "stream"];
+const LATER: &[&str] = &["ssh", "stream"];
 
 /// The known name that was probably meant.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

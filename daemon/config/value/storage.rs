@@ -191,6 +191,8 @@ table! {
         yearly: u32,
         /// Every set younger than this, counted back from the newest.
         within: Limit,
+        /// Only sets of so many versions, those seen last; of the others none. Default: of all.
+        versions: u32,
     }
 }
 
@@ -221,7 +223,7 @@ impl Value for Retention {
 }
 
 fn from_table(raw: RawRetention) -> Retention {
-    let RawRetention { last, hourly, daily, weekly, monthly, yearly, within } = raw;
+    let RawRetention { last, hourly, daily, weekly, monthly, yearly, within, versions } = raw;
     let number = |value: Option<toml::Spanned<u32>>| value.map_or(0, toml::Spanned::into_inner);
     Retention {
         last: number(last),
@@ -231,6 +233,7 @@ fn from_table(raw: RawRetention) -> Retention {
         monthly: number(monthly),
         yearly: number(yearly),
         within: within.map(|limit| limit.into_inner().0),
+        versions: number(versions),
     }
 }
 

@@ -246,6 +246,27 @@ impl Value for Layout {
     }
 }
 
+/// `before = "new-version"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) struct Before;
+
+impl Value for Before {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.text(node, "\"new-version\"")? {
+            "new-version" => Some(Self),
+            other => reader.refuse(
+                node,
+                format!("`before` does not know {other:?}"),
+                "write \"new-version\", or leave it out",
+            ),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "const": "new-version" })
+    }
+}
+
 impl Value for Owners {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.text(node, "\"name\" or \"number\"")?;
@@ -285,25 +306,24 @@ impl Value for VersionMatch {
 
 impl Value for Version {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = plain(node, reader, "\"dpkg:NAME\" or \"rpm:NAME\"")?;
+        let text = plain(node, reader, "\"dpkg:NAME\", \"rpm:NAME\", \"ostree\" or \"bootc\"")?;
         let package = |name: &str| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-._:".contains(c))
         };
         match text.split_once(':') {
             Some(("dpkg", name)) if package(name) => Some(Self::Dpkg(name.to_owned())),
             Some(("rpm", name)) if package(name) => Some(Self::Rpm(name.to_owned())),
-            _ if text == "ostree" || text == "bootc" => {
-                reader.refuse(node, format!("{text:?} is not supported yet"), "use `command = [\"…\"]`")
-            }
+            None if text == "ostree" => Some(Self::Ostree),
+            None if text == "bootc" => Some(Self::Bootc),
             _ => reader.refuse(
                 node,
                 format!("{text:?} is not a built-in version"),
-                "write \"dpkg:NAME\" or \"rpm:NAME\"",
+                "write \"dpkg:NAME\", \"rpm:NAME\", \"ostree\" or \"bootc\"",
             ),
         }
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "string", "pattern": "^(dpkg|rpm):[A-Za-z0-9+._:-]+$" })
+        json!({ "type": "string", "pattern": "^((dpkg|rpm):[A-Za-z0-9+._:-]+|ostree|bootc)$" })
     }
 }

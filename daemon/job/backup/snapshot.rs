@@ -200,12 +200,15 @@ impl Part {
     async fn succeeded(&self, summary: BackupSummary) {
         let outcome = if summary.partial { Outcome::Warning } else { Outcome::Succeeded };
         let unread = unreadable(&summary);
+        // With what was warned of before, such as an include that is not there: the set lacks it.
+        let mut all = outcome;
         self.unit(|unit| {
             unit.snapshot.clone_from(&summary.snapshot_id);
             unit.bytes = summary.total_bytes_processed;
             unit.bytes_added = summary.data_added;
             unit.files = summary.total_files_processed;
-            unit.outcome = Some(unit.outcome.unwrap_or(outcome).max(outcome));
+            all = unit.outcome.unwrap_or(outcome).max(outcome);
+            unit.outcome = Some(all);
             append(&mut unit.error, &unread);
         });
         if !unread.is_empty() {
@@ -217,7 +220,7 @@ impl Part {
             "stored as {} ({} files, {} bytes, {} added)",
             summary.snapshot_id, summary.total_files_processed, summary.total_bytes_processed, summary.data_added
         );
-        if let Err(failure) = self.shared.context.database.save_set(&self.set(&summary, outcome)).await {
+        if let Err(failure) = self.shared.context.database.save_set(&self.set(&summary, all)).await {
             error!("the set is stored, but could not be remembered; it is found again later: {failure:#}");
         }
     }

@@ -2,6 +2,8 @@
 
 mod past;
 mod select;
+mod standing;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::live::append;
-use super::restore::{self, Wanted};
+use super::restore::{self, Failed, Wanted};
 use super::{Context, Live, message, version};
 use crate::definition::{Definitions, Instance, Name, Recovery};
 use crate::process::{self, How, Limits};
@@ -24,6 +26,8 @@ use crate::target::{Place, Purpose};
 pub use past::read as remembered;
 pub(super) use past::{restored, sick};
 pub use select::{Attempt, Bound, Measure, Past, Standing, bound};
+pub use standing::{present_version, words};
+pub use told::{answered, is_asked, refused};
 
 /// How long the unit may take to start.
 const START: Duration = Duration::from_secs(300);
@@ -102,6 +106,7 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         Ok(Done::Runs) => (Outcome::Skipped, format!("{unit} runs; nothing was touched")),
         Err(failure) => live.verdict(&failure),
     };
+    told::write(&context, &name, outcome.word(), &text).await;
     match outcome {
         Outcome::Succeeded => info!(holdfast_instance = %name, holdfast_outcome = %outcome, "{text}"),
         Outcome::Skipped => info!(holdfast_instance = %name, holdfast_outcome = %outcome, "{text}"),
@@ -148,13 +153,17 @@ async fn work(context: &Context, live: &Arc<Live>, request: Request) -> Result<D
         "{} has failed; snapshot {} of {} (version {:?}) is restored", recovery.unit, set.snapshot, set.time, set.version
     );
     // Before anything is touched: whatever happens next, this set is not tried without end.
+    let failed = Failed {
+        name: restore::free_name(context, &instance.name, &present),
+        again: brought_by_us(context, &instance, &past).await.context(untouched)?,
+    };
     let (at, snapshot) = (Timestamp::now(), set.snapshot.clone());
-    past.attempts.push(Attempt { at, snapshot, over: false, acknowledged: false });
+    past.attempts.push(Attempt { at, snapshot, over: false, acknowledged: false, well: false });
     past::write(context, request.uuid, past.clone()).await.context(untouched)?;
     let told = format!("{} runs again on snapshot {} of {}", recovery.unit, set.snapshot, set.time);
     let (uuid, start) = (request.uuid, request.start);
     let recovered = async {
-        restore_it(context, live, request, opened, set).await?;
+        restore_it(context, live, request, opened, set, failed).await?;
         if start { bring_up(live, &place, &recovery).await } else { Ok(()) }
     };
     let recovered = recovered.await;
@@ -163,6 +172,7 @@ async fn work(context: &Context, live: &Arc<Live>, request: Request) -> Result<D
         && let Some(attempt) = past.attempts.last_mut()
     {
         attempt.over = true;
+        attempt.well = recovered.is_ok();
         past::write(context, uuid, past).await?;
     }
     recovered?;
@@ -171,6 +181,44 @@ async fn work(context: &Context, live: &Arc<Live>, request: Request) -> Result<D
     } else {
         format!("{}: data is restored, nothing was started", instance.name)
     }))
+}
+
+/// Whether what lives is what an earlier recovery brought, on which the application was not well.
+async fn brought_by_us(context: &Context, instance: &Instance, past: &Past) -> Result<bool> {
+    let Some(last) = past.attempts.last().filter(|attempt| !attempt.well) else { return Ok(false) };
+    let kept = restore::kept::list(context, Some(&instance.name)).await?.into_iter().next();
+    Ok(kept.is_some_and(|kept| kept.snapshot == last.snapshot && kept.made >= last.at))
+}
+
+/// The daemon died after the restore stood, and the unit runs: what was left to do is to ask for its health.
+///
+/// # Errors
+/// The database's, or it is not well.
+pub async fn finish(
+    context: &Context,
+    instance: &Arc<Instance>,
+    recovery: &Recovery,
+    uuid: Uuid,
+) -> Result<()> {
+    let mut past = past::read(context, uuid).await?;
+    let cut_off = past.attempts.last().is_some_and(|last| !last.over);
+    if !cut_off || !brought_by_us(context, instance, &past).await? {
+        return Ok(());
+    }
+    let never = CancellationToken::new();
+    let place = Place::resolve(instance, Purpose::Restore, &context.dirs.tools(), &[], &never).await?;
+    let well = restore::ask_health(&place, &never).await;
+    if let Some(last) = past.attempts.last_mut() {
+        (last.over, last.well) = (true, well.is_ok());
+        let (unit, snapshot) = (&recovery.unit, &last.snapshot);
+        let (outcome, text) = match &well {
+            Ok(()) => ("succeeded", format!("{unit} runs again on snapshot {snapshot}")),
+            Err(failure) => ("failed", format!("{unit} runs on snapshot {snapshot}, but {failure:#}")),
+        };
+        told::write(context, &instance.name, outcome, &text).await;
+    }
+    past::write(context, uuid, past).await?;
+    well
 }
 
 fn bounded(recovery: &Recovery, past: &Past, name: &Name) -> Result<()> {
@@ -224,6 +272,7 @@ async fn restore_it(
     request: Request,
     opened: super::Opened,
     set: SetRecord,
+    failed: Failed,
 ) -> Result<()> {
     let mut instance = (*request.instance).clone();
     instance.restore.health = None;
@@ -244,6 +293,7 @@ async fn restore_it(
         stop: request.start,
         start: request.start,
         founding: None,
+        failed: Some(failed),
         rights: restore::Rights::default(),
     };
     restore::run(context.clone(), Arc::clone(live), restore).await;

@@ -50,7 +50,7 @@ pub(super) async fn write(context: &Context, uuid: Uuid, mut past: Past) -> Resu
 pub(in crate::job) async fn restored(context: &Context, uuid: Uuid, set: &str) -> Result<()> {
     let mut past = read(context, uuid).await?;
     let (at, snapshot) = (jiff::Timestamp::now(), set.to_owned());
-    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true });
+    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true, well: true });
     write(context, uuid, past).await
 }
 

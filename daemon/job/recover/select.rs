@@ -27,6 +27,9 @@ pub struct Attempt {
     /// Whether it counts no more against the bound.
     #[serde(default)]
     pub acknowledged: bool,
+    /// Whether the application was well after it.
+    #[serde(default)]
+    pub well: bool,
 }
 
 /// How a set stands towards a recovery.
@@ -50,7 +53,7 @@ impl Standing {
     /// The word for it in lists.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Fit => "fit",
+            Self::Fit => "candidate",
             Self::Restored => "restored",
             Self::OtherVersion => "other version",
             Self::Sick => "taken while unhealthy",

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::dumps::{self, Changed};
+use super::failed::{self, Failed};
 use super::{survey, swap};
 use crate::definition::Definitions;
 use crate::job::{Context, remove_tree};
@@ -49,6 +50,9 @@ pub struct Kept {
     /// What was changed in servers, in order.
     #[serde(default)]
     pub dumps: Vec<Changed>,
+    /// A recovery replaced it, for it had failed.
+    #[serde(default)]
+    pub failed: Option<Failed>,
     /// The roots that the data lies in, as they were.
     #[serde(default)]
     pub roots: Vec<RootWas>,
@@ -81,6 +85,7 @@ impl Kept {
     pub fn told(&self) -> String {
         let mut places: Vec<_> = self.annexes.iter().map(|dir| dir.0.display().to_string()).collect();
         places.extend(self.dumps.iter().map(|changed| changed.shown()));
+        places.extend(self.failed.iter().map(|failed| format!("failed/{}/{}", self.instance, failed.name)));
         format!(
             "the data from before is kept until {} in {}; `holdfast rollback {}` brings it back",
             self.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -96,6 +101,7 @@ pub(in crate::job) fn dir(context: &Context) -> PathBuf {
 
 /// Writes the record; its removal stands in the undo file first.
 pub(super) async fn write(context: &Context, undo: &Undo, kept: &Kept) -> Result<()> {
+    failed::link(context, undo, kept).await?;
     let dir = dir(context).join(&kept.job);
     undo.push(Step::RemoveDir { path: dir.clone() }).await?;
     let text = serde_json::to_vec_pretty(kept)?;
@@ -152,8 +158,9 @@ fn directories(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Forgets a record, not the data.
-pub(super) async fn forget(context: &Context, job: &str) -> Result<()> {
-    remove_tree(&dir(context).join(job)).await
+pub(super) async fn forget(context: &Context, kept: &Kept) -> Result<()> {
+    failed::unlink(context, kept).await?;
+    remove_tree(&dir(context).join(&kept.job)).await
 }
 
 /// Removes what is kept too long, is too much or too many, and what a removal that was cut off left.
@@ -180,13 +187,15 @@ pub async fn next_due(context: &Context) -> Option<Timestamp> {
     list(context, None).await.ok()?.iter().map(|kept| kept.until).min()
 }
 
-/// What must go; `all` comes newest first.
+/// What must go; `all` comes newest first. Sets that a recovery restored in vain are counted apart: however many they are,
+/// the data that failed first stays.
 fn due(all: &[Kept], now: Timestamp) -> Vec<Kept> {
-    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    let mut counts = std::collections::BTreeMap::<(&str, bool), usize>::new();
     let mut bytes = 0_u64;
     let mut due = Vec::new();
     for kept in all {
-        let count = counts.entry(&kept.instance).or_default();
+        let again = kept.failed.as_ref().is_some_and(|failed| failed.again);
+        let count = counts.entry((&kept.instance, again)).or_default();
         *count += 1;
         let large = *count > 1 && bytes.saturating_add(kept.bytes) > MOST_BYTES;
         if kept.until <= now || *count > MOST || large {
@@ -236,6 +245,9 @@ async fn finish_removals(context: &Context, definitions: &Definitions) -> Result
             };
             let place = dumps::place_of(context, instance).await?;
             dumps::discard(context, &place, &kept.dumps).await?;
+        }
+        if let Some(kept) = &kept {
+            failed::unlink(context, kept).await?;
         }
         for annex in kept.iter().flat_map(|kept| &kept.annexes) {
             remove_tree(&annex.0).await?;
@@ -287,6 +299,7 @@ mod tests {
             swaps: vec![],
             annexes: vec![],
             dumps: vec![],
+            failed: None,
             roots: vec![],
         }
     }
@@ -301,6 +314,16 @@ mod tests {
         assert_eq!(jobs(&all, 23), Vec::<String>::new());
         assert_eq!(jobs(&all, 24), ["j1"]);
         assert_eq!(jobs(&all, 34), ["j2", "j1"]);
+    }
+
+    #[test]
+    fn the_data_that_failed_first_stays_however_often_sets_are_restored_in_vain() {
+        let again = |job: &str, made| Kept {
+            failed: Some(Failed { name: String::new(), again: true }),
+            ..kept(job, "a", made, 20)
+        };
+        let all = [again("j5", 5), again("j4", 4), again("j3", 3), again("j2", 2), kept("j1", "a", 1, 900)];
+        assert_eq!(jobs(&all, 6), ["j3", "j2"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod carry;
 mod choose;
 mod databases;
 pub(super) mod dumps;
+mod failed;
 mod fetch;
 mod health;
 pub mod kept;
@@ -41,6 +42,7 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 pub use anew::Founding;
 pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
 pub use databases::{Database, paths as database_paths};
+pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
@@ -69,6 +71,8 @@ pub struct Request {
     pub start: bool,
     /// The instance is not defined here yet: this is written once its data is there.
     pub founding: Option<Founding>,
+    /// It is a recovery: what it says of the data that it replaces.
+    pub failed: Option<Failed>,
     /// What was said of owners, set-uid bits and device files.
     pub rights: Rights,
 }

@@ -95,14 +95,15 @@ async fn ended(
     match exchanged {
         Ok(now) => {
             // The record of the restore is replaced by ours already; it only takes room.
-            if let Err(failure) = kept::forget(context, &kept.job).await {
+            if let Err(failure) = kept::forget(context, kept).await {
                 tracing::warn!("the record of {} could not be removed: {failure:#}", kept.job);
             }
             Ok(now.told())
         }
         Err(failure) => match undone(context, instance, done).await {
             Ok(()) => {
-                kept::forget(context, live.id()).await?;
+                kept::forget(context, &Kept { job: live.id().to_owned(), failed: None, ..kept.clone() })
+                    .await?;
                 undo.finish().await?;
                 Err(failure.context("everything is as it was before the rollback"))
             }
@@ -162,6 +163,7 @@ async fn exchange(
         replaces: Some(kept.job.clone()),
         swaps: done.swaps.clone(),
         dumps: done.dumps.clone(),
+        failed: None,
         roots: done.roots.clone(),
         ..kept.clone()
     };

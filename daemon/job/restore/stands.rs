@@ -35,6 +35,7 @@ pub(super) async fn keep(
         swaps: applied.swaps.clone(),
         annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
         dumps: applied.dumps.clone(),
+        failed: work.request.failed.clone(),
         roots: applied.roots.clone(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;

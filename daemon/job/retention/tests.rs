@@ -89,6 +89,7 @@ fn any_retention() -> impl Strategy<Value = Retention> {
             monthly,
             yearly,
             within,
+            versions: 0,
         },
     )
 }
@@ -137,6 +138,7 @@ proptest! {
             monthly: one.monthly.max(more.monthly),
             yearly: one.yearly.max(more.yearly),
             within: one.within.max(more.within),
+            versions: 0,
         };
         let now = NOW.parse().unwrap();
         let (less, all) = (keep(&sets, &one, &zone, now), keep(&sets, &both, &zone, now));

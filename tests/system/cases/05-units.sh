@@ -5,6 +5,8 @@ source /opt/tests/lib.sh
 
 complaints=$(systemd-analyze verify --man=no holdfastd.service 2>&1) || fail "systemd-analyze verify: $complaints"
 is "$complaints" "" "what systemd-analyze verify says"
+complaints=$(systemd-analyze verify --man=no holdfast-recover@shop.service 2>&1) || fail "systemd-analyze verify: $complaints"
+is "$complaints" "" "what systemd-analyze verify says of the unit that recovers"
 
 systemd-analyze security --offline=true --threshold=35 /usr/lib/systemd/system/holdfastd.service >/dev/null ||
     fail "the unit's exposure is above 3.5"

@@ -25,7 +25,7 @@ fn set(snapshot: &str, second: i64, version: &str) -> SetRecord {
 }
 
 fn attempt(snapshot: &str, second: i64, over: bool) -> Attempt {
-    Attempt { at: at(second), snapshot: snapshot.into(), over, acknowledged: false }
+    Attempt { at: at(second), snapshot: snapshot.into(), over, acknowledged: false, well: false }
 }
 
 fn terms() -> Recovery {
