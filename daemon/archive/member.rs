@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tar::Header;
 
-use super::sparse;
+use super::sparse::{self, Map};
 
 /// What a tar is made of.
 pub(super) const BLOCK: usize = 512;
@@ -30,7 +30,7 @@ pub(super) struct Member {
     /// Bytes of the file.
     pub(super) size: u64,
     /// Where its data lies, where it has holes.
-    pub(super) map: Option<Vec<(u64, u64)>>,
+    pub(super) map: Option<Map>,
     pub(super) xattrs: BTreeMap<String, Vec<u8>>,
 }
 
@@ -200,7 +200,7 @@ impl<R: Read> Members<R> {
     }
 
     /// The size of a file and where its data lies, where it was packed without its holes.
-    fn holes(&mut self, header: &Header, pax: &Pax, size: u64) -> Result<(u64, Option<Vec<(u64, u64)>>)> {
+    fn holes(&mut self, header: &Header, pax: &Pax, size: u64) -> Result<(u64, Option<Map>)> {
         if header.entry_type().as_byte() == b'S' {
             let (real, map) = sparse::gnu(header, || self.block())?;
             return Ok((real, Some(map)));

@@ -8,7 +8,7 @@ use super::member::BLOCK;
 /// More pieces than any file has that was made by use.
 const MOST: usize = 1 << 20;
 
-type Map = Vec<(u64, u64)>;
+pub(super) type Map = Vec<(u64, u64)>;
 
 /// GNU's old form: the list begins in the header and goes on in blocks before the data.
 pub(super) fn gnu(header: &Header, mut block: impl FnMut() -> Result<[u8; BLOCK]>) -> Result<(u64, Map)> {

@@ -42,7 +42,7 @@ impl Cover {
     /// Those that name one path and are no patterns, as paths of the tree.
     pub fn literal(&self) -> Vec<PathBuf> {
         let literal = self.includes.iter().filter(|include| include.literal());
-        literal.map(|include| path_of(include)).collect()
+        literal.map(path_of).collect()
     }
 }
 

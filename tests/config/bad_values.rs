@@ -1,7 +1,6 @@
 //! Values that are well written and make no sense: each is refused with its place and the way out. Numbers as in `bad`.
 
 use super::bad::assert_said;
-use super::*;
 
 #[test]
 fn c19_a_source_that_holds_its_repository_is_refused() {

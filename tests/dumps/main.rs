@@ -2,12 +2,7 @@
 //! different data, so that a restore into the wrong one fails.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[expect(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "shared with the other integration tests; each uses a part"
-)]
+#[expect(dead_code, unreachable_pub, reason = "shared with the other integration tests; each uses a part")]
 #[path = "../support/mod.rs"]
 mod support;
 

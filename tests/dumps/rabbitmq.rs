@@ -118,6 +118,24 @@ fn fill(server: &Rabbit) {
     );
 }
 
+/// Whatever the client does that is not the whole list, there is no set.
+async fn half_of_them_are_none(lab: &Lab) {
+    for (shell, word) in [
+        ("exit 7", "exited with 7"),
+        ("exit 0", "no whole list"),
+        ("\"$real\" \"$@\" <\"$D/asked.$$\" | head -c 400; exit 0", "no whole list"),
+        ("echo '{}'; exit 0", "all virtual hosts"),
+        ("\"$real\" \"$@\" <\"$D/asked.$$\" | head -c 400; kill -9 $$", "signal 9"),
+    ] {
+        lab.on("curl", &format!("if grep -q /api/definitions \"$D/asked.$$\"; then trap 'rm -f \"$D/asked.$$\"' EXIT; {shell}; fi"));
+        refused(lab, &lab.backup("b").await, word);
+    }
+    lab.remove("on-curl");
+    lab.write(&format!("config/{PASSWORD_FILE}"), "wrong\n", 0o600);
+    refused(lab, &lab.backup("b").await, "401");
+    lab.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_are_restored_into_their_own_server_undone_and_rolled_back_and_half_of_them_are_none() {
     let (server, other) = (Rabbit::begin(), Rabbit::begin());
@@ -132,20 +150,7 @@ async fn definitions_are_restored_into_their_own_server_undone_and_rolled_back_a
     setup.write("health", "0\n", 0o644);
     let mut lab = setup.start().await;
     let (before, wrong) = (server.state(), other.state());
-    for (shell, word) in [
-        ("exit 7", "exited with 7"),
-        ("exit 0", "no whole list"),
-        ("\"$real\" \"$@\" <\"$D/asked.$$\" | head -c 400; exit 0", "no whole list"),
-        ("echo '{}'; exit 0", "all virtual hosts"),
-        ("\"$real\" \"$@\" <\"$D/asked.$$\" | head -c 400; kill -9 $$", "signal 9"),
-    ] {
-        lab.on("curl", &format!("if grep -q /api/definitions \"$D/asked.$$\"; then trap 'rm -f \"$D/asked.$$\"' EXIT; {shell}; fi"));
-        refused(&lab, &lab.backup("b").await, word);
-    }
-    lab.remove("on-curl");
-    lab.write(&format!("config/{PASSWORD_FILE}"), "wrong\n", 0o600);
-    refused(&lab, &lab.backup("b").await, "401");
-    lab.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
+    half_of_them_are_none(&lab).await;
     lab.good_backup("b").await;
 
     // What is gone comes back, what was changed is as it was, what came since stays.
