@@ -43,13 +43,15 @@ impl Control {
             let text = format!("backup {name} is disabled; `holdfast backup enable {name}` first");
             return Err(Error::new(ErrorKind::Disabled, text));
         }
+        let found = self.stacks_for(&backup).await;
+        // Asked only now: finding takes its time, and another caller may have begun it, or have read what was found.
         if let Some(id) = self.0.jobs.is_active(Kind::Backup, name) {
             let text = format!("backup {name} is at work as job {id}; wait for it or cancel it");
             return Err(Error::new(ErrorKind::Busy, text));
         }
         let (mut active, mut refused) = (self.active(), Vec::new());
         let mut selected = None;
-        if let Some(found) = self.stacks_for(&backup).await {
+        if let Some(found) = found {
             active = found.loaded.clone().map_or(active, Active::new);
             if instances.is_none() {
                 let covered = active.definitions.instances_of(&backup).into_iter();

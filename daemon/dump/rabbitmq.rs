@@ -4,7 +4,7 @@
 //! A restore adds and changes, and removes nothing that came since: a queue's messages would go with it. What it added is
 //! known by its path in the API, and goes when the restore is undone; queues with messages in them stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -185,28 +185,53 @@ pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[R
     Ok(())
 }
 
-/// Removes what a restore added; a queue only if it is empty. What is gone already is gone.
+/// Removes what a restore added; a queue only if it is empty, and its virtual host only if no queue stays in it. What is gone
+/// already is gone.
 pub(super) async fn remove(site: &Site, server: &Server, made: &[String]) -> Result<()> {
     let rank = |path: &String| KINDS.iter().position(|(_, kind, _)| path.split('/').next() == Some(kind));
     let mut made: Vec<&String> = made.iter().collect();
     made.sort_by_key(|path| rank(path));
     let now = get(site, server, "/api/definitions").await?;
     let there = things(&now);
+    let hosts: BTreeSet<&str> = made.iter().filter_map(|path| path.strip_prefix("vhosts/")).collect();
+    let mut kept = BTreeSet::new();
     for path in made.into_iter().filter(|path| there.contains_key(*path)) {
-        let target = match path.split_once('?') {
-            Some((plain, what)) => binding_path(site, server, plain, what).await?,
-            None if path.starts_with("queues/") => format!("/api/{path}?if-empty=true"),
-            None => format!("/api/{path}"),
-        };
-        let ask = Ask { method: "DELETE", path: &target, body: None };
-        match http::ask(site, server, PORT, ask).await {
-            Err(failure) if path.starts_with("queues/") => {
-                warn!("{path}, which a restore made, was left: {failure:#}")
+        let host = host_of(path);
+        if path.starts_with("queues/") {
+            if let Err(failure) = delete(site, server, &format!("/api/{path}?if-empty=true")).await {
+                warn!("{path}, which a restore made, was left: {failure:#}");
+                kept.extend(host);
             }
-            result => drop(result?),
+        } else if path.strip_prefix("vhosts/").is_some_and(|host| kept.contains(host)) {
+            warn!("{path}, which a restore made, was left with its queues");
+        } else if host.is_none_or(|host| !hosts.contains(host)) {
+            // What is in a virtual host that was made goes with it.
+            delete_plain(site, server, path).await?;
         }
     }
     Ok(())
+}
+
+async fn delete_plain(site: &Site, server: &Server, path: &str) -> Result<()> {
+    let target = match path.split_once('?') {
+        Some((plain, what)) => binding_path(site, server, plain, what).await?,
+        None => format!("/api/{path}"),
+    };
+    delete(site, server, &target).await
+}
+
+async fn delete(site: &Site, server: &Server, target: &str) -> Result<()> {
+    http::ask(site, server, PORT, Ask { method: "DELETE", path: target, body: None }).await.map(drop)
+}
+
+/// The virtual host that a thing is in; users, global parameters and virtual hosts themselves are in none.
+fn host_of(path: &str) -> Option<&str> {
+    let mut parts = path.split(['/', '?']);
+    match parts.next()? {
+        "users" | "vhosts" | "global-parameters" => None,
+        "parameters" => parts.nth(1),
+        _ => parts.next(),
+    }
 }
 
 /// A binding's own path: the server gives each a key.

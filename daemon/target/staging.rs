@@ -24,6 +24,18 @@ pub struct Staging {
 }
 
 impl Staging {
+    /// Whether the directory may be made, and removed again: nothing is there, or what a dead run of ours left.
+    ///
+    /// # Errors
+    /// Something there that is not ours: it is left as it is.
+    pub fn check(staging_dir: &Path, instance: &Name) -> Result<()> {
+        let dir = staging_dir.join(instance.as_str());
+        match fs::symlink_metadata(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => check_ours(&dir),
+        }
+    }
+
     /// Makes the directory, clearing what a dead run left there.
     ///
     /// # Errors

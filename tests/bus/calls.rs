@@ -64,7 +64,8 @@ async fn snapshots_contents_and_history_are_listed_with_the_keys_of_the_contract
 
     let sets: Vec<Row> = daemon.call("ListSnapshots", &("app-1",)).await.unwrap();
     assert_eq!(sets.len(), 1);
-    let keys = "id time set instance uuid backup host kind size files version standing repository outcome";
+    let keys =
+        "id time name set instance uuid backup host kind size files version standing repository outcome";
     assert_eq!(names(&sets[0]), keys.split(' ').collect());
     let text = |row: &Row, key: &str| String::try_from(row[key].try_clone().unwrap()).unwrap();
     assert_eq!(text(&sets[0], "host"), "testhost");

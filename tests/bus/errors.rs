@@ -153,7 +153,8 @@ async fn a_backup_at_work_is_busy_until_it_is_cancelled() {
     let (name, text) = refused(&daemon, "RunBackup", &("slow", Options::new())).await;
     assert_eq!(name, "Busy", "{text}");
     let mut signals = daemon.signals().await;
-    let () = daemon.proxy(&job, "Job").await.call("Cancel", &()).await.unwrap();
+    let cancelled: zbus::Result<()> = daemon.proxy(&job, "Job").await.call("Cancel", &()).await;
+    cancelled.unwrap_or_else(|refused| panic!("{refused}\n{}", daemon.log()));
     signals.wait("JobRemoved", |s| s.member == "JobRemoved").await;
     assert_eq!(daemon.wait_for_job(&job).await, "cancelled", "{}", daemon.log());
 }

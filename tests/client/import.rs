@@ -436,7 +436,9 @@ async fn hostile_archives_write_nothing_outside_and_become_nothing() {
     std::fs::write(&archive, forged(&members)).unwrap();
     house.import(&archive, &[]).ends_with(3).has(&["a device", "a pipe"]);
     std::fs::create_dir(house.path("data")).unwrap();
-    house.restore();
+    house.holdfast(&["restore", "app-1", "--yes"]).ends_with(3).has(&["set-uid"]);
+    let mode = std::fs::metadata(house.path("data/a")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o6000, 0, "{mode:o}");
     assert_eq!(std::fs::read_link(house.path("data/l")).unwrap(), Path::new(&file));
     let names = std::fs::read_dir(house.path("data")).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.filter(|name| !name.to_string_lossy().starts_with(".holdfast")).count(), 2);

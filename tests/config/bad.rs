@@ -94,7 +94,7 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "command",
         ),
         ("[backup.x]\ninstances = ['compose:_']\n", "2:14", "the name begins with", "compose:PROJECT"),
-        ("[discovery]\ndocker = 'yes'\n", "2:10", "true or false", ""),
+        ("[discovery]\ndocker = 'yes'\n", "2:10", "takes `true` or `false`", "write `true`"),
         (
             "[module.x.version]\nbuiltin = 'ostree:x'\n",
             "2:11",

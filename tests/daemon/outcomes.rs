@@ -215,6 +215,19 @@ async fn a_failing_dump_takes_no_snapshot_and_is_cleaned_up_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_keeps_where_we_stage_is_refused_and_left_as_it_is() {
+    let lab = Setup::new().hooked().start().await;
+    lab.good_backup("b").await;
+    lab.remove("hooks");
+    lab.write("staging/app/diary", "years\n", 0o600);
+    let ended = lab.backup("b").await;
+    assert_eq!(ended.outcome, "failed", "{ended:#?}");
+    assert!(ended.error.contains("is in the way and is not ours"), "{}", ended.error);
+    assert_eq!(lab.text("staging/app/diary"), "years\n");
+    assert!(!lab.path("hooks").exists(), "nothing was run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_cleanup_is_a_warning_and_the_set_stays() {
     let lab = Setup::new().hooked().start().await;
     lab.on("cleanup", "exit 4");

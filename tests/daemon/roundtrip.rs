@@ -18,7 +18,9 @@ fn ruin(lab: &Lab, dir: &str) {
 
 /// Plain files of an absolute path, destroyed, changed, added to: in place everything is as it was.
 async fn plain_files_come_back(version: &str) {
-    let setup = Setup::with_restic(version).plain();
+    let setup = Setup::with_restic(version)
+        .plain()
+        .replace("[instance.app]\n", "[instance.app]\nrestore = { setuid = true }\n");
     plant(setup.dir.path(), "data/with blank", b"blank", 0o400);
     plant(setup.dir.path(), "data/-dash", &[0, 255, 10], 0o4755);
     plant(setup.dir.path(), "data/sub/\u{e9}\u{1f512}$HOME[x]*", b"odd name", 0o640);

@@ -126,7 +126,11 @@ impl Part {
         let volumes = dumps::volumes(instance);
         let place = Place::resolve(instance, Purpose::Backup, &tools, &volumes, cancel).await?;
         let uuid = identity_of(context, instance, &place).await?;
-        let staging = self.shared.request.definitions.daemon.staging_dir.join(&*instance.name);
+        let staging_dir = self.shared.request.definitions.daemon.staging_dir.clone();
+        let staging = staging_dir.join(&*instance.name);
+        let name = instance.name.clone();
+        // From here on it is ours, and removed at the end whatever happens.
+        tokio::task::spawn_blocking(move || Staging::check(&staging_dir, &name)).await??;
         dumps::preflight(context, &place, uuid, &staging, cancel).await?;
         let version = version::ask(&place, cancel).await?;
         services::check(context, &place, For::Backup, cancel).await?;
