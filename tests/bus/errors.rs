@@ -141,7 +141,7 @@ repositories = ["local"]
 instances = ["sleeper"]
 [instance.sleeper]
 include = ["@DIR@/config"]
-dump_state = ["/usr/bin/sleep", "1000"]
+dump_state = ["/usr/bin/tail", "-f", "/dev/null"]
 "#,
 )];
 
