@@ -72,7 +72,8 @@ install: ## install what was built: DESTDIR, PREFIX=/usr, SYSCONFDIR=/etc, PROFI
 	install -d -m 0700 "$(DESTDIR)$(SYSCONFDIR)/holdfast/secrets"
 	install -D -m 0755 -t "$(DESTDIR)$(PREFIX)/bin" "$(BUILT)/holdfastd" "$(BUILT)/holdfast"
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system" units/holdfastd.service units/holdfast.slice units/holdfast-recover@.service
-	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/holdfast/greenboot" units/greenboot/*
+	install -D -m 0755 -t "$(DESTDIR)$(PREFIX)/share/holdfast/greenboot" units/greenboot/guard units/greenboot/*.sh
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/holdfast/greenboot" units/greenboot/Containerfile
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/catalog" units/holdfast.catalog
 	install -D -m 0644 units/holdfast.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/holdfast.conf"
 	install -D -m 0644 units/holdfast.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/holdfast.conf"

@@ -218,17 +218,13 @@ async fn restore_all(context: &Context, daemon: &Daemon, args: &RestoreArgs) -> 
     }
     while let Some((instance, job)) = jobs.pop_front() {
         let done = conclude(context, daemon, std::future::ready(Ok(job)), !args.no_wait).await;
+        if matches!(done, Ok(Exit::Cancelled) | Err(Failure { exit: Exit::Cancelled, .. })) {
+            cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
+            return done;
+        }
         match done {
             Ok(Exit::Done) => {}
-            Ok(Exit::Cancelled) => {
-                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
-                return Ok(Exit::Cancelled);
-            }
             Ok(exit) => worst = exit,
-            Err(failure) if failure.exit == Exit::Cancelled => {
-                cancel_all(daemon, jobs.iter().map(|(_, job)| job)).await;
-                return Err(failure);
-            }
             Err(failure) => {
                 context.out.failure(&failure);
                 failed.push(instance.as_str());

@@ -160,7 +160,8 @@ async fn backups(manager: &str) {
     let lab = setup(manager).start().await;
     for how in ["first", "late"] {
         forget_calls(&lab, how);
-        let ended = lab.backup("b").await;
+        let job = lab.daemon.run_backup("b").await;
+        let ended = ended(&lab, &job).await;
         assert_eq!(
             (ended.units.len(), ended.outcome.as_str()),
             (CALLS, "failed"),

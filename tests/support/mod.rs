@@ -23,7 +23,7 @@ pub const NAME: &str = "org.holdfast.Backup1";
 /// The Manager's object.
 pub const ROOT: &str = "/org/holdfast/Backup1";
 /// The deadline of every wait: far beyond what anything takes, even on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A policy for [`Bus::with_policies`] where everybody may do everything.
 pub const OPEN: &str =
