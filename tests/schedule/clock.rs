@@ -6,11 +6,11 @@ use super::{House, backup, told};
 async fn t01_a_slot_in_the_gap_of_spring_runs_once_behind_it() {
     // 02:30 does not exist on this day: 02:00 is 03:00. It runs at 03:30, 01:30 UTC.
     let house = House::at("2026-03-29 01:29:57", &backup("nightly", "schedule = '02:30'")).await;
-    assert_eq!(house.next_run("nightly").await, "2026-03-29T01:30:00Z");
+    house.runs_at("nightly", "2026-03-29T01:30:00Z").await;
     let history = house.ended("nightly", 1).await;
     assert_eq!(told(&history), [("schedule", "succeeded")]);
     assert!(history[0].queued.to_string().starts_with("2026-03-29T01:30:0"), "{history:?}");
-    assert_eq!(house.next_run("nightly").await, "2026-03-30T00:30:00Z");
+    house.runs_at("nightly", "2026-03-30T00:30:00Z").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,11 +19,11 @@ async fn t02_t03_in_autumn_named_hours_run_once_and_every_hour_runs_twice() {
     let backups = backup("nightly", "schedule = '02:30'") + &backup("hourly", "schedule = 'hourly'");
     let mut house = House::at("2026-10-25 00:29:57", &backups).await;
     assert_eq!(told(&house.ended("nightly", 1).await), [("schedule", "succeeded")]);
-    assert_eq!(house.next_run("nightly").await, "2026-10-26T01:30:00Z");
+    house.runs_at("nightly", "2026-10-26T01:30:00Z").await;
     house.restart_at("2026-10-25 00:59:57").await;
     house.ended("hourly", 1).await;
     house.restart_at("2026-10-25 01:29:58").await;
-    assert_eq!(house.next_run("nightly").await, "2026-10-26T01:30:00Z");
+    house.runs_at("nightly", "2026-10-26T01:30:00Z").await;
     house.restart_at("2026-10-25 01:59:57").await;
     assert_eq!(told(&house.ended("hourly", 2).await), [("schedule", "succeeded"), ("schedule", "succeeded")]);
     assert_eq!(house.history("nightly").await.len(), 1);
@@ -39,7 +39,7 @@ async fn t12_t13_three_days_down_make_one_run_or_one_line_of_skipped() {
     let given_up = house.ended("given-up", 1).await;
     assert_eq!(told(&given_up), [("schedule", "skipped")]);
     assert!(given_up[0].error.contains("3 slots up to 2026-06-04T00:30:00Z"), "{given_up:?}");
-    assert_eq!(house.next_run("kept").await, "2026-06-05T00:30:00Z");
+    house.runs_at("kept", "2026-06-05T00:30:00Z").await;
     house.restart_at("2026-06-04 10:00:10").await;
     assert_eq!((house.history("kept").await.len(), house.history("given-up").await.len()), (1, 1));
 }
@@ -55,7 +55,7 @@ async fn t09_a_clock_set_back_repeats_nothing() {
     house.restart_at("2026-06-01 00:29:57").await;
     house.ended("witness", 1).await;
     assert_eq!(told(&house.history("nightly").await), [("schedule", "succeeded")]);
-    assert_eq!(house.next_run("nightly").await, "2026-06-02T00:30:00Z");
+    house.runs_at("nightly", "2026-06-02T00:30:00Z").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

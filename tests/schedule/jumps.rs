@@ -58,11 +58,11 @@ async fn t08_a_clock_set_a_day_ahead_makes_one_catch_up_not_24() {
     let backups =
         backup("hourly", "schedule = 'hourly'") + &backup_of("daily", "other", "schedule = '02:30'");
     let house = clock.house(&backups).await;
-    assert_eq!(house.next_run("hourly").await, "2026-06-01T11:00:00Z");
+    house.runs_at("hourly", "2026-06-01T11:00:00Z").await;
     clock.jump(&house, "2026-06-02T10:10:00Z");
     assert_eq!(told(&house.ended("hourly", 1).await), [("catch-up", "succeeded")]);
     assert_eq!(told(&house.ended("daily", 1).await), [("catch-up", "succeeded")]);
-    assert_eq!(house.next_run("hourly").await, "2026-06-02T11:00:00Z");
+    house.runs_at("hourly", "2026-06-02T11:00:00Z").await;
     // Looked at again, nothing comes of it.
     house.daemon.call::<_, Vec<String>>("Reload", &()).await.unwrap();
     assert_eq!((house.history("hourly").await.len(), house.history("daily").await.len()), (1, 1));
@@ -78,7 +78,7 @@ async fn t10_a_clock_set_two_seconds_back_at_the_slot_makes_one_run() {
     // When the witness has run the slot before it has come a second time.
     house.ended("witness", 1).await;
     assert_eq!(told(&house.ended("nightly", 1).await), [("schedule", "succeeded")]);
-    assert_eq!(house.next_run("nightly").await, "2026-06-02T00:30:00Z");
+    house.runs_at("nightly", "2026-06-02T00:30:00Z").await;
 }
 
 /// The wall clock goes on in a suspend, the monotonic one does not: to a program it is a jump.
@@ -96,7 +96,7 @@ async fn t14_after_a_suspend_of_eight_hours_what_was_due_runs_once_and_spread() 
     });
     let mut runs = Vec::new();
     for name in names {
-        runs.push(house.next_run(name).await);
+        runs.push(house.runs_at(name, "2026-06-01T08:").await);
     }
     let within = |run: &String| ("2026-06-01T08:10:00Z".."2026-06-01T08:41:00Z").contains(&run.as_str());
     assert!(runs.iter().all(within), "{runs:?}");
@@ -106,7 +106,7 @@ async fn t14_after_a_suspend_of_eight_hours_what_was_due_runs_once_and_spread() 
     clock.jump(&house, "2026-06-01T08:42:00Z");
     for name in names {
         assert_eq!(told(&house.ended(name, 1).await), [("catch-up", "succeeded")], "{name}");
-        assert!(house.next_run(name).await.starts_with("2026-06-02T0"), "{name}");
+        house.runs_at(name, "2026-06-02T0").await;
     }
 }
 
@@ -136,7 +136,7 @@ async fn t22_a_run_that_is_cancelled_at_its_slot_is_not_begun_again_before_the_n
     for time in ["2026-06-01T00:30:30Z", "2026-06-01T12:00:00Z", "2026-06-02T00:29:50Z"] {
         clock.jump(&house, time);
         house.daemon.call::<_, Vec<String>>("Reload", &()).await.unwrap();
-        assert_eq!(house.next_run("nightly").await, "2026-06-02T00:30:00Z", "{time}");
+        house.runs_at("nightly", "2026-06-02T00:30:00Z").await;
         assert_eq!(house.history("nightly").await.len(), 1, "{time}");
     }
     clock.jump(&house, "2026-06-02T00:30:00Z");

@@ -137,6 +137,21 @@ impl House {
         }
     }
 
+    /// Waits until a backup's next run is one that begins so, and says which: what happened is in the journal and in the
+    /// history a moment before it is on the bus.
+    async fn runs_at(&self, backup: &str, begin: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let found = self.next_run(backup).await;
+            if found.starts_with(begin) {
+                return found;
+            }
+            let log = self.daemon.log();
+            assert!(start.elapsed() < DEADLINE, "{backup} runs next at {found}, not {begin}\n{log}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// When a backup runs next.
     async fn next_run(&self, backup: &str) -> String {
         let path = format!("{}/backup/{backup}", support::ROOT);
