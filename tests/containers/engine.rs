@@ -105,7 +105,9 @@ impl Engine {
 
     /// Lets a daemon find this engine, and it alone, by its word.
     pub(crate) fn lend(&self, setup: &mut Setup) {
-        let argv: Vec<String> = self.argv().iter().map(|word| format!("'{word}'")).collect();
+        // With the environment that the daemon gives it: passwords come that way.
+        let argv = self.argv().into_iter().filter(|word| word != "-i");
+        let argv: Vec<String> = argv.map(|word| format!("'{word}'")).collect();
         let text = format!("#!/bin/sh\nexec {} \"$@\"\n", argv.join(" "));
         setup.write(&format!("fake/{}", self.word), &text, 0o755);
         setup.environment.retain(|(name, _)| name != "PATH");
