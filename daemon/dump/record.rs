@@ -71,7 +71,7 @@ impl Record {
 /// Describes a file that another program dumped; nothing is known of its server.
 ///
 /// # Errors
-/// As [`Record::of`].
+/// As `Record::of`.
 pub async fn foreign(
     dump: &crate::definition::Dump,
     path: &Path,
