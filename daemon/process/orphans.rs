@@ -55,6 +55,13 @@ fn kill(pid: i32) {
 fn is_orphan(pid: i32) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|entry| names_a_dead_parent(entry).unwrap_or(false))
+        && counts_as_we_do(pid)
+}
+
+/// Whether it has our process ids: those that a container's daemon wrote mean nothing here, and it ends its own.
+fn counts_as_we_do(pid: i32) -> bool {
+    let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/pid")).ok();
+    namespace("self").is_some_and(|own| namespace(&pid.to_string()) == Some(own))
 }
 
 fn names_a_dead_parent(entry: &[u8]) -> Option<bool> {
@@ -97,6 +104,37 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn what_has_other_process_ids_is_left_alone() {
+        let mark = format!("{PARENT}=4194305:{}", std::process::id());
+        #[expect(clippy::disallowed_methods, reason = "stands for a child of a container's daemon")]
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "env",
+            &mark,
+            "sleep",
+            "600",
+        ]);
+        let mut container = unshare.spawn().unwrap();
+        let has_mark = |entry: &fs::DirEntry| {
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+        };
+        let start = Instant::now();
+        while !fs::read_dir("/proc").unwrap().flatten().any(|entry| has_mark(&entry)) {
+            assert!(start.elapsed() < Duration::from_secs(60), "it is not found");
+        }
+        assert_eq!(end_orphans(Duration::from_secs(20)), [0; 0]);
+        assert!(fs::read_dir("/proc").unwrap().flatten().any(|entry| has_mark(&entry)), "it was killed");
+        container.kill().unwrap();
+        container.wait().unwrap();
     }
 
     #[test]
