@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Name;
+use super::{Name, Remote};
 
 /// A data source as defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,9 @@ pub struct Dump {
     pub source: Source,
     /// The container that the server runs in; none: it is reached from here.
     pub container: Option<Container>,
-    /// The user of this machine that client programs run as; none: the instance's.
+    /// The machine that its client programs run on; none: this one.
+    pub remote: Option<Remote>,
+    /// The user of that machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
     /// Warn when a dump has less than this percentage of the last good one's size; 0: never.
     pub shrink_limit: u8,
@@ -61,6 +63,8 @@ pub struct Server {
     pub exclude: Vec<String>,
     /// How it is reached over TLS; none: in the clear.
     pub tls: Option<Tls>,
+    /// The directory that client programs lie in; none: they are found on PATH.
+    pub client: Option<PathBuf>,
 }
 
 /// Files for a connection over TLS.

@@ -16,6 +16,7 @@ mod resolve;
 mod root;
 mod secret;
 mod spelling;
+mod ssh;
 mod staging;
 mod tree;
 mod volumes;
@@ -31,6 +32,10 @@ pub use resolve::{Place, Purpose};
 pub use root::{Hex, Root, RootKind, copy_attributes};
 pub use secret::{MAX_SECRET, read_secret};
 pub use spelling::{carried, spelled, unspelled};
+pub use ssh::{
+    SshError, asks_for_a_password, command_line, judge, of_connection, over_ssh, rsync_path, rsync_shell,
+    sudo,
+};
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
 pub use volumes::Labels;

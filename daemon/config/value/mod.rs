@@ -19,7 +19,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
-pub(super) use dump::{ContainerName, Database, Percent, Port, SourceWord};
+pub(super) use dump::{ContainerName, Database, Percent, Port, SourceWord, SshAddress};
 pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub(super) use service::{ManagerWord, Part, Stop, UnitName};
 pub use storage::check_read_data;
@@ -321,7 +321,7 @@ impl<'s> Reader<'s> {
 }
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
-const LATER: &[&str] = &["ssh", "stream"];
+const LATER: &[&str] = &["stream"];
 
 /// The known name that was probably meant.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
