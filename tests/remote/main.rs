@@ -20,3 +20,4 @@ mod director;
 mod host;
 
 mod labs;
+mod setup;
