@@ -13,7 +13,7 @@ const LOCAL: &str = "local:";
 const NEAR: [&str; 4] = ["user", "install_dir", "volumes", "recovery"];
 
 /// Managers that are spoken to over ssh.
-const FAR_MANAGERS: [&str; 3] = ["systemd", "monit", "command"];
+const FAR_MANAGERS: [&str; 2] = ["monit", "command"];
 
 /// The machine of an instance, or of a dump that has its `own`.
 pub(super) fn remote(
@@ -120,7 +120,7 @@ fn services(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
         let Some(manager) = &service.get_ref().manager else { continue };
         if !FAR_MANAGERS.contains(&manager.get_ref().0) {
             let message = format!("the manager {} is not spoken to over ssh yet", manager.get_ref().0);
-            let help = "use systemd, monit or command there";
+            let help = "use manager = \"command\" there, with start = [\"systemctl\", \"start\", …] for a unit of systemd";
             complaints.add(source, &manager.span(), message, help);
         }
     }

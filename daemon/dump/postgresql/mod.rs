@@ -86,7 +86,7 @@ async fn environment(site: &Site) -> Result<Vec<(&'static str, OsString)>> {
     env.extend(site.login.user.clone().map(|user| ("PGUSER", user.into())));
     let Some(password) = &site.login.password else { return Ok(env) };
     let password = password.expose_secret();
-    if site.contained.is_some() {
+    if site.apart() {
         env.push(("PGPASSWORD", password.into()));
         return Ok(env);
     }
@@ -206,8 +206,16 @@ async fn read_through(site: &Site, path: &Path) -> Result<()> {
         Ok(())
     })
     .await??;
-    let call = site.client(words(["pg_restore", "-f", "/dev/null"]), &[]);
+    let argv = || words(["pg_restore", "-f", "/dev/null"]);
     let shown = path.display();
+    if site.dump.remote.is_some() && crate::process::find(Path::new("pg_restore")).is_ok() {
+        // Ours may be too old for it; then the other machine's is asked, which costs the way there.
+        let read = run::from_file(site.ours(argv()), path, &site.cancel).await;
+        if read.is_ok() || site.cancel.is_cancelled() {
+            return read;
+        }
+    }
+    let call = site.client(argv(), &[]);
     run::from_file(call, path, &site.cancel).await.with_context(|| format!("reading {shown} to its end"))
 }
 

@@ -72,7 +72,7 @@ impl Part {
             let passing = failure.downcast_ref::<restic::Error>().is_some_and(restic::Error::retryable);
             // With services stopped nothing is tried for long: that was done before.
             if !passing
-                || self.ready.slot.get().is_some()
+                || (self.ready.slot.get().is_some() && self.ready.instance.remote.is_none())
                 || left == 0
                 || !self.time_for(pause)
                 || self.cancel().is_cancelled()
