@@ -22,6 +22,7 @@ use super::failure::{Done, Exit, Failure};
 use super::output::{Grid, Text, Tone};
 use super::{Context, local};
 use crate::definition::{Instance, Name, Remote};
+use crate::job::rsync_words;
 use crate::process::{self, Captured, Limits, Program};
 use crate::target;
 use needs::Site;
@@ -71,10 +72,13 @@ impl Check {
 pub(super) async fn setup(context: &Context, args: SetupArgs) -> Done {
     let loaded = local::definitions(context)?;
     let instance = known(&loaded.definitions.instances, &args.instance)?;
-    let sites = needs::sites(instance);
+    let mut sites = needs::sites(instance);
     if sites.is_empty() {
         let why = format!("{} is on this machine: neither it nor a dump of it has `ssh`", instance.name);
         return Err(Failure::failed(why).hint("write ssh = \"user@host\" into its definition"));
+    }
+    for site in sites.iter_mut().filter(|site| site.mirrored && site.remote.sudo) {
+        site.rsync(&rsync_words().await.map_err(|failure| Failure::failed(format!("{failure:#}")))?);
     }
     let mut checks = Vec::new();
     for site in &sites {
