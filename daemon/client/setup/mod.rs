@@ -84,7 +84,7 @@ pub(super) async fn setup(context: &Context, args: SetupArgs) -> Done {
     for site in &sites {
         checks.extend(one(context, &args, instance, site).await?);
     }
-    Ok(told(context, instance, &checks))
+    Ok(told(context, instance, &sites, &checks))
 }
 
 fn known<'a>(
@@ -122,7 +122,7 @@ async fn one(
 }
 
 /// The table, and whether all is well.
-fn told(context: &Context, instance: &Instance, checks: &[Check]) -> Exit {
+fn told(context: &Context, instance: &Instance, sites: &[Site], checks: &[Check]) -> Exit {
     let good = checks.iter().all(|check| check.wrong.is_none());
     if context.out.json {
         let row = |check: &Check| {
@@ -145,6 +145,12 @@ fn told(context: &Context, instance: &Instance, checks: &[Check]) -> Exit {
         }
         context.out.grid(&grid);
         let name = &instance.name;
+        let as_root = sites.iter().any(|site| site.remote.sudo && site.mirrored);
+        if as_root {
+            context.out.note(
+                "\nThe sudoers file is for backups. A restore writes there as root: give the account that right for its time.",
+            );
+        }
         context.out.note(if good {
             format!("\n{name} is ready: `holdfast run` its backup.")
         } else {
