@@ -88,7 +88,9 @@ pub(super) async fn make_parents(work: &Work, manifest: &Manifest, made: &mut Ma
         anyhow::bail!("{why}");
     }
     let files = super::dumps::database_files(manifest)?;
-    for include in manifest.includes.iter().map(|path| &path.0).chain(&files) {
+    let includes = || manifest.includes.iter().map(|path| &path.0);
+    let apart = files.iter().filter(|file| !includes().any(|include| file.starts_with(include)));
+    for include in includes().chain(apart) {
         let Ok(below) = include.strip_prefix("files") else { continue };
         let live = founding.moves.or_same(&Path::new("/").join(below));
         if let Some(parent) = live.parent() {
