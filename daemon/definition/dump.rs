@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::Name;
 
 /// A data source as defined.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
     /// Its name, one of a kind in its instance: it lies at `dumps/NAME` in the tree.
     pub name: Name,
@@ -20,7 +22,7 @@ pub struct Dump {
 }
 
 /// What is dumped, and how it is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Databases of a PostgreSQL server, and its roles.
     Postgresql(Server),
@@ -43,7 +45,7 @@ pub enum Source {
 }
 
 /// A server and what of it is dumped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its host; none: a socket of this machine.
     pub host: Option<String>,
@@ -64,7 +66,7 @@ pub struct Server {
 }
 
 /// Files for a connection over TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// The authorities that the server's certificate is checked against.
     pub ca: Option<PathBuf>,
@@ -73,7 +75,7 @@ pub struct Tls {
 }
 
 /// An OpenLDAP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Openldap {
     /// Where its configuration lies.
     pub config_dir: PathBuf,
@@ -84,7 +86,7 @@ pub struct Openldap {
 }
 
 /// An etcd server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Etcd {
     /// How it is reached.
     pub server: Server,
@@ -93,7 +95,7 @@ pub struct Etcd {
 }
 
 /// A program whose standard output is the dump, and one that takes it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Prints the dump, argv.
     pub dump: Vec<String>,
@@ -102,7 +104,7 @@ pub struct Command {
 }
 
 /// A container by name or id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Who runs it.
     pub engine: Engine,
@@ -111,7 +113,7 @@ pub struct Container {
 }
 
 /// Who runs containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
     /// Docker.
     Docker,

@@ -41,7 +41,7 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
 pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
-pub use databases::{Database, paths as database_paths};
+pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
