@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::apply::{self, Applied, Spot};
 use super::kept::Kept;
 use super::survey::Survey;
-use super::{Request, Work, databases, kept};
+use super::{Request, Work, databases, kept, streams};
 use crate::definition::{Dump, Instance, Source};
 use crate::dump::{self, Change, Laid, Record, Site};
 use crate::job::Context;
@@ -38,13 +38,16 @@ pub(super) struct Wanted {
 }
 
 /// All that the manifest says of dumps.
-pub(super) fn records(manifest: &Manifest) -> Result<Vec<Record>> {
+///
+/// # Errors
+/// It makes no sense.
+pub fn records(manifest: &Manifest) -> Result<Vec<Record>> {
     let read = |value: &Value| serde_json::from_value(value.clone()).context("the manifest's list of dumps");
     manifest.dumps.iter().map(read).collect()
 }
 
 /// Those of them that were asked for.
-fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
+pub(super) fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
     let mut records = records(manifest)?;
     if !request.include.is_empty() {
         let asked =
@@ -342,7 +345,9 @@ pub(super) fn plan(
         rows.push(json!({
             "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
             "bytes": record.size, "version": record.version, "how": how,
+            "stream": record.stream.as_ref().map(|stream| &stream.snapshot),
         }));
+        problems.extend(streams::lost(&record));
         if let Err(failure) = found
             && request.founding.is_none()
         {
