@@ -17,6 +17,8 @@ pub struct Dump {
     pub container: Option<Container>,
     /// The user of this machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
+    /// It goes into the repositories while it comes, and is never staged.
+    pub stream: bool,
     /// Warn when a dump has less than this percentage of the last good one's size; 0: never.
     pub shrink_limit: u8,
 }

@@ -11,9 +11,11 @@ mod change;
 mod command;
 mod etcd;
 mod http;
+mod judge;
 mod laid;
 mod login;
 mod mysql;
+mod object;
 mod openldap;
 mod postgresql;
 mod rabbitmq;
@@ -25,14 +27,15 @@ mod sqlite;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
 pub use laid::{Laid, at_rest};
-pub use record::{Record, check, check_pg_archive, check_sql, foreign};
+pub use object::{Object, Objects, missing};
+pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
 
@@ -134,20 +137,33 @@ impl Site {
         }
     }
 
+    /// What is to be streamed, each printed by a program of its own.
+    ///
+    /// # Errors
+    /// The server does not answer; or the source's dump is no stream.
+    pub async fn objects(&self) -> Result<Objects> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::objects(self, server).await,
+            Source::Mariadb(server) | Source::Mysql(server) => mysql::objects(self, server).await,
+            Source::Command(command) => command::objects(self, command),
+            other => bail!("source = {:?} cannot be streamed", other.word()),
+        }
+    }
+
     /// Dumps into `dir`, which exists, is empty and only ours, and judges what came.
     ///
     /// # Errors
     /// Anything that leaves a doubt whether the dump is whole.
     pub async fn dump(&self, dir: &Path) -> Result<Taken> {
         match &self.dump.source {
-            Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
-            Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
+            Source::Postgresql(_) | Source::Mariadb(_) | Source::Mysql(_) | Source::Command(_) => {
+                object::stage(self, self.objects().await?, dir).await
+            }
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
             Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
-            Source::Command(command) => command::dump(self, command, dir).await,
         }
     }
 

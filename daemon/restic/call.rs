@@ -8,7 +8,7 @@ use super::classify::{brief, classify, storage};
 use super::lock::Patience;
 use super::notes::Notes;
 use super::{Access, Error, Restic, Terms};
-use crate::process::{self, Ended, How, Lines, Program, Sign, Source, Why};
+use crate::process::{self, Ended, How, Lines, Program, Sign, Source, Stdin, Why};
 
 /// How long the second question may take.
 const SECOND_QUESTION: Duration = Duration::from_secs(60);
@@ -154,8 +154,32 @@ impl Restic {
         call: &Call,
         hear: Hear<'_>,
     ) -> Result<Done, Error> {
-        let (mut notes, mut lines) = (Notes::default(), Lines::default());
         let program = self.program(access, terms, call);
+        self.run(access, terms, call, program, hear).await
+    }
+
+    /// Makes a call that reads `input`, once.
+    pub(super) async fn attempt_with(
+        &self,
+        access: &Access,
+        terms: &Terms,
+        call: &Call,
+        input: Stdin,
+        hear: Hear<'_>,
+    ) -> Result<Done, Error> {
+        let program = Program { stdin: input, ..self.program(access, terms, call) };
+        self.run(access, terms, call, program, hear).await
+    }
+
+    pub(super) async fn run(
+        &self,
+        access: &Access,
+        terms: &Terms,
+        call: &Call,
+        program: Program,
+        hear: Hear<'_>,
+    ) -> Result<Done, Error> {
+        let (mut notes, mut lines) = (Notes::default(), Lines::default());
         let ended = process::run_raw(program, &terms.cancel, |source, piece| match source {
             Source::Stdout => hear(piece),
             Source::Stderr => {

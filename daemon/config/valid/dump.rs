@@ -38,6 +38,13 @@ pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
 fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader: &mut Reader<'_>) {
     for (key, span) in dump.given() {
         if !allowed(source).contains(&key) {
+            if key == "stream" {
+                let message = format!("source = {:?} cannot be streamed", source.word());
+                let help =
+                    "its dump is made as files, not printed by one program; leave it out: it is staged";
+                reader.error(&span, message, Some(help.into()));
+                continue;
+            }
             let message = format!("`{key}` means nothing to source = {:?}", source.word());
             let help = format!("leave it out; known here: {}", allowed(source).join(", "));
             reader.error(&span, message, Some(help));
@@ -95,6 +102,7 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "password_file",
             "container",
             "run_as",
+            "stream",
             "shrink_limit",
         ],
         SourceWord::Redis => &[
@@ -138,7 +146,7 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "shrink_limit",
         ],
         SourceWord::Sqlite => &["source", "name", "databases", "shrink_limit"],
-        SourceWord::Command => &["source", "name", "command", "restore", "shrink_limit"],
+        SourceWord::Command => &["source", "name", "command", "restore", "stream", "shrink_limit"],
     }
 }
 
@@ -168,6 +176,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         run_as,
         command,
         restore,
+        stream,
         shrink_limit,
     } = raw;
     let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
@@ -204,6 +213,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         source,
         container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
+        stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
     })
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, anew, carry, choose, dumps, fetch, rights, room};
+use super::{Request, anew, carry, choose, dumps, fetch, rights, room, streams};
 use crate::definition::VersionMatch;
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
@@ -98,6 +98,7 @@ async fn read(
         contents.sizes.insert(path, (entry.kind != "dir").then_some(entry.size));
     };
     restic.ls(&opened.access, snapshot, &terms, note).await.context("listing the snapshot")?;
+    contents.sizes.extend(streams::contents(&manifest)?);
     Ok((manifest, contents))
 }
 
