@@ -10,6 +10,7 @@
 mod change;
 mod command;
 mod etcd;
+mod far;
 mod http;
 mod judge;
 mod laid;
