@@ -290,6 +290,8 @@ table! {
         window: Limit,
         /// The least time between two recoveries. Default: 0s.
         cool_down: Delay,
+        /// How long a repository that does not answer is waited for, before its sets are given up. Default: 5m.
+        patience: Delay,
         /// Whether the data that failed is kept. Default: true.
         save_failed: bool,
         /// How long it is kept; at most 3 times and 32 GiB. Default: 7d.

@@ -69,12 +69,7 @@ fn c03_unknown_keys_are_refused_with_what_was_probably_meant() {
 #[test]
 fn keys_of_later_versions_are_refused_not_ignored() {
     assert_said(&[
-        (
-            "[module.x]\ninclude = ['/x']\nstream = true\n",
-            "3:1",
-            "unknown key `stream`",
-            "known here",
-        ),
+        ("[module.x]\ninclude = ['/x']\nstream = true\n", "3:1", "unknown key `stream`", "known here"),
         (
             "[[module.x.dump]]\nsource = 'etcd'\ncert_file = 'own.pem'\n",
             "2:10",
