@@ -242,6 +242,8 @@ table! {
         command: Argv,
         /// For source = "command": the program that reads the dump from standard input in a restore. Default: it is not loaded.
         restore: Argv,
+        /// For postgresql, mariadb, mysql and command: the dump goes into the repositories while it comes, and needs no room in staging_dir. Default: false.
+        stream: bool,
         /// Warn when a dump has less than this part of the last good one's size; "0%": never. Default: 50%.
         shrink_limit: Percent,
     }
@@ -288,6 +290,8 @@ table! {
         window: Limit,
         /// The least time between two recoveries. Default: 0s.
         cool_down: Delay,
+        /// How long a repository that does not answer is waited for, before its sets are given up. Default: 5m.
+        patience: Delay,
         /// Whether the data that failed is kept. Default: true.
         save_failed: bool,
         /// How long it is kept; at most 3 times and 32 GiB. Default: 7d.

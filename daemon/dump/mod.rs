@@ -12,9 +12,11 @@ mod command;
 mod etcd;
 mod far;
 mod http;
+mod judge;
 mod laid;
 mod login;
 mod mysql;
+mod object;
 mod openldap;
 mod postgresql;
 mod rabbitmq;
@@ -26,14 +28,15 @@ mod sqlite;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
 pub use laid::{Laid, at_rest};
-pub use record::{Record, check, check_pg_archive, check_sql, foreign};
+pub use object::{Object, Objects, missing};
+pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
 
@@ -106,14 +109,15 @@ impl Site {
         }
     }
 
-    /// Whether the server has a database of this name; only PostgreSQL is asked, for only it can load under another one.
+    /// Whether the server has a database of this name; only engines that can load under another one are asked.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn has_database(&self, name: &str) -> Result<bool> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::has_database(self, name).await,
-            _ => Ok(true),
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::has_database(self, name).await,
+            _ => Ok(false),
         }
     }
 
@@ -134,20 +138,33 @@ impl Site {
         }
     }
 
+    /// What is to be streamed, each printed by a program of its own.
+    ///
+    /// # Errors
+    /// The server does not answer; or the source's dump is no stream.
+    pub async fn objects(&self) -> Result<Objects> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::objects(self, server).await,
+            Source::Mariadb(server) | Source::Mysql(server) => mysql::objects(self, server).await,
+            Source::Command(command) => command::objects(self, command),
+            other => bail!("source = {:?} cannot be streamed", other.word()),
+        }
+    }
+
     /// Dumps into `dir`, which exists, is empty and only ours, and judges what came.
     ///
     /// # Errors
     /// Anything that leaves a doubt whether the dump is whole.
     pub async fn dump(&self, dir: &Path) -> Result<Taken> {
         match &self.dump.source {
-            Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
-            Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
+            Source::Postgresql(_) | Source::Mariadb(_) | Source::Mysql(_) | Source::Command(_) => {
+                object::stage(self, self.objects().await?, dir).await
+            }
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
             Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
-            Source::Command(command) => command::dump(self, command, dir).await,
         }
     }
 
@@ -236,6 +253,9 @@ impl Site {
     pub async fn apply(&self, change: &Change, tree: &Path, records: &[Record]) -> Result<()> {
         match (change, &self.dump.source) {
             (Change::Swapped { pairs }, _) => postgresql::swap::make_live(self, pairs, true).await,
+            (Change::Reload { databases, .. }, Source::Mariadb(_) | Source::Mysql(_)) => {
+                mysql::load(self, tree, records, &databases.made).await
+            }
             _ => self.load(tree, records).await,
         }
     }
@@ -290,7 +310,7 @@ impl Site {
     /// Replaces what lives by what the files hold.
     async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
         match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
             Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
             Source::Command(command) => command::load(self, command, tree, records).await,

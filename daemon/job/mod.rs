@@ -18,6 +18,7 @@ mod rsync;
 mod rsync_words;
 mod secrets;
 mod services;
+mod sets;
 pub mod undo;
 mod version;
 

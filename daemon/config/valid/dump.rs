@@ -40,6 +40,13 @@ pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
 fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader: &mut Reader<'_>) {
     for (key, span) in dump.given() {
         if !allowed(source).contains(&key) {
+            if key == "stream" {
+                let message = format!("source = {:?} cannot be streamed", source.word());
+                let help =
+                    "its dump is made as files, not printed by one program; leave it out: it is staged";
+                reader.error(&span, message, Some(help.into()));
+                continue;
+            }
             let message = format!("`{key}` means nothing to source = {:?}", source.word());
             let help = format!("leave it out; known here: {}", allowed(source).join(", "));
             reader.error(&span, message, Some(help));
@@ -99,6 +106,7 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "ssh",
             "client",
             "run_as",
+            "stream",
             "shrink_limit",
         ],
         SourceWord::Redis => &[
@@ -142,7 +150,9 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "shrink_limit",
         ],
         SourceWord::Sqlite => &["source", "name", "databases", "shrink_limit"],
-        SourceWord::Command => &["source", "name", "command", "restore", "ssh", "run_as", "shrink_limit"],
+        SourceWord::Command => {
+            &["source", "name", "command", "restore", "ssh", "run_as", "stream", "shrink_limit"]
+        }
     }
 }
 
@@ -178,6 +188,7 @@ fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<
         run_as,
         command,
         restore,
+        stream,
         shrink_limit,
     } = raw;
     let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
@@ -216,6 +227,7 @@ fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<
         container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
         remote: far(ssh.as_ref().map(|address| &address.get_ref().0)),
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
+        stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
     })
 }
