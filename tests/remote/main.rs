@@ -16,7 +16,9 @@ mod servers;
 
 #[expect(dead_code, reason = "each test uses a part of the lab")]
 mod director;
+mod far;
 #[expect(dead_code, reason = "each test uses a part of the lab")]
 mod host;
 
+mod backup;
 mod labs;
