@@ -34,8 +34,8 @@ pub use root::{Hex, Root, RootKind, copy_attributes};
 pub use secret::{MAX_SECRET, read_secret};
 pub use spelling::{carried, spelled, unspelled};
 pub use ssh::{
-    SshError, asks_for_a_password, command_line, judge, of_connection, over_ssh, rsync_path, rsync_shell,
-    sudo,
+    SshError, asks_for_a_password, command_line, file_option, judge, of_connection, over_ssh, rsync_path,
+    rsync_shell, sudo,
 };
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;

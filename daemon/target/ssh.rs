@@ -164,7 +164,7 @@ fn client(remote: &Remote) -> Vec<OsString> {
 }
 
 /// ssh splits file names in options at blanks and expands `%`.
-fn file_option(path: &OsStr) -> OsString {
+pub fn file_option(path: &OsStr) -> OsString {
     let text = path.to_string_lossy().replace('%', "%%");
     if text.contains([' ', '\t']) { format!("\"{text}\"").into() } else { text.into() }
 }

@@ -49,7 +49,12 @@ pub(crate) struct Director {
 impl Director {
     /// With everything running and a table `vms` of one row in the database `bosh`.
     pub(crate) fn start() -> Self {
-        let director = Self { host: Host::start() };
+        Self::on(Host::start())
+    }
+
+    /// The same on a host that is there already.
+    pub(crate) fn on(host: Host) -> Self {
+        let director = Self { host };
         let host = &director.host;
         let postgres = crate::servers::postgres_program("postgres");
         host.write("store/blobstore/store/0a/blob-1", "a compiled package\n", 0o640);

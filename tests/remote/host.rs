@@ -32,6 +32,9 @@ unset SSH_CLIENT SSH_CONNECTION
 exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 "#;
 
+/// Gives what follows its own accounts and its own rules of sudo, `$1` being the directory that they lie in.
+const OWN_FILES: &str = "for name in passwd shadow group sudoers.d; do mount --bind \"$1/$name\" /etc/$name; done\nshift; exec \"$@\"";
+
 /// What the listener does with connections.
 #[derive(Default)]
 struct Door {
@@ -48,6 +51,7 @@ pub(crate) struct Host {
     pub(crate) dir: TempDir,
     /// The port on 127.0.0.1.
     pub(crate) port: u16,
+    account: String,
     door: Arc<Door>,
     listener: Option<JoinHandle<()>>,
 }
@@ -55,6 +59,15 @@ pub(crate) struct Host {
 impl Host {
     /// With a home at `home`, where one key may log in: [`Host::identity`].
     pub(crate) fn start() -> Self {
+        Self::with_account(good(Command::new("id").arg("-un").output().unwrap()), false)
+    }
+
+    /// As root: with an account `vcap` that is only there, and a `/etc/sudoers.d` of its own at `sudoers.d`.
+    pub(crate) fn start_with_vcap() -> Self {
+        Self::with_account("vcap".to_owned(), true)
+    }
+
+    fn with_account(account: String, own: bool) -> Self {
         let dir = open_dir();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir_all(at("home/.ssh")).unwrap();
@@ -65,9 +78,14 @@ impl Host {
             make_key(&at(key));
         }
         fs::copy(at("login_key.pub"), at("home/.ssh/authorized_keys")).unwrap();
-        fs::write(at("remote-calls"), "").unwrap();
+        for name in ["remote-calls", "remote-calls.lock"] {
+            put(&at(name), "", 0o666);
+        }
         put(&at("gate"), &GATE.replace("@DIR@", &dir.path().display().to_string()), 0o755);
         put(&at("sshd_config"), &config(dir.path()), 0o600);
+        if own {
+            add_vcap(dir.path());
+        }
         if rustix::process::geteuid().is_root() {
             // Only sshd's own unit makes it, and without it root's sshd does not start.
             fs::create_dir_all("/run/sshd").unwrap();
@@ -77,12 +95,12 @@ impl Host {
         let door = Arc::new(Door::default());
         let listener = std::thread::spawn({
             let (door, home) = (Arc::clone(&door), dir.path().to_owned());
-            move || listen(&socket, &door, &home)
+            move || listen(&socket, &door, &home, own)
         });
-        let host = Self { dir, port, door, listener: Some(listener) };
+        let host = Self { dir, port, account, door, listener: Some(listener) };
         let said = host.ssh("echo here");
         assert_eq!(good(said), "here", "{}", host.text("sshd.log"));
-        put(&host.path("remote-calls"), "", 0o644);
+        host.forget_calls();
         host
     }
 
@@ -105,8 +123,7 @@ impl Host {
 
     /// `user@127.0.0.1`.
     pub(crate) fn login(&self) -> String {
-        let user = good(Command::new("id").arg("-un").output().unwrap());
-        format!("{user}@127.0.0.1")
+        format!("{}@127.0.0.1", self.account)
     }
 
     /// The private key that may log in from the beginning.
@@ -157,7 +174,7 @@ impl Host {
 
     /// Forgets the commands that came.
     pub(crate) fn forget_calls(&self) {
-        put(&self.path("remote-calls"), "", 0o644);
+        put(&self.path("remote-calls"), "", 0o666);
     }
 
     /// Leads remote commands astray with a piece of shell; see [`GATE`].
@@ -207,7 +224,7 @@ impl Drop for Host {
     }
 }
 
-fn listen(socket: &TcpListener, door: &Door, dir: &Path) {
+fn listen(socket: &TcpListener, door: &Door, dir: &Path, own: bool) {
     for connection in socket.incoming() {
         if door.closed.load(Ordering::SeqCst) {
             return;
@@ -217,18 +234,38 @@ fn listen(socket: &TcpListener, door: &Door, dir: &Path) {
         let mut running = door.running.lock().unwrap();
         running.retain_mut(|(_, child)| !matches!(child.try_wait(), Ok(Some(_))));
         if !door.refuses.load(Ordering::SeqCst) {
-            let child = serve(&connection, dir);
+            let child = serve(&connection, dir, own);
             running.push((connection, child));
         }
     }
 }
 
-fn serve(connection: &TcpStream, dir: &Path) -> Child {
+fn serve(connection: &TcpStream, dir: &Path, own: bool) -> Child {
     let socket = |connection: &TcpStream| Stdio::from(OwnedFd::from(connection.try_clone().unwrap()));
-    let mut sshd = Command::new("/usr/sbin/sshd");
+    let mut sshd = Command::new(if own { "unshare" } else { "/usr/sbin/sshd" });
+    if own {
+        sshd.args(["--mount", "--propagation", "private", "sh", "-euc", OWN_FILES, "sh"]).arg(dir);
+        sshd.arg("/usr/sbin/sshd");
+    }
     sshd.arg("-i").arg("-f").arg(dir.join("sshd_config")).arg("-E").arg(dir.join("sshd.log"));
     sshd.stdin(socket(connection)).stdout(socket(connection)).stderr(Stdio::null());
     sshd.spawn().expect("sshd runs (package openssh-server)")
+}
+
+/// Copies of this machine's accounts with one more, whose home is `home`, and no rules of sudo.
+fn add_vcap(dir: &Path) {
+    let home = dir.join("home").display().to_string();
+    let lines = [
+        ("passwd", format!("vcap:x:64123:64123::{home}:/bin/bash\n"), 0o644),
+        ("shadow", "vcap:*:19000:0:99999:7:::\n".to_owned(), 0o600),
+        ("group", "vcap:x:64123:\n".to_owned(), 0o644),
+    ];
+    for (name, line, mode) in lines {
+        let text = fs::read_to_string(Path::new("/etc").join(name)).unwrap();
+        put(&dir.join(name), &(text + &line), mode);
+    }
+    fs::create_dir(dir.join("sudoers.d")).unwrap();
+    good(Command::new("chown").args(["-R", "64123:64123"]).arg(&home).output().unwrap());
 }
 
 fn config(dir: &Path) -> String {

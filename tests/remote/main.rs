@@ -22,3 +22,4 @@ mod host;
 
 mod backup;
 mod labs;
+mod setup;
