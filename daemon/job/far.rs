@@ -132,7 +132,11 @@ impl Far {
     ///
     /// # Errors
     /// The machine answers, and cannot do it.
-    pub(super) async fn put_back_at_last(&self, instance: &str, waits: impl Fn(Option<String>)) -> Result<()> {
+    pub(super) async fn put_back_at_last(
+        &self,
+        instance: &str,
+        waits: impl Fn(Option<String>),
+    ) -> Result<()> {
         let (mut pause, longest) = PAUSES;
         loop {
             let failure = match self.put_back().await {
@@ -160,7 +164,11 @@ pub(super) fn passes(failure: &anyhow::Error) -> bool {
 }
 
 /// Which of these are there, whatever they are.
-pub(super) async fn look(remote: &Remote, paths: &[PathBuf], cancel: &CancellationToken) -> Result<Vec<bool>> {
+pub(super) async fn look(
+    remote: &Remote,
+    paths: &[PathBuf],
+    cancel: &CancellationToken,
+) -> Result<Vec<bool>> {
     let said = call(remote, "look", words(paths), cancel).await;
     let said = said.with_context(|| format!("looking at {}", remote.login()))?;
     let all: Vec<bool> = said.lines().map(|line| line == "1").collect();
@@ -199,7 +207,12 @@ fn words(paths: &[PathBuf]) -> Vec<OsString> {
     paths.iter().map(|path| path.clone().into()).collect()
 }
 
-async fn call(remote: &Remote, verb: &str, more: Vec<OsString>, cancel: &CancellationToken) -> Result<String> {
+async fn call(
+    remote: &Remote,
+    verb: &str,
+    more: Vec<OsString>,
+    cancel: &CancellationToken,
+) -> Result<String> {
     let root = if remote.sudo { "sudo -n" } else { "" };
     let mut argv: Vec<OsString> = ["sh", "-c", SCRIPT, "sh", verb, root].map(OsString::from).to_vec();
     argv.extend(more);
@@ -235,10 +248,12 @@ mod tests {
             count.display()
         );
         std::fs::write(bin.join("mv"), text).unwrap();
-        std::fs::set_permissions(bin.join("mv"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(bin.join("mv"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let mut sh = std::process::Command::new("sh");
-        let status = sh.args(["-c", SCRIPT, "sh", verb, ""]).args(far.words()).env("PATH", path).status().unwrap();
+        let status =
+            sh.args(["-c", SCRIPT, "sh", verb, ""]).args(far.words()).env("PATH", path).status().unwrap();
         assert!(fails_at > 0 || status.success());
     }
 
@@ -263,7 +278,11 @@ mod tests {
             sudo: false,
             mirror: "m".into(),
         };
-        Far { remote, items: vec![item("a", true, true), item("b", false, true), item("c", true, false)], back }
+        Far {
+            remote,
+            items: vec![item("a", true, true), item("b", false, true), item("c", true, false)],
+            back,
+        }
     }
 
     #[test]
@@ -275,7 +294,9 @@ mod tests {
             for part in ["new", "old"] {
                 std::fs::create_dir_all(annex.join(part)).unwrap();
             }
-            for (name, text) in [("a", "old"), ("c", "old"), (".holdfast-j1/new/a", "new"), (".holdfast-j1/new/b", "new")] {
+            for (name, text) in
+                [("a", "old"), ("c", "old"), (".holdfast-j1/new/a", "new"), (".holdfast-j1/new/b", "new")]
+            {
                 std::fs::write(dir.join(name), text).unwrap();
             }
             let far = far(dir, false);
