@@ -20,6 +20,7 @@ mod far;
 #[expect(dead_code, reason = "each test uses a part of the lab")]
 mod host;
 
+mod backup;
 mod labs;
 mod microbosh;
 mod setup;
