@@ -14,7 +14,6 @@ mod lab;
 #[path = "../dumps/servers.rs"]
 mod servers;
 
-#[expect(dead_code, reason = "each test uses a part of the lab")]
 mod director;
 mod far;
 #[expect(dead_code, reason = "each test uses a part of the lab")]
