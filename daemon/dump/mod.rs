@@ -10,6 +10,7 @@
 mod change;
 mod command;
 mod etcd;
+mod given;
 mod http;
 mod laid;
 mod login;
@@ -31,6 +32,7 @@ use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
+pub use given::{check_given, names_given};
 pub use laid::{Laid, at_rest};
 pub use record::{Record, check, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};

@@ -164,7 +164,7 @@ pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Tak
 }
 
 pub(super) use accounts::{make as make_accounts, plan as plan_accounts, remove as drop_accounts};
-pub(super) use plain::{names, prepare};
+pub(super) use plain::{names_in, prepare};
 
 /// Dumps just these.
 pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Result<Taken> {

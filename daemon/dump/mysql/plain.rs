@@ -1,7 +1,7 @@
 //! Texts that were made elsewhere, hold several databases, or are to live under another name: one text for each database.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,19 +25,27 @@ struct Section {
 }
 
 /// The databases that a text names.
-pub(in crate::dump) fn names(path: &Path) -> Result<Vec<String>> {
-    Ok(read(path)?.into_iter().filter_map(|section| section.name).filter(|name| !own(name)).collect())
+pub(in crate::dump) fn names_in(file: &File) -> Result<Vec<String>> {
+    Ok(sections(BufReader::with_capacity(1 << 20, file))?
+        .into_iter()
+        .filter_map(|section| section.name)
+        .filter(|name| !own(name))
+        .collect())
 }
 
 fn own(name: &str) -> bool {
     OWN.contains(&name.to_ascii_lowercase().as_str())
 }
 
-/// The first section is what stands before any database is named.
 fn read(path: &Path) -> Result<Vec<Section>> {
+    let from = BufReader::with_capacity(1 << 20, record::open(path)?);
+    sections(from).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The first section is what stands before any database is named.
+fn sections(from: impl BufRead) -> Result<Vec<Section>> {
     let mut sections = vec![Section::default()];
     let mut current = 0;
-    let from = BufReader::with_capacity(1 << 20, record::open(path)?);
     scan(from, |statement| {
         let words = statement.head.to_ascii_uppercase();
         let words: Vec<&str> = words.split_whitespace().collect();
@@ -51,8 +59,7 @@ fn read(path: &Path) -> Result<Vec<Section>> {
             _ => sections[current].take(statement, &words),
         }
         Ok(())
-    })
-    .with_context(|| format!("reading {}", path.display()))?;
+    })?;
     Ok(sections)
 }
 
@@ -269,7 +276,7 @@ mod tests {
             "dump": "m", "source": "mariadb", "file": "dumps/m/all.sql", "size": 1, "sha256": "",
         }))
         .unwrap();
-        assert_eq!(names(&tree.join("dumps/m/all.sql")).unwrap(), ["shop", "wiki"]);
+        assert_eq!(names_in(&File::open(tree.join("dumps/m/all.sql")).unwrap()).unwrap(), ["shop", "wiki"]);
         let all = take_apart(&record, tree, &[], &[]).unwrap();
         assert_eq!(
             all.iter().filter_map(|one| one.database.as_deref()).collect::<Vec<_>>(),

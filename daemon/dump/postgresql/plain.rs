@@ -29,12 +29,18 @@ fn is_sql(path: &Path) -> Result<bool> {
     Ok(head != MAGIC)
 }
 
-/// The databases that a text of `pg_dumpall` names; none in one of `pg_dump`.
-pub(in crate::dump) fn names(path: &Path) -> Result<Vec<String>> {
-    if !is_sql(path)? {
+/// The databases that a text of `pg_dumpall` names; none in one of `pg_dump`, or in an archive.
+pub(in crate::dump) fn names_in(mut file: &File) -> Result<Vec<String>> {
+    use std::io::{Read, Seek};
+    let mut head = Vec::new();
+    file.take(MAGIC.len() as u64).read_to_end(&mut head)?;
+    if head == MAGIC {
         return Ok(Vec::new());
     }
-    let sections = read(path, |_, _| Ok(()))?;
+    file.rewind()?;
+    let mut sections = Sections::new(|_, _: &[u8]| Ok(()));
+    scan::scan(BufReader::with_capacity(1 << 20, file), &mut sections)?;
+    let sections = sections.end();
     Ok(sections.named().map(|section| section.name.clone().unwrap_or_default()).collect())
 }
 

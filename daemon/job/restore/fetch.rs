@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Mode;
 
-use super::{Work, choose, dumps, parts, rights, room, seed};
+use super::{Work, choose, dumps, edited, parts, rights, room, seed};
 use crate::job::remove_tree;
 use crate::process::{self, Limits, Program, Sign};
 use crate::state::undo::Step;
@@ -34,6 +34,7 @@ pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<(Manif
     drop(share);
     check_included(work, staging)?;
     dumps::check(work, staging, &manifest).await?;
+    edited::lay(work, staging, &mut manifest).await?;
     let warnings = rights::settle(work, staging, &mut manifest).await?;
     Ok((manifest, warnings))
 }

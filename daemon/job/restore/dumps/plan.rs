@@ -25,7 +25,7 @@ pub(in crate::job::restore) fn rows(
         };
         rows.push(json!({
             "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
-            "bytes": record.size, "version": record.version, "how": how,
+            "bytes": record.size, "version": record.version, "how": how, "given": given(request, &record),
         }));
         if let Err(failure) = found
             && request.founding.is_none()
@@ -37,6 +37,11 @@ pub(in crate::job::restore) fn rows(
         }
     }
     Ok((rows, problems))
+}
+
+/// Whether a file that the caller opened takes its place.
+fn given(request: &Request, record: &Record) -> bool {
+    request.edited.iter().any(|edited| edited.is_for(record))
 }
 
 /// Which servers do not answer, or hold already what is to be made. Asked only where databases are made: others are
