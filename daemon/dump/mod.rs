@@ -11,6 +11,7 @@ mod change;
 mod command;
 mod etcd;
 mod far;
+mod given;
 mod http;
 mod judge;
 mod laid;
@@ -34,6 +35,7 @@ use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
+pub use given::{check_given, names_given};
 pub use laid::{Laid, at_rest};
 pub use object::{Object, Objects, missing};
 pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
@@ -64,9 +66,11 @@ pub struct Taken {
 /// How a restore of a source's file goes about it, for plans.
 pub fn method(source: &Source, record: &Record) -> &'static str {
     match source {
-        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() => {
-            "not loaded: the accounts of another server would lock everybody out; get the file with target, and take \
-             from it what is missing"
+        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() && record.details.is_null() => {
+            "accounts that the server does not have are made, with their rights; those that it has stay as they are"
+        }
+        Source::Postgresql(_) if record.database.is_none() && record.details.is_null() => {
+            "roles that the server does not have are made; those that it has stay as they are"
         }
         Source::Postgresql(_) => {
             "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
@@ -168,6 +172,26 @@ impl Site {
         }
     }
 
+    /// Takes texts apart that hold several databases or were made elsewhere, and judges those that are to live under another
+    /// name. `wanted` are the databases that were asked for, all by default; `lives` pairs names in the dump with those that
+    /// they are to have. What is answered stands for `records` from now on.
+    ///
+    /// # Errors
+    /// A text that is no whole dump, or holds what it must not.
+    pub async fn prepare(
+        &self,
+        tree: &Path,
+        records: Vec<Record>,
+        wanted: &[String],
+        lives: &[(String, String)],
+    ) -> Result<Vec<Record>> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::plain::prepare(self, tree, records, wanted).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::prepare(self, tree, records, wanted, lives).await,
+            _ => Ok(records),
+        }
+    }
+
     /// Reads saved files through to their end, besides what [`check`] compares. `tree` is where `dumps/` lies.
     ///
     /// # Errors
@@ -192,6 +216,7 @@ impl Site {
     pub async fn plan_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Change>> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_accounts(self, tree, records).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -206,6 +231,10 @@ impl Site {
         match &self.dump.source {
             Source::Postgresql(_) => {
                 postgresql::restore::load_beside(self, tree, records, job).await?;
+                Ok(Vec::new())
+            }
+            Source::Mariadb(_) | Source::Mysql(_) => {
+                mysql::make_accounts(self, tree, records).await?;
                 Ok(Vec::new())
             }
             Source::Openldap(ldap) => {
@@ -267,7 +296,10 @@ impl Site {
     pub async fn undo(&self, change: &Change) -> Result<()> {
         match change {
             Change::DropDatabase { database } => postgresql::swap::drop_database(self, database, None).await,
-            Change::DropRoles { roles } => postgresql::restore::drop_roles(self, roles).await,
+            Change::DropRoles { roles } => match &self.dump.source {
+                Source::Postgresql(_) => postgresql::restore::drop_roles(self, roles).await,
+                _ => mysql::drop_accounts(self, roles).await,
+            },
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
             Change::Reload { dir, records, databases } => {
                 self.verify(&dir.0, records).await?;
