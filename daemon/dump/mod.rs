@@ -9,10 +9,12 @@
 
 mod change;
 mod command;
+mod crc;
 mod etcd;
 mod http;
 mod laid;
 mod login;
+mod mongodb;
 mod mysql;
 mod openldap;
 mod postgresql;
@@ -20,6 +22,7 @@ mod rabbitmq;
 mod record;
 mod redis;
 mod run;
+mod search;
 mod site;
 mod sqlite;
 
@@ -82,6 +85,16 @@ pub fn method(source: &Source, record: &Record) -> &'static str {
         Source::Rabbitmq(_) => {
             "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"
         }
+        Source::Opensearch(_) | Source::Elasticsearch(_) => {
+            "loaded beside what lives, to prove it; then what lives is dumped and its indices are replaced, and loaded back \
+             on failure"
+        }
+        Source::Mongodb(_) if record.database.is_none() && record.details["oplog"] != true => {
+            "not loaded: the users of another server would lock everybody out; get the file with target"
+        }
+        Source::Mongodb(_) => {
+            "what lives is dumped first; then its collections are replaced, and loaded back on failure"
+        }
         Source::Sqlite(_) => "the file is swapped, with its -wal, -shm and -journal; the old one is kept",
         Source::Command(command) if command.restore.is_some() => {
             "what lives is dumped; then the restore program reads the dump, and the old one on failure"
@@ -105,13 +118,14 @@ impl Site {
         }
     }
 
-    /// Whether the server has a database of this name; only PostgreSQL is asked, for only it can load under another one.
+    /// Whether the server has a database of this name; only engines are asked that can load under another one.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn has_database(&self, name: &str) -> Result<bool> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::has_database(self, name).await,
+            Source::Mongodb(mongo) => mongodb::has_database(self, mongo, name).await,
             _ => Ok(true),
         }
     }
@@ -128,9 +142,17 @@ impl Site {
             Source::Openldap(ldap) => openldap::ready(self, ldap).await,
             Source::Etcd(etcd) => etcd::ready(self, etcd).await,
             Source::Rabbitmq(server) => rabbitmq::ready(self, server).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => search::ready(self, search).await,
+            Source::Mongodb(mongo) => mongodb::ready(self, mongo).await,
             Source::Sqlite(files) => sqlite::ready(self, files).await,
             Source::Command(command) => command::ready(self, command),
         }
+    }
+
+    /// What a dump makes on the server while it works, so that it can be written down first.
+    pub fn plan_dump(&self) -> Option<Change> {
+        let makes = matches!(&self.dump.source, Source::Opensearch(_) | Source::Elasticsearch(_));
+        makes.then_some(Change::Leftovers)
     }
 
     /// Dumps into `dir`, which exists, is empty and only ours, and judges what came.
@@ -145,6 +167,10 @@ impl Site {
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
             Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::dump(self, search, dir).await
+            }
+            Source::Mongodb(mongo) => mongodb::dump(self, mongo, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
             Source::Command(command) => command::dump(self, command, dir).await,
         }
@@ -162,6 +188,8 @@ impl Site {
             Source::Openldap(_) => openldap::verify(tree, records).await,
             Source::Etcd(_) => etcd::verify(tree, records).await,
             Source::Rabbitmq(_) => rabbitmq::verify(tree, records).await,
+            Source::Opensearch(_) | Source::Elasticsearch(_) => search::verify(tree, records).await,
+            Source::Mongodb(_) => mongodb::verify(tree, records).await,
             Source::Sqlite(_) => sqlite::verify(tree, records).await,
             Source::Command(_) => Ok(()),
         }
@@ -174,7 +202,7 @@ impl Site {
     pub async fn plan_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Change>> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
-            _ => Ok(Vec::new()),
+            _ => Ok(self.plan_dump().into_iter().collect()),
         }
     }
 
@@ -198,6 +226,10 @@ impl Site {
                 run::private_dir(&made).await?;
                 etcd::lay(self, etcd, tree, records, &made).await
             }
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::prove(self, search, tree, records).await.map(|()| Vec::new())
+            }
+            Source::Mongodb(mongo) => mongodb::fits(self, mongo, records).await.map(|()| Vec::new()),
             _ => Ok(Vec::new()),
         }
     }
@@ -221,6 +253,10 @@ impl Site {
             Source::Rabbitmq(server) => {
                 rabbitmq::plan_apply(self, server, tree, records, safety).await.map(Some)
             }
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::plan_apply(self, search, records, safety).await.map(Some)
+            }
+            Source::Mongodb(mongo) => mongodb::plan_apply(self, mongo, records, safety).await.map(Some),
             Source::Command(command) if command.restore.is_some() => {
                 self.safety(safety, Databases::default()).await.map(Some)
             }
@@ -248,9 +284,14 @@ impl Site {
             Change::DropDatabase { database } => postgresql::swap::drop_database(self, database, None).await,
             Change::DropRoles { roles } => postgresql::restore::drop_roles(self, roles).await,
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
+            Change::Leftovers => self.clear().await,
             Change::Reload { dir, records, databases } => {
                 self.verify(&dir.0, records).await?;
                 self.remove(&databases.made).await?;
+                if self.plan_dump().is_some() {
+                    // Whoever is being loaded into them by a job that died ends with them.
+                    self.remove(&databases.here).await?;
+                }
                 self.load(&dir.0, records).await
             }
         }
@@ -292,6 +333,10 @@ impl Site {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
             Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::load(self, search, tree, records).await
+            }
+            Source::Mongodb(mongo) => mongodb::load(self, mongo, tree, records).await,
             Source::Command(command) => command::load(self, command, tree, records).await,
             Source::Postgresql(_) | Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => Ok(()),
         }
@@ -299,13 +344,28 @@ impl Site {
 
     /// Removes what a restore made and what was not there before.
     async fn remove(&self, made: &[String]) -> Result<()> {
-        if let Source::Rabbitmq(server) = &self.dump.source {
-            return rabbitmq::remove(self, server, made).await;
+        match &self.dump.source {
+            Source::Rabbitmq(server) => return rabbitmq::remove(self, server, made).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                return search::remove(self, search, made).await;
+            }
+            _ => {}
         }
         for database in made {
-            mysql::drop_database(self, database).await?;
+            match &self.dump.source {
+                Source::Mongodb(mongo) => mongodb::drop_database(self, mongo, database).await?,
+                _ => mysql::drop_database(self, database).await?,
+            }
         }
         Ok(())
+    }
+
+    /// Removes what a dump made on the server.
+    async fn clear(&self) -> Result<()> {
+        match &self.dump.source {
+            Source::Opensearch(search) | Source::Elasticsearch(search) => search::clear(self, search).await,
+            _ => Ok(()),
+        }
     }
 
     /// Dumps what lives now, to be loaded back if need be.
@@ -314,6 +374,12 @@ impl Site {
         run::private_dir(&dir).await?;
         let taken = match &self.dump.source {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::dump_only(self, &databases.here, &dir).await?,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::dump_only(self, search, &databases.here, &dir).await?
+            }
+            Source::Mongodb(mongo) if !mongo.oplog => {
+                mongodb::dump_only(self, mongo, &databases.here, &dir).await?
+            }
             _ => self.dump(&dir).await?,
         };
         Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })

@@ -165,7 +165,7 @@ pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Res
     let mut taken = Taken::default();
     for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
         let path = dir.join(file_name(&name, "sql"));
-        one(site, &name, &path).await.with_context(|| format!("database {name:?}"))?;
+        one(site, &ready, &name, &path).await.with_context(|| format!("database {name:?}"))?;
         taken.warnings.extend(without_transactions(site, &name).await?);
         let record = Record::of(&site.dump, &path).await?;
         let details = serde_json::to_value(details)?;
@@ -175,7 +175,7 @@ pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Res
     Ok(taken)
 }
 
-async fn one(site: &Site, name: &str, path: &Path) -> Result<()> {
+async fn one(site: &Site, ready: &Ready, name: &str, path: &Path) -> Result<()> {
     let mut more = words([
         "--single-transaction",
         "--quick",
@@ -186,8 +186,13 @@ async fn one(site: &Site, name: &str, path: &Path) -> Result<()> {
         "--no-tablespaces",
         "--default-character-set=utf8mb4",
     ]);
-    if matches!(site.dump.source, Source::Mysql(_)) && program(site, "dump").await? == "mysqldump" {
+    let mysql = matches!(site.dump.source, Source::Mysql(_)) && !ready.client.contains("MariaDB");
+    if mysql && program(site, "dump").await? == "mysqldump" {
         more.push("--set-gtid-purged=OFF".into());
+        if major(&ready.client) >= 8 && major(&ready.server) < 8 {
+            // Only servers from 8 on have the table that it would ask for.
+            more.push("--column-statistics=0".into());
+        }
     }
     more.extend(["--".into(), name.into()]);
     run::into_file(client(site, "dump", more, true).await?, path, &site.cancel).await?;

@@ -10,16 +10,20 @@ mod support;
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod certificates;
 mod combined;
 mod command;
 mod etcd;
 mod faults;
 mod mariadb;
+mod mongodb;
 mod openldap;
+mod opensearch;
 mod postgresql;
 mod rabbitmq;
 mod redis;
 mod scripted;
+mod search_server;
 mod servers;
 mod sqlite;
 

@@ -10,7 +10,8 @@ use super::Shared;
 use super::instance::Ready;
 use crate::definition::{Dump, Instance, Source};
 use crate::dump::{Record, Site, Taken};
-use crate::job::Context;
+use crate::job::{Context, restore};
+use crate::state::undo::Act;
 use crate::state::{Sizes, read_sizes, write_sizes};
 use crate::target::Place;
 use uuid::Uuid;
@@ -87,7 +88,17 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
     let dir = tree.join("dumps").join(dump.name.as_str());
     let made = dir.clone();
     tokio::task::spawn_blocking(move || crate::state::durable::create_dir(&made, 0o700)).await??;
+    let step = match site.plan_dump() {
+        Some(change) => {
+            let step = restore::dumps::step(&ready.instance, dump, &change, Act::Undo)?;
+            Some(shared.undo.push(step).await?)
+        }
+        None => None,
+    };
     let taken = site.dump(&dir).await?;
+    if let Some(step) = step {
+        shared.undo.done(step).await?;
+    }
     let bytes: u64 = taken.records.iter().map(|record| record.size).sum();
     info!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
     Ok(taken)

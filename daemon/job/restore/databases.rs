@@ -62,9 +62,10 @@ pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> R
             bail!("the set holds no database {:?}; there are {}", database.saved, there.join(", "));
         };
         let defined = instance.dumps.iter().find(|dump| *dump.name == *record.dump);
-        let postgresql = defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_)));
+        let renames =
+            defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_) | Source::Mongodb(_)));
         ensure!(
-            postgresql || !database.renamed(),
+            renames || !database.renamed(),
             "{} is of {}, which cannot be loaded under another name beside the database that lives: what it calls by \
              its own name (triggers, routines) would change that one; restore it into another server",
             record.file,

@@ -255,7 +255,7 @@ async fn files(
 }
 
 /// A step for the undo file.
-pub(super) fn step(instance: &Instance, dump: &Dump, change: &Change, act: Act) -> Result<Step> {
+pub(in crate::job) fn step(instance: &Instance, dump: &Dump, change: &Change, act: Act) -> Result<Step> {
     let (instance, dump) = (instance.name.to_string(), dump.name.to_string());
     Ok(Step::Dump { instance, dump, act, change: serde_json::to_value(change)? })
 }
@@ -318,6 +318,10 @@ pub(super) async fn exchange(
 ) -> Result<()> {
     for Changed { dump, change } in kept.dumps.iter().rev() {
         let site = reach(context, place, dump).await?;
+        if let Some(change) = site.plan_dump() {
+            let (instance, change) = (place.instance.name.to_string(), serde_json::to_value(&change)?);
+            undo.push(Step::Dump { instance, dump: dump.clone(), act: Act::Undo, change }).await?;
+        }
         let safety = safety(context, undo, job).await?;
         let mirror = site.mirror(change, &safety).await.with_context(|| format!("dump {dump}"))?;
         let (instance, change_back) = (place.instance.name.to_string(), serde_json::to_value(&mirror)?);
