@@ -19,6 +19,7 @@ mod mariadb;
 mod mongodb;
 mod openldap;
 mod opensearch;
+mod plain_http;
 mod postgresql;
 mod rabbitmq;
 mod redis;

@@ -2,7 +2,6 @@
 //! snapshots are real files in a repository's directory.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::plain_http::{Request, answer, basic, plain};
 use super::servers::{PASSWORD, open_dir};
 
 /// What becomes of a call, in place of its answer.
@@ -137,27 +137,10 @@ fn refuse<T>(status: u16, kind: &str, reason: impl std::fmt::Display) -> Result<
 
 impl House {
     fn serve(&self, stream: TcpStream) {
-        let mut reader = BufReader::new(&stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let field = |name: &str| {
-            head.lines().find_map(|line| {
-                line.to_lowercase().strip_prefix(name).map(|_| line[name.len()..].trim().to_owned())
-            })
-        };
-        let length = field("content-length:").map_or(0, |text| text.parse().unwrap());
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        let mut words = head.split_whitespace();
-        let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+        let Some(Request { method, target, authorization, body }) = Request::read(&stream) else { return };
         let call = format!("{method} {target}");
         let known = [basic(&format!("admin:{PASSWORD}")), format!("ApiKey {PASSWORD}")];
-        let known = field("authorization:").is_some_and(|given| known.contains(&given));
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let known = authorization.is_some_and(|given| known.contains(&given));
         let fault = self.fault_of(&call);
         let answer = match fault {
             _ if !known => refuse(401, "security_exception", "unable to authenticate user"),
@@ -176,12 +159,7 @@ impl House {
         };
         let (status, text) = answer.map_or_else(|failure| failure, |value| (200, value.to_string()));
         let sent = if matches!(fault, Some(Fault::Half)) { &text[..text.len() / 2] } else { &text };
-        let mut stream = &stream;
-        let _ = write!(
-            stream,
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{sent}",
-            sent.len()
-        );
+        answer(&stream, status, sent);
     }
 
     fn fault_of(&self, call: &str) -> Option<Fault> {
@@ -369,34 +347,4 @@ fn restore(state: &mut State, place: &Path, body: &Value) -> Answer {
         }
     }
     Ok(json!({ "accepted": true }))
-}
-
-/// A part of a path without `%XX`.
-fn plain(part: &str) -> String {
-    let (mut bytes, mut left) = (Vec::new(), part.as_bytes());
-    while let Some((&byte, rest)) = left.split_first() {
-        if byte == b'%' {
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&rest[..2]).unwrap(), 16).unwrap());
-            left = &rest[2..];
-        } else {
-            bytes.push(byte);
-            left = rest;
-        }
-    }
-    String::from_utf8(bytes).unwrap()
-}
-
-/// What curl sends of a user and a password.
-fn basic(text: &str) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut said = String::from("Basic ");
-    for group in text.as_bytes().chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let digit = char::from(DIGITS[(bits >> shift & 63) as usize]);
-            said.push(if at <= group.len() { digit } else { '=' });
-        }
-    }
-    said
 }
