@@ -244,6 +244,8 @@ table! {
         command: Argv,
         /// For source = "command": the program that reads the dump from standard input in a restore. Default: it is not loaded.
         restore: Argv,
+        /// For postgresql, mariadb, mysql and command: the dump goes into the repositories while it comes, and needs no room in staging_dir. Default: false.
+        stream: bool,
         /// Warn when a dump has less than this part of the last good one's size; "0%": never. Default: 50%.
         shrink_limit: Percent,
     }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::Name;
 
 /// A data source as defined.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
     /// Its name, one of a kind in its instance: it lies at `dumps/NAME` in the tree.
     pub name: Name,
@@ -15,12 +17,14 @@ pub struct Dump {
     pub container: Option<Container>,
     /// The user of this machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
+    /// It goes into the repositories while it comes, and is never staged.
+    pub stream: bool,
     /// Warn when a dump has less than this percentage of the last good one's size; 0: never.
     pub shrink_limit: u8,
 }
 
 /// What is dumped, and how it is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Databases of a PostgreSQL server, and its roles.
     Postgresql(Server),
@@ -49,7 +53,7 @@ pub enum Source {
 }
 
 /// A server and what of it is dumped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its host; none: a socket of this machine.
     pub host: Option<String>,
@@ -70,7 +74,7 @@ pub struct Server {
 }
 
 /// Files for a connection over TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// The authorities that the server's certificate is checked against.
     pub ca: Option<PathBuf>,
@@ -79,7 +83,7 @@ pub struct Tls {
 }
 
 /// An OpenLDAP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Openldap {
     /// Where its configuration lies.
     pub config_dir: PathBuf,
@@ -90,7 +94,7 @@ pub struct Openldap {
 }
 
 /// An etcd server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Etcd {
     /// How it is reached.
     pub server: Server,
@@ -99,7 +103,7 @@ pub struct Etcd {
 }
 
 /// An OpenSearch or Elasticsearch server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
     /// How it is reached; its databases are indices, and may hold `*`.
     pub server: Server,
@@ -114,7 +118,7 @@ pub struct Search {
 }
 
 /// A MongoDB server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mongo {
     /// How it is reached.
     pub server: Server,
@@ -125,7 +129,7 @@ pub struct Mongo {
 }
 
 /// A program whose standard output is the dump, and one that takes it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Prints the dump, argv.
     pub dump: Vec<String>,
@@ -134,7 +138,7 @@ pub struct Command {
 }
 
 /// A container by name or id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Who runs it.
     pub engine: Engine,
@@ -143,7 +147,7 @@ pub struct Container {
 }
 
 /// Who runs containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
     /// Docker.
     Docker,

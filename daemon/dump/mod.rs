@@ -12,10 +12,13 @@ mod command;
 mod crc;
 mod etcd;
 mod http;
+mod judge;
 mod laid;
 mod login;
+mod method;
 mod mongodb;
 mod mysql;
+mod object;
 mod openldap;
 mod postgresql;
 mod rabbitmq;
@@ -28,14 +31,16 @@ mod sqlite;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
 pub use laid::{Laid, at_rest};
-pub use record::{Record, check, check_pg_archive, check_sql, foreign};
+pub use method::method;
+pub use object::{Object, Objects, missing};
+pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
 
@@ -60,49 +65,6 @@ pub struct Taken {
     pub warnings: Vec<String>,
 }
 
-/// How a restore of a source's file goes about it, for plans.
-pub fn method(source: &Source, record: &Record) -> &'static str {
-    match source {
-        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() => {
-            "not loaded: the accounts of another server would lock everybody out; get the file with target, and take \
-             from it what is missing"
-        }
-        Source::Postgresql(_) => {
-            "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
-        }
-        Source::Mariadb(_) | Source::Mysql(_) => {
-            "what lives is dumped first; then its databases are replaced, and loaded back on failure"
-        }
-        Source::Redis(_) => {
-            "what lives is dumped; then all keys are replaced at once, and loaded back on failure"
-        }
-        Source::Openldap(_) => {
-            "loaded into new directories, which are swapped in while slapd is stopped; the old ones are kept"
-        }
-        Source::Etcd(_) => {
-            "made into a new data directory, which is swapped in while etcd is stopped; the old one is kept"
-        }
-        Source::Rabbitmq(_) => {
-            "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"
-        }
-        Source::Opensearch(_) | Source::Elasticsearch(_) => {
-            "loaded beside what lives, to prove it; then what lives is dumped and its indices are replaced, and loaded back \
-             on failure"
-        }
-        Source::Mongodb(_) if record.database.is_none() && record.details["oplog"] != true => {
-            "not loaded: the users of another server would lock everybody out; get the file with target"
-        }
-        Source::Mongodb(_) => {
-            "what lives is dumped first; then its collections are replaced, and loaded back on failure"
-        }
-        Source::Sqlite(_) => "the file is swapped, with its -wal, -shm and -journal; the old one is kept",
-        Source::Command(command) if command.restore.is_some() => {
-            "what lives is dumped; then the restore program reads the dump, and the old one on failure"
-        }
-        Source::Command(_) => "not loaded: the definition names no restore program",
-    }
-}
-
 impl Site {
     /// Asks whether it can be restored: client programs, the server's answer, versions. Changes nothing.
     ///
@@ -118,15 +80,16 @@ impl Site {
         }
     }
 
-    /// Whether the server has a database of this name; only engines are asked that can load under another one.
+    /// Whether the server has a database of this name; only engines that can load under another one are asked.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn has_database(&self, name: &str) -> Result<bool> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::has_database(self, name).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::has_database(self, name).await,
             Source::Mongodb(mongo) => mongodb::has_database(self, mongo, name).await,
-            _ => Ok(true),
+            _ => Ok(false),
         }
     }
 
@@ -155,14 +118,28 @@ impl Site {
         makes.then_some(Change::Leftovers)
     }
 
+    /// What is to be streamed, each printed by a program of its own.
+    ///
+    /// # Errors
+    /// The server does not answer; or the source's dump is no stream.
+    pub async fn objects(&self) -> Result<Objects> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::objects(self, server).await,
+            Source::Mariadb(server) | Source::Mysql(server) => mysql::objects(self, server).await,
+            Source::Command(command) => command::objects(self, command),
+            other => bail!("source = {:?} cannot be streamed", other.word()),
+        }
+    }
+
     /// Dumps into `dir`, which exists, is empty and only ours, and judges what came.
     ///
     /// # Errors
     /// Anything that leaves a doubt whether the dump is whole.
     pub async fn dump(&self, dir: &Path) -> Result<Taken> {
         match &self.dump.source {
-            Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
-            Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
+            Source::Postgresql(_) | Source::Mariadb(_) | Source::Mysql(_) | Source::Command(_) => {
+                object::stage(self, self.objects().await?, dir).await
+            }
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
@@ -172,7 +149,6 @@ impl Site {
             }
             Source::Mongodb(mongo) => mongodb::dump(self, mongo, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
-            Source::Command(command) => command::dump(self, command, dir).await,
         }
     }
 
@@ -271,6 +247,9 @@ impl Site {
     pub async fn apply(&self, change: &Change, tree: &Path, records: &[Record]) -> Result<()> {
         match (change, &self.dump.source) {
             (Change::Swapped { pairs }, _) => postgresql::swap::make_live(self, pairs, true).await,
+            (Change::Reload { databases, .. }, Source::Mariadb(_) | Source::Mysql(_)) => {
+                mysql::load(self, tree, records, &databases.made).await
+            }
             _ => self.load(tree, records).await,
         }
     }
@@ -330,7 +309,7 @@ impl Site {
     /// Replaces what lives by what the files hold.
     async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
         match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
             Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => {

@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Databases};
+use super::object::{self, Looks, Object, Objects};
 use super::record::{self, Record, file_name};
 use super::run::{self, Call};
 use super::site::{Site, words};
@@ -141,7 +142,7 @@ fn from_hex(digits: &str) -> Result<String> {
     String::from_utf8(bytes.context("reading a database's name")?).context("a database's name is not UTF-8")
 }
 
-pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
+pub(super) async fn objects(site: &Site, server: &Server) -> Result<Objects> {
     let there: Vec<String> = databases(site).await?.into_iter().map(|(name, _)| name).collect();
     if let Some(missing) = server.databases.iter().find(|name| !there.contains(name)) {
         bail!("there is no database {missing:?} on the server; there are {}", there.join(", "));
@@ -149,33 +150,33 @@ pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Tak
     let all = server.databases.is_empty();
     let asked = |name: &String| (all || server.databases.contains(name)) && !server.exclude.contains(name);
     let wanted: Vec<String> = there.into_iter().filter(asked).collect();
-    let mut taken = dump_only(site, &wanted, dir).await?;
+    let mut objects = only(site, &wanted).await?;
     if all && matches!(site.dump.source, Source::Mariadb(_)) {
-        match accounts(site, dir).await {
-            Ok(record) => taken.records.push(record),
-            Err(failure) => taken.warnings.push(format!("the accounts are not in the dump: {failure:#}")),
-        }
+        objects.list.push(accounts(site).await?);
     }
-    Ok(taken)
+    Ok(objects)
 }
 
 /// Dumps just these.
 pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Result<Taken> {
-    let ready = ready(site).await?;
-    let mut taken = Taken::default();
-    for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
-        let path = dir.join(file_name(&name, "sql"));
-        one(site, &ready, &name, &path).await.with_context(|| format!("database {name:?}"))?;
-        taken.warnings.extend(without_transactions(site, &name).await?);
-        let record = Record::of(&site.dump, &path).await?;
-        let details = serde_json::to_value(details)?;
-        let (version, client_version) = (ready.server.clone(), ready.client.clone());
-        taken.records.push(Record { version, client_version, database: Some(name), details, ..record });
-    }
-    Ok(taken)
+    object::stage(site, only(site, wanted).await?, dir).await
 }
 
-async fn one(site: &Site, ready: &Ready, name: &str, path: &Path) -> Result<()> {
+async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
+    let ready = ready(site).await?;
+    let mut objects = Objects::default();
+    for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
+        objects.warnings.extend(without_transactions(site, &name).await?);
+        let mut object = one(site, &ready, &name).await?;
+        let (version, client_version) = (ready.server.clone(), ready.client.clone());
+        let details = serde_json::to_value(details)?;
+        object.record = Record { version, client_version, database: Some(name), details, ..object.record };
+        objects.list.push(object);
+    }
+    Ok(objects)
+}
+
+async fn one(site: &Site, ready: &Ready, name: &str) -> Result<Object> {
     let mut more = words([
         "--single-transaction",
         "--quick",
@@ -195,8 +196,13 @@ async fn one(site: &Site, ready: &Ready, name: &str, path: &Path) -> Result<()> 
         }
     }
     more.extend(["--".into(), name.into()]);
-    run::into_file(client(site, "dump", more, true).await?, path, &site.cancel).await?;
-    record::check_ends(path, BEGIN, END).await
+    Ok(Object {
+        what: format!("database {name:?}"),
+        optional: false,
+        record: Record::named(&site.dump, &file_name(name, "sql")),
+        call: client(site, "dump", more, true).await?,
+        proof: Looks::Ends { begins: BEGIN, end: END }.into(),
+    })
 }
 
 /// A snapshot in one transaction says nothing of tables that know none.
@@ -212,19 +218,14 @@ async fn without_transactions(site: &Site, name: &str) -> Result<Option<String>>
         .then(|| format!("{} tables of {name:?} know no transactions; their dump may be torn", count.trim())))
 }
 
-async fn accounts(site: &Site, dir: &Path) -> Result<Record> {
-    let path = dir.join(ACCOUNTS);
-    let call = client(site, "dump", words(["--system=users"]), true).await?;
-    let dumped = run::into_file(call, &path, &site.cancel).await;
-    let ended = match dumped {
-        Ok(()) => record::check_ends(&path, BEGIN, END).await,
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = ended {
-        tokio::fs::remove_file(&path).await.context("removing half a dump")?;
-        return Err(failure);
-    }
-    Record::of(&site.dump, &path).await
+async fn accounts(site: &Site) -> Result<Object> {
+    Ok(Object {
+        what: "the accounts".into(),
+        optional: true,
+        record: Record::named(&site.dump, ACCOUNTS),
+        call: client(site, "dump", words(["--system=users"]), true).await?,
+        proof: Looks::Ends { begins: BEGIN, end: END }.into(),
+    })
 }
 
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
@@ -241,11 +242,19 @@ pub(super) async fn plan_apply(site: &Site, records: &[Record], safety: &Path) -
     site.safety(safety, Databases { here, made }).await.context("dumping what lives now")
 }
 
-/// Replaces the databases by what the files hold.
-pub(super) async fn load(site: &Site, tree: &Path, records: &[Record]) -> Result<()> {
+/// Whether a database of this name is there.
+pub(super) async fn has_database(site: &Site, name: &str) -> Result<bool> {
+    Ok(databases(site).await?.iter().any(|(known, _)| known == name))
+}
+
+/// Replaces the databases by what the files hold. Those of them that were not there are made: what appeared meanwhile is
+/// not replaced.
+pub(super) async fn load(site: &Site, tree: &Path, records: &[Record], made: &[String]) -> Result<()> {
     for record in records {
         let Some(name) = record.database.as_deref() else { continue };
-        drop_database(site, name).await?;
+        if !made.iter().any(|made| made == name) {
+            drop_database(site, name).await?;
+        }
         load_as(site, tree, record, name).await.with_context(|| format!("loading {}", record.file))?;
     }
     Ok(())

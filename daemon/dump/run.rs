@@ -88,3 +88,13 @@ pub(super) async fn private_dir(path: &Path) -> Result<()> {
     })
     .await?
 }
+
+/// Removes what a failed dump left of its file.
+pub(super) async fn remove_half(path: &Path) -> Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(failure) if failure.kind() != std::io::ErrorKind::NotFound => {
+            Err(failure).context("removing half a dump")
+        }
+        _ => Ok(()),
+    }
+}

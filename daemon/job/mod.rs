@@ -16,6 +16,7 @@ mod retain;
 pub mod retention;
 mod secrets;
 mod services;
+mod sets;
 pub mod undo;
 mod version;
 

@@ -25,6 +25,7 @@ mod rabbitmq;
 mod redis;
 mod scripted;
 mod search_server;
+mod second;
 mod servers;
 mod sqlite;
 

@@ -77,7 +77,11 @@ async fn databases_are_restored_rolled_back_and_loaded_under_another_name() {
     assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
     assert_eq!(lab.text("mongo/copy/item"), "one\ntwo\n");
     assert_eq!(lab.text("mongo/shop/item"), "changed\n");
-    not_restored(&lab, &lab.restore_database("copy=shop").await, "there is a database \"copy\"");
+    not_restored(
+        &lab,
+        &lab.restore_database("copy=shop").await,
+        "is a database \"copy\" on the server already",
+    );
     let calls = lab.text("tool-calls");
     assert!(!calls.contains("canary") && calls.contains("--config="), "{calls}");
     assert_no_canary(&lab);

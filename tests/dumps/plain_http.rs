@@ -42,7 +42,7 @@ impl Request {
 }
 
 /// Answers with JSON. Nobody may be there any more.
-pub(crate) fn answer(mut stream: &TcpStream, status: u16, text: &str) {
+pub(crate) fn reply(mut stream: &TcpStream, status: u16, text: &str) {
     let _ = write!(
         stream,
         "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",

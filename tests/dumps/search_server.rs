@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::plain_http::{Request, answer, basic, plain};
+use super::plain_http::{Request, basic, plain, reply};
 use super::servers::{PASSWORD, open_dir};
 
 /// What becomes of a call, in place of its answer.
@@ -159,7 +159,7 @@ impl House {
         };
         let (status, text) = answer.map_or_else(|failure| failure, |value| (200, value.to_string()));
         let sent = if matches!(fault, Some(Fault::Half)) { &text[..text.len() / 2] } else { &text };
-        answer(&stream, status, sent);
+        reply(&stream, status, sent);
     }
 
     fn fault_of(&self, call: &str) -> Option<Fault> {

@@ -9,7 +9,7 @@ use crate::definition::{Command, Dump, Server, Source, Tls};
 
 /// The table that would define it.
 pub(super) fn dump(dump: &Dump) -> Value {
-    let Dump { name, source, container, run_as, shrink_limit } = dump;
+    let Dump { name, source, container, run_as, stream, shrink_limit } = dump;
     let none = Server::default();
     let server = source.server().unwrap_or(&none);
     let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
@@ -64,6 +64,7 @@ pub(super) fn dump(dump: &Dump) -> Value {
         ("run_as", run_as.as_deref().map(Value::from)),
         ("command", command),
         ("restore", restore),
+        ("stream", stream.then(|| true.into())),
         ("shrink_limit", Some(format!("{shrink_limit}%").into())),
     ])
 }

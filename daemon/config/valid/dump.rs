@@ -40,6 +40,13 @@ pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
 fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader: &mut Reader<'_>) {
     for (key, span) in dump.given() {
         if !allowed(source).contains(&key) {
+            if key == "stream" {
+                let message = format!("source = {:?} cannot be streamed", source.word());
+                let help =
+                    "its dump is made as files, not printed by one program; leave it out: it is staged";
+                reader.error(&span, message, Some(help.into()));
+                continue;
+            }
             let message = format!("`{key}` means nothing to source = {:?}", source.word());
             let help = format!("leave it out; known here: {}", allowed(source).join(", "));
             reader.error(&span, message, Some(help));
@@ -108,7 +115,9 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
     const CLIENT: [&str; 3] = ["socket", "container", "run_as"];
     const INDEX: [&str; 4] = ["api_key_file", "snapshot_dir", "server_dir", "global_state"];
     let own: &[&[&'static str]] = match source {
-        SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => &[&CHOICE, &LOGIN, &CLIENT],
+        SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => {
+            &[&CHOICE, &LOGIN, &CLIENT, &["stream"]]
+        }
         SourceWord::Redis => &[&LOGIN, &CLIENT],
         SourceWord::Openldap => &[&CHOICE, &["config_dir", "run_as"]],
         SourceWord::Etcd => &[&LOGIN, &TLS, &["data_dir"]],
@@ -116,7 +125,7 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
         SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
         SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "oplog", "run_as"]],
         SourceWord::Sqlite => &[&["databases"]],
-        SourceWord::Command => &[&["command", "restore"]],
+        SourceWord::Command => &[&["command", "restore", "stream"]],
     };
     let mut keys = vec!["source", "name", "shrink_limit"];
     keys.extend(own.iter().copied().flatten());
@@ -155,6 +164,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         run_as,
         command,
         restore,
+        stream,
         shrink_limit,
     } = raw;
     let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
@@ -214,6 +224,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         source,
         container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
+        stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
     })
 }

@@ -321,7 +321,7 @@ impl<'s> Reader<'s> {
 }
 
 /// Keys of the contract that this version does not act on yet: refused, never ignored.
-const LATER: &[&str] = &["ssh", "stream"];
+const LATER: &[&str] = &["ssh"];
 
 /// The known name that was probably meant.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

@@ -4,6 +4,7 @@ pub(in crate::job) mod dumps;
 mod instance;
 mod slot;
 mod snapshot;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

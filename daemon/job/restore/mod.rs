@@ -19,6 +19,7 @@ pub mod rollback;
 mod room;
 mod seed;
 mod stands;
+mod streams;
 mod survey;
 pub(super) mod swap;
 
@@ -40,8 +41,9 @@ use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
-pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
-pub use databases::{Database, paths as database_paths};
+pub use choose::{NoSet, Wanted, choose, choose_at, manifest, read_manifest};
+pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
+pub use dumps::records;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;

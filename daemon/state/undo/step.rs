@@ -72,6 +72,9 @@ pub enum Step {
         act: Act,
         /// The change, as the room `dump` describes it.
         change: serde_json::Value,
+        /// The instance is not defined yet: how its server is reached, as the room `job` describes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        founding: Option<serde_json::Value>,
     },
     /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
     PutOn {
