@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Name;
+use super::{Name, Remote};
 
 /// A data source as defined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,9 @@ pub struct Dump {
     pub source: Source,
     /// The container that the server runs in; none: it is reached from here.
     pub container: Option<Container>,
-    /// The user of this machine that client programs run as; none: the instance's.
+    /// The machine that its client programs run on; none: this one.
+    pub remote: Option<Remote>,
+    /// The user of that machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
     /// It goes into the repositories while it comes, and is never staged.
     pub stream: bool,
@@ -71,6 +73,8 @@ pub struct Server {
     pub exclude: Vec<String>,
     /// How it is reached over TLS; none: in the clear.
     pub tls: Option<Tls>,
+    /// The directory that client programs lie in; none: they are found on PATH.
+    pub client: Option<PathBuf>,
 }
 
 /// Files for a connection over TLS.

@@ -11,6 +11,7 @@ mod change;
 mod command;
 mod crc;
 mod etcd;
+mod far;
 mod http;
 mod judge;
 mod laid;

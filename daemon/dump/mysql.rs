@@ -57,7 +57,7 @@ async fn client(site: &Site, kind: &str, more: Vec<OsString>, long: bool) -> Res
     let mut env = Vec::new();
     if let Some(password) = &site.login.password {
         let password = password.expose_secret();
-        if site.contained.is_some() {
+        if site.apart() {
             env.push(("MYSQL_PWD", OsString::from(password)));
         } else {
             let quoted = password.replace('\\', "\\\\").replace('"', "\\\"");

@@ -7,7 +7,8 @@ use toml::Spanned;
 use super::super::raw::{RawDump, RawModule};
 use super::super::value::{AbsolutePath, Database, FilePath, Reader, SourceWord, Table};
 use crate::definition::{
-    Command, Container, Dump, Engine, Etcd, Mongo, Name, Openldap, Search, Server, Source, Tls,
+    Address, Command, Container, Dump, Engine, Etcd, Mongo, Name, Openldap, Remote, Search, Server, Source,
+    Tls,
 };
 
 /// A dump that has less than this part of the last good one, in percent, is worth a warning.
@@ -116,7 +117,7 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
     const INDEX: [&str; 4] = ["api_key_file", "snapshot_dir", "server_dir", "global_state"];
     let own: &[&[&'static str]] = match source {
         SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => {
-            &[&CHOICE, &LOGIN, &CLIENT, &["stream"]]
+            &[&CHOICE, &LOGIN, &CLIENT, &["ssh", "client", "stream"]]
         }
         SourceWord::Redis => &[&LOGIN, &CLIENT],
         SourceWord::Openldap => &[&CHOICE, &["config_dir", "run_as"]],
@@ -125,7 +126,7 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
         SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
         SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "oplog", "run_as"]],
         SourceWord::Sqlite => &[&["databases"]],
-        SourceWord::Command => &[&["command", "restore", "stream"]],
+        SourceWord::Command => &[&["command", "restore", "ssh", "run_as", "stream"]],
     };
     let mut keys = vec!["source", "name", "shrink_limit"];
     keys.extend(own.iter().copied().flatten());
@@ -133,11 +134,15 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
 }
 
 /// The dumps, in order. What is wrong in them was noted before; such a file is not used.
-pub(super) fn dumps(raw: &[Spanned<RawDump>], engine: Engine) -> Vec<Dump> {
-    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine)).collect()
+pub(super) fn dumps(
+    raw: &[Spanned<RawDump>],
+    engine: Engine,
+    far: impl Fn(Option<&Address>) -> Option<Remote>,
+) -> Vec<Dump> {
+    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine, &far)).collect()
 }
 
-fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
+fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<Remote>) -> Option<Dump> {
     let word = *raw.source.as_ref()?.get_ref();
     let RawDump {
         source: _,
@@ -161,6 +166,8 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         global_state,
         oplog,
         container,
+        ssh,
+        client,
         run_as,
         command,
         restore,
@@ -177,6 +184,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         databases: names(databases),
         exclude: names(exclude),
         tls: (tls != Tls::default()).then_some(tls),
+        client: client.as_ref().map(|dir| dir.get_ref().0.clone()),
     };
     let source = match word {
         SourceWord::Postgresql => Source::Postgresql(server),
@@ -223,6 +231,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         name: Name::parse(&name_of(raw, word)).ok()?,
         source,
         container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
+        remote: far(ssh.as_ref().map(|address| &address.get_ref().0)),
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
         stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),

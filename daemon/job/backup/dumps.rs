@@ -110,7 +110,9 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
         shared.undo.done(step).await?;
     }
     let bytes: u64 = taken.records.iter().map(|record| record.size).sum();
-    info!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
+    let text = format!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
+    info!("{text}");
+    ready.log.note(&text);
     Ok(taken)
 }
 
