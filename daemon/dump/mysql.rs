@@ -174,7 +174,7 @@ async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
     let mut objects = Objects::default();
     for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
         objects.warnings.extend(without_transactions(site, &name).await?);
-        let mut object = one(site, &name).await?;
+        let mut object = one(site, &ready, &name).await?;
         let (version, client_version) = (ready.server.clone(), ready.client.clone());
         let details = serde_json::to_value(details)?;
         object.record = Record { version, client_version, database: Some(name), details, ..object.record };
@@ -183,7 +183,7 @@ async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
     Ok(objects)
 }
 
-async fn one(site: &Site, name: &str) -> Result<Object> {
+async fn one(site: &Site, ready: &Ready, name: &str) -> Result<Object> {
     let mut more = words([
         "--single-transaction",
         "--quick",
@@ -194,8 +194,13 @@ async fn one(site: &Site, name: &str) -> Result<Object> {
         "--no-tablespaces",
         "--default-character-set=utf8mb4",
     ]);
-    if matches!(site.dump.source, Source::Mysql(_)) && program(site, "dump").await? == "mysqldump" {
+    let mysql = matches!(site.dump.source, Source::Mysql(_)) && !ready.client.contains("MariaDB");
+    if mysql && program(site, "dump").await? == "mysqldump" {
         more.push("--set-gtid-purged=OFF".into());
+        if major(&ready.client) >= 8 && major(&ready.server) < 8 {
+            // Only servers from 8 on have the table that it would ask for.
+            more.push("--column-statistics=0".into());
+        }
     }
     more.extend(["--".into(), name.into()]);
     Ok(Object {

@@ -19,8 +19,8 @@ use crate::target::{Manifest, Place};
 mod back;
 pub(super) mod plan;
 
+pub(in crate::job) use back::{clearing, execute, founded};
 pub(super) use back::{discard, exchange, place_of, put_back};
-pub(in crate::job) use back::{execute, founded};
 
 /// A change in a server, with the dump whose server it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
