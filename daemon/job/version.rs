@@ -1,7 +1,5 @@
 //! An application's version: asked, and compared with the one that was saved.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -9,9 +7,6 @@ use tokio_util::sync::CancellationToken;
 use super::hook;
 use crate::definition::{Version, VersionMatch};
 use crate::target::Place;
-
-/// How long it may take: a recovery waits for it while the application is down.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// The version as it is now; empty where the definition does not say how to find it.
 ///
@@ -31,8 +26,7 @@ pub(super) async fn ask(place: &Place, cancel: &CancellationToken) -> Result<Str
             ["rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "--", name].map(String::from).to_vec()
         }
     };
-    let mut program = place.command("version", &argv)?;
-    program.limits.timeout = Some(program.limits.timeout.map_or(LIMIT, |limit| limit.min(LIMIT)));
+    let program = place.command("version", &argv)?;
     match &place.instance.version {
         Some(Version::Ostree) => of_ostree(&hook::document(program, "version", cancel).await?),
         Some(Version::Bootc) => of_bootc(&hook::document(program, "version", cancel).await?),

@@ -23,3 +23,4 @@ mod shop;
 mod standing;
 mod systemd;
 mod walk;
+mod watch;

@@ -190,6 +190,9 @@ impl Part {
             "kind=tree".to_owned(),
         ];
         tags.extend(ready.instance.module.as_ref().map(|module| format!("module={module}")));
+        // Recoveries choose by it, also where what was known of the set is lost. A tag has no comma.
+        let version = Some(&ready.version).filter(|version| !version.is_empty() && !version.contains(','));
+        tags.extend(version.map(|version| format!("version={version}")));
         tags
     }
 

@@ -53,7 +53,7 @@ pub(in crate::job) async fn restored(context: &Context, uuid: Uuid, set: &str) -
         return Ok(());
     }
     let (at, snapshot) = (jiff::Timestamp::now(), set.to_owned());
-    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true, well: true });
+    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true, well: true, no_start: false });
     write(context, uuid, past).await
 }
 
