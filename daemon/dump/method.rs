@@ -6,9 +6,11 @@ use crate::definition::Source;
 /// How a restore of a source's file goes about it, for plans.
 pub fn method(source: &Source, record: &Record) -> &'static str {
     match source {
-        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() => {
-            "not loaded: the accounts of another server would lock everybody out; get the file with target, and take \
-             from it what is missing"
+        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() && record.details.is_null() => {
+            "accounts that the server does not have are made, with their rights; those that it has stay as they are"
+        }
+        Source::Postgresql(_) if record.database.is_none() && record.details.is_null() => {
+            "roles that the server does not have are made; those that it has stay as they are"
         }
         Source::Postgresql(_) => {
             "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"

@@ -12,6 +12,7 @@ mod command;
 mod crc;
 mod etcd;
 mod far;
+mod given;
 mod http;
 mod judge;
 mod laid;
@@ -38,6 +39,7 @@ use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
+pub use given::{check_given, names_given};
 pub use laid::{Laid, at_rest};
 pub use method::method;
 pub use object::{Object, Objects, missing};
@@ -153,6 +155,26 @@ impl Site {
         }
     }
 
+    /// Takes texts apart that hold several databases or were made elsewhere, and judges those that are to live under another
+    /// name. `wanted` are the databases that were asked for, all by default; `lives` pairs names in the dump with those that
+    /// they are to have. What is answered stands for `records` from now on.
+    ///
+    /// # Errors
+    /// A text that is no whole dump, or holds what it must not.
+    pub async fn prepare(
+        &self,
+        tree: &Path,
+        records: Vec<Record>,
+        wanted: &[String],
+        lives: &[(String, String)],
+    ) -> Result<Vec<Record>> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::plain::prepare(self, tree, records, wanted).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::prepare(self, tree, records, wanted, lives).await,
+            _ => Ok(records),
+        }
+    }
+
     /// Reads saved files through to their end, besides what [`check`] compares. `tree` is where `dumps/` lies.
     ///
     /// # Errors
@@ -179,6 +201,7 @@ impl Site {
     pub async fn plan_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Change>> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_accounts(self, tree, records).await,
             _ => Ok(self.plan_dump().into_iter().collect()),
         }
     }
@@ -193,6 +216,10 @@ impl Site {
         match &self.dump.source {
             Source::Postgresql(_) => {
                 postgresql::restore::load_beside(self, tree, records, job).await?;
+                Ok(Vec::new())
+            }
+            Source::Mariadb(_) | Source::Mysql(_) => {
+                mysql::make_accounts(self, tree, records).await?;
                 Ok(Vec::new())
             }
             Source::Openldap(ldap) => {
@@ -262,7 +289,10 @@ impl Site {
     pub async fn undo(&self, change: &Change) -> Result<()> {
         match change {
             Change::DropDatabase { database } => postgresql::swap::drop_database(self, database, None).await,
-            Change::DropRoles { roles } => postgresql::restore::drop_roles(self, roles).await,
+            Change::DropRoles { roles } => match &self.dump.source {
+                Source::Postgresql(_) => postgresql::restore::drop_roles(self, roles).await,
+                _ => mysql::drop_accounts(self, roles).await,
+            },
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
             Change::Leftovers => self.clear().await,
             Change::Reload { dir, records, databases } => {
