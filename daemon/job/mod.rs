@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod catalog;
 mod context;
+mod far;
 mod hook;
 pub mod import;
 mod jobs;

@@ -23,6 +23,8 @@ const TOLD: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Transferred {
     /// What could not be read or written, in rsync's words.
+    pub(super) left_out: Vec<String>,
+    /// What else was noticed.
     pub(super) warnings: Vec<String>,
     /// rsync's own account, a line each.
     pub(super) stats: Vec<String>,
@@ -61,7 +63,7 @@ pub(super) async fn transfer(
         Sign::Life
     };
     let ended = process::run(program, cancel, listen).await?;
-    told.warnings.extend(judge(remote, near, &ended, &said)?);
+    told.left_out.extend(judge(remote, near, &ended, &said)?);
     Ok(told)
 }
 

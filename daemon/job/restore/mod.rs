@@ -8,6 +8,7 @@ mod databases;
 pub(super) mod dumps;
 mod edited;
 mod failed;
+pub(super) mod far;
 mod fetch;
 mod health;
 pub mod kept;
@@ -235,6 +236,9 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
 
 async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
+    if let Some(why) = far::refused(&work.request) {
+        anyhow::bail!("{why}");
+    }
     users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
@@ -336,7 +340,8 @@ async fn apply_or_put_back(
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    let touched = !(applied.swaps.is_empty() && applied.dumps.is_empty());
+    let far = applied.far.as_ref().is_some_and(|(_, begun)| *begun);
+    let touched = far || !(applied.swaps.is_empty() && applied.dumps.is_empty());
     if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
@@ -360,7 +365,11 @@ async fn put_back(work: &Work, place: &Place, applied: &apply::Applied) -> anyho
         work.quiet.start_for_dump().await.context("the databases are to be put back")?;
     }
     let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
-    databases.and(apply::put_back(applied).await)
+    let far = match &applied.far {
+        Some((far, begun)) => far::put_back(work, far, *begun).await,
+        None => Ok(()),
+    };
+    databases.and(far).and(apply::put_back(applied).await)
 }
 
 async fn apply_and_ask(
@@ -372,6 +381,8 @@ async fn apply_and_ask(
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
+    let survey = survey::survey(work, place, manifest, staging)?;
+    applied.far = far::bring(work, &survey, staging).await?.map(|far| (far, false));
     work.phase(Phase::Quiesce);
     if work.request.stop {
         let stopped = async {

@@ -65,6 +65,20 @@ pub enum Step {
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
         restart: bool,
     },
+    /// Put back what a restore exchanged on another machine. Written before it is exchanged.
+    FarBack {
+        /// The instance.
+        instance: String,
+        /// What changes places, as the room `job` describes it.
+        far: serde_json::Value,
+    },
+    /// Remove our directories on another machine, with all that is in them.
+    FarRemove {
+        /// The machine.
+        remote: Remote,
+        /// The directories.
+        dirs: Vec<String>,
+    },
     /// Take back, or finish, what a restore changed in a server.
     Dump {
         /// The instance.
