@@ -90,6 +90,7 @@ impl Control {
             set,
             opened,
             databases: Vec::new(),
+            edited: options.dumps.clone(),
             include,
             rights: rights(&options),
             target: options.target,
@@ -97,6 +98,7 @@ impl Control {
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            new_user: None,
             failed: None,
         };
         if request.target.is_some() {

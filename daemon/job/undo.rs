@@ -217,6 +217,7 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             };
             super::restore::dumps::execute(context, &defined, dump, *act, change).await
         }
+        Step::RemoveUser { name, comment } => super::restore::remove_user(name, comment).await,
         Step::PutOn { dir, root } => {
             let (dir, root) = (dir.clone(), serde_json::from_value::<Root>(root.clone())?);
             let put = move || if dir.is_dir() { root.put_on(&dir) } else { Ok(()) };

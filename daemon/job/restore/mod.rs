@@ -2,10 +2,12 @@
 
 mod anew;
 mod apply;
+mod boot;
 mod carry;
 mod choose;
 mod databases;
 pub(super) mod dumps;
+mod edited;
 mod failed;
 pub(super) mod far;
 mod fetch;
@@ -23,6 +25,7 @@ mod stands;
 mod streams;
 mod survey;
 pub(super) mod swap;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,10 +48,13 @@ pub use anew::Founding;
 pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
 pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
 pub use dumps::records;
+pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
+pub use users::NewUser;
+pub(super) use users::remove as remove_user;
 
 /// What one restore job does; frozen when it is asked for.
 pub struct Request {
@@ -64,6 +70,8 @@ pub struct Request {
     pub include: Vec<PathBuf>,
     /// Only these databases, which `include` has the dumps of; empty: all that `include` names, by their own names.
     pub databases: Vec<Database>,
+    /// Files that are loaded instead of saved dumps.
+    pub edited: Vec<Edited>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
@@ -76,6 +84,8 @@ pub struct Request {
     pub founding: Option<Founding>,
     /// It is a recovery: what it says of the data that it replaces.
     pub failed: Option<Failed>,
+    /// The instance's user, to be made because this machine lacks it.
+    pub new_user: Option<NewUser>,
     /// What was said of owners, set-uid bits and device files.
     pub rights: Rights,
 }
@@ -230,6 +240,7 @@ async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> 
     if let Some(why) = far::refused(&work.request) {
         anyhow::bail!("{why}");
     }
+    users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));

@@ -93,6 +93,13 @@ pub enum Step {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         founding: Option<serde_json::Value>,
     },
+    /// Remove a user that was made for the job.
+    RemoveUser {
+        /// Its name.
+        name: String,
+        /// Its comment: where it has another one it is no longer ours.
+        comment: String,
+    },
     /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
     PutOn {
         /// The directory.
