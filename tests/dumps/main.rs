@@ -22,6 +22,7 @@ mod redis;
 mod scripted;
 mod servers;
 mod sqlite;
+mod streams;
 
 use std::path::Path;
 
