@@ -53,8 +53,9 @@ pub(super) struct What {
     /// in a name is written twice, as are `\n` and `\xHH` what they are elsewhere
     #[arg(long, value_name = "PATH")]
     include: Vec<OsString>,
-    /// Only this database; NEW=OLD (PostgreSQL): the saved one OLD as a new one NEW beside it; may be given several times
-    #[arg(long, value_name = "NAME|NEW=OLD", conflicts_with_all = ["include", "target", "new_name"])]
+    /// Only this database; NEW=OLD: the saved one OLD as a new one NEW beside it; with --as: under which name the saved
+    /// one OLD lives; may be given several times
+    #[arg(long, value_name = "NAME|NEW=OLD", conflicts_with_all = ["include", "target"])]
     database: Vec<String>,
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]

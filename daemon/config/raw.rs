@@ -9,8 +9,8 @@ use toml::Spanned;
 use super::diagnostic::Source;
 use super::value::{
     AbsolutePath, Argv, Before, ContainerName, Count, Database, Delay, Exclude, FilePath, HostName, Include,
-    Limit, ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, Steps, Stop, Switch,
-    UnitName, Url, UserName, Zone, table,
+    Limit, ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, SshAddress, Steps,
+    Stop, Switch, UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
 use crate::definition::{
@@ -152,6 +152,12 @@ table! {
 table! {
     /// What a kind of application needs; every key may also stand in an instance, which wins.
     RawModule {
+        /// The machine that it is on: [user@]host[:port], reached over ssh. Default: this one.
+        ssh: SshAddress,
+        /// The private key for it, mode 0600; a relative path is relative to this file. Default: ssh/INSTANCE in the state directory.
+        ssh_key: FilePath,
+        /// With ssh: whether services and files there take root, by `sudo -n`. Default: false.
+        sudo: bool,
         /// The user that hooks run as. Default: root, or the daemon's own user.
         user: UserName,
         /// The directory of the NS8 layout: bin/, etc/, actions/, state/.
@@ -226,7 +232,11 @@ table! {
         data_dir: AbsolutePath,
         /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
         container: ContainerName,
-        /// The user of this machine that client programs run as. Default: the instance's user.
+        /// The machine that client programs run on: [user@]host[:port], by the instance's key. Default: the instance's.
+        ssh: SshAddress,
+        /// For postgresql, mariadb, mysql: the directory of the client programs. Default: found on PATH.
+        client: AbsolutePath,
+        /// The user of the machine that client programs run as; over ssh by `sudo -n -u`. Default: the instance's user.
         run_as: UserName,
         /// For source = "command": the program that prints the dump, as the instance's user.
         command: Argv,
@@ -280,6 +290,8 @@ table! {
         window: Limit,
         /// The least time between two recoveries. Default: 0s.
         cool_down: Delay,
+        /// How long a repository that does not answer is waited for, before its sets are given up. Default: 5m.
+        patience: Delay,
         /// Whether the data that failed is kept. Default: true.
         save_failed: bool,
         /// How long it is kept; at most 3 times and 32 GiB. Default: 7d.

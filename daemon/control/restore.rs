@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
 use super::elsewhere::Elsewhere;
 use super::run::ticket;
 use super::{Control, Database, Error, ErrorKind, RestoreOptions, Result, checked};
-use crate::job;
 use crate::job::restore::{self, NoSet, Rights, Wanted};
-use crate::restic::Terms;
 use crate::state::Kind;
 use crate::target::unspelled;
 
@@ -97,24 +94,23 @@ impl Control {
             failed: None,
             rights: rights(&options),
         };
-        if !options.databases.is_empty() {
-            self.narrow(&mut request, options.databases).await?;
-            return Ok(request);
-        }
         match &options.new_name {
-            Some(name) => self.second(request, name, &options.map).await,
-            None => Ok(request),
+            Some(name) => self.second(request, name, &options.map, options.databases).await,
+            None if options.databases.is_empty() => Ok(request),
+            None => {
+                self.narrow(&mut request, options.databases).await?;
+                Ok(request)
+            }
         }
     }
 
     /// Restores only these databases: which dumps that takes stands in the set's manifest.
-    async fn narrow(&self, request: &mut restore::Request, databases: Vec<Database>) -> Result<()> {
-        let terms = Terms::new(&CancellationToken::new());
-        let (context, snapshot) = (&self.0.context, &request.set.snapshot);
-        let manifest =
-            restore::manifest(context, &request.definitions, &request.opened, snapshot, &terms).await;
-        let manifest = manifest
-            .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+    pub(super) async fn narrow(
+        &self,
+        request: &mut restore::Request,
+        databases: Vec<Database>,
+    ) -> Result<()> {
+        let manifest = self.manifest(request).await?;
         let paths = restore::database_paths(&manifest, &request.instance, &databases);
         request.include =
             paths.map_err(|failure| Error::new(ErrorKind::InvalidArgument, format!("{failure:#}")))?;
@@ -219,10 +215,8 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<Vec<PathBuf
         }
         includes.push(path);
     }
-    if !options.databases.is_empty()
-        && (options.target.is_some() || options.new_name.is_some() || !options.include.is_empty())
-    {
-        return bad("database restores into its server; leave out target, as and include".to_owned());
+    if !options.databases.is_empty() && (options.target.is_some() || !options.include.is_empty()) {
+        return bad("database restores into its server; leave out target and include".to_owned());
     }
     if options.target.is_some() && (options.new_name.is_some() || !options.map.is_empty()) {
         return bad("target is a directory beside all instances; leave out as and map".to_owned());

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::Name;
+use serde::{Deserialize, Serialize};
+
+use super::{Name, Remote};
 
 /// A data source as defined.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
     /// Its name, one of a kind in its instance: it lies at `dumps/NAME` in the tree.
     pub name: Name,
@@ -13,7 +15,9 @@ pub struct Dump {
     pub source: Source,
     /// The container that the server runs in; none: it is reached from here.
     pub container: Option<Container>,
-    /// The user of this machine that client programs run as; none: the instance's.
+    /// The machine that its client programs run on; none: this one.
+    pub remote: Option<Remote>,
+    /// The user of that machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
     /// It goes into the repositories while it comes, and is never staged.
     pub stream: bool,
@@ -22,7 +26,7 @@ pub struct Dump {
 }
 
 /// What is dumped, and how it is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Databases of a PostgreSQL server, and its roles.
     Postgresql(Server),
@@ -45,7 +49,7 @@ pub enum Source {
 }
 
 /// A server and what of it is dumped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its host; none: a socket of this machine.
     pub host: Option<String>,
@@ -63,10 +67,12 @@ pub struct Server {
     pub exclude: Vec<String>,
     /// How it is reached over TLS; none: in the clear.
     pub tls: Option<Tls>,
+    /// The directory that client programs lie in; none: they are found on PATH.
+    pub client: Option<PathBuf>,
 }
 
 /// Files for a connection over TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// The authorities that the server's certificate is checked against.
     pub ca: Option<PathBuf>,
@@ -75,7 +81,7 @@ pub struct Tls {
 }
 
 /// An OpenLDAP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Openldap {
     /// Where its configuration lies.
     pub config_dir: PathBuf,
@@ -86,7 +92,7 @@ pub struct Openldap {
 }
 
 /// An etcd server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Etcd {
     /// How it is reached.
     pub server: Server,
@@ -95,7 +101,7 @@ pub struct Etcd {
 }
 
 /// A program whose standard output is the dump, and one that takes it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Prints the dump, argv.
     pub dump: Vec<String>,
@@ -104,7 +110,7 @@ pub struct Command {
 }
 
 /// A container by name or id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Who runs it.
     pub engine: Engine,
@@ -113,7 +119,7 @@ pub struct Container {
 }
 
 /// Who runs containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
     /// Docker.
     Docker,

@@ -9,6 +9,7 @@ mod instance;
 mod moves;
 mod name;
 mod recovery;
+mod remote;
 mod repository;
 mod service;
 mod stack;
@@ -23,6 +24,7 @@ pub use instance::{Health, Instance, Owners, Restore, Version, VersionMatch, Vol
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};
 pub use recovery::Recovery;
+pub use remote::{Address, Remote};
 pub use repository::{Check, Layout, Password, Prune, Repository};
 pub use service::{Manager, Ran, STOP_TIMEOUT, Service, StopUntil};
 pub use stack::{Stack, StackDump};

@@ -15,9 +15,13 @@ use crate::definition::Command;
 const FILE: &str = "dump";
 
 fn call(site: &Site, key: &str, argv: &[String]) -> Result<Call> {
+    let name = argv.first().cloned().unwrap_or_default();
+    if site.dump.remote.is_some() {
+        return Ok(site.client(argv, &[]));
+    }
     let mut program = site.place.command(key, argv)?;
     program.limits = site.long();
-    Ok(Call { name: argv.first().cloned().unwrap_or_default(), program })
+    Ok(Call::here(name, program))
 }
 
 pub(super) fn ready(site: &Site, command: &Command) -> Result<Ready> {

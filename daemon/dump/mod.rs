@@ -10,6 +10,7 @@
 mod change;
 mod command;
 mod etcd;
+mod far;
 mod http;
 mod judge;
 mod laid;
@@ -108,14 +109,15 @@ impl Site {
         }
     }
 
-    /// Whether the server has a database of this name; only PostgreSQL is asked, for only it can load under another one.
+    /// Whether the server has a database of this name; only engines that can load under another one are asked.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn has_database(&self, name: &str) -> Result<bool> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::has_database(self, name).await,
-            _ => Ok(true),
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::has_database(self, name).await,
+            _ => Ok(false),
         }
     }
 
@@ -251,6 +253,9 @@ impl Site {
     pub async fn apply(&self, change: &Change, tree: &Path, records: &[Record]) -> Result<()> {
         match (change, &self.dump.source) {
             (Change::Swapped { pairs }, _) => postgresql::swap::make_live(self, pairs, true).await,
+            (Change::Reload { databases, .. }, Source::Mariadb(_) | Source::Mysql(_)) => {
+                mysql::load(self, tree, records, &databases.made).await
+            }
             _ => self.load(tree, records).await,
         }
     }
@@ -305,7 +310,7 @@ impl Site {
     /// Replaces what lives by what the files hold.
     async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
         match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
             Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
             Source::Command(command) => command::load(self, command, tree, records).await,

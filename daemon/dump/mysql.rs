@@ -57,7 +57,7 @@ async fn client(site: &Site, kind: &str, more: Vec<OsString>, long: bool) -> Res
     let mut env = Vec::new();
     if let Some(password) = &site.login.password {
         let password = password.expose_secret();
-        if site.contained.is_some() {
+        if site.apart() {
             env.push(("MYSQL_PWD", OsString::from(password)));
         } else {
             let quoted = password.replace('\\', "\\\\").replace('"', "\\\"");
@@ -237,11 +237,19 @@ pub(super) async fn plan_apply(site: &Site, records: &[Record], safety: &Path) -
     site.safety(safety, Databases { here, made }).await.context("dumping what lives now")
 }
 
-/// Replaces the databases by what the files hold.
-pub(super) async fn load(site: &Site, tree: &Path, records: &[Record]) -> Result<()> {
+/// Whether a database of this name is there.
+pub(super) async fn has_database(site: &Site, name: &str) -> Result<bool> {
+    Ok(databases(site).await?.iter().any(|(known, _)| known == name))
+}
+
+/// Replaces the databases by what the files hold. Those of them that were not there are made: what appeared meanwhile is
+/// not replaced.
+pub(super) async fn load(site: &Site, tree: &Path, records: &[Record], made: &[String]) -> Result<()> {
     for record in records {
         let Some(name) = record.database.as_deref() else { continue };
-        drop_database(site, name).await?;
+        if !made.iter().any(|made| made == name) {
+            drop_database(site, name).await?;
+        }
         load_as(site, tree, record, name).await.with_context(|| format!("loading {}", record.file))?;
     }
     Ok(())

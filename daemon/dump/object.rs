@@ -11,6 +11,7 @@ use super::judge::Judge;
 use super::record::{self, Record};
 use super::run::{self, Call, judge};
 use super::site::Site;
+use crate::definition::Remote;
 use crate::process::{self, Ended, Feed, Listener, Sign, Source};
 
 /// What of a source becomes one file each.
@@ -88,7 +89,7 @@ impl Object {
     /// # Errors
     /// Anything that leaves a doubt whether it came whole; or no feed is left.
     pub async fn pour(self, site: &Site, feeds: &mut [Option<Feed>]) -> Result<Record> {
-        let Call { name, program } = self.call;
+        let Call { name, program, remote } = self.call;
         let cancel = site.cancel.child_token();
         // Whatever ends us ends the reader.
         let _guard = cancel.clone().drop_guard();
@@ -99,6 +100,7 @@ impl Object {
         ensure!(feeds.iter().any(Option::is_some), "no repository takes it any more");
         // A program that was stopped because its reader refused is not to blame.
         if reading.as_ref().is_none_or(|reading| reading.feed.is_some()) {
+            run::arrived(remote.as_ref(), &ended)?;
             judge(&name, &ended)?;
         }
         seen.check(self.proof.looks).with_context(|| self.record.file.clone())?;
@@ -188,24 +190,27 @@ async fn give(feed: &mut Option<Feed>, piece: &[u8]) {
 /// A program that reads along.
 struct Reading {
     name: String,
+    remote: Option<Remote>,
     feed: Option<Feed>,
     task: JoinHandle<Result<Ended, process::Error>>,
 }
 
 impl Reading {
     fn begin(reader: Call, cancel: &CancellationToken) -> Result<Self> {
-        let Call { name, mut program } = reader;
+        let Call { name, mut program, remote } = reader;
         let (feed, stdin) = Feed::new()?;
         program.stdin = stdin;
         let cancel = cancel.clone();
         let task = tokio::spawn(async move { process::run(program, &cancel, |_, _| Sign::Life).await });
-        Ok(Self { name, feed: Some(feed), task })
+        Ok(Self { name, remote, feed: Some(feed), task })
     }
 
     async fn end(self) -> Result<()> {
         // One that is gone has said why.
         let ended = self.feed.as_ref().map(Feed::end);
-        judge(&self.name, &self.task.await??)?;
+        let read = self.task.await??;
+        run::arrived(self.remote.as_ref(), &read)?;
+        judge(&self.name, &read)?;
         match ended {
             Some(Ok(())) => Ok(()),
             _ => bail!("{} stopped reading", self.name),

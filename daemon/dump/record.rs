@@ -86,6 +86,13 @@ impl Record {
         self.file.rsplit('/').next().unwrap_or_default()
     }
 
+    /// The databases in it.
+    pub fn names(&self) -> Vec<String> {
+        let several = self.details["databases"].as_array().into_iter().flatten();
+        let several = several.filter_map(|name| Some(name.as_str()?.to_owned()));
+        self.database.clone().into_iter().chain(several).collect()
+    }
+
     /// Where its file lies; `tree` is where `dumps/` lies.
     pub fn path(&self, tree: &Path) -> PathBuf {
         tree.join(&self.file)

@@ -14,6 +14,7 @@ mod repository;
 pub mod restore;
 mod retain;
 pub mod retention;
+mod rsync;
 mod secrets;
 mod services;
 mod sets;

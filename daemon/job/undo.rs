@@ -193,12 +193,14 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             swap_back(live, aside, *inode).await
         }
         Step::StartServices { .. } => bail!("services are started by their own file"),
-        Step::Dump { instance, dump, act, change } => {
+        Step::Dump { instance, dump, act, change, founding } => {
             let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
-            let defined = definitions.instances.get(&name);
-            let defined =
-                defined.with_context(|| format!("{instance} is no longer defined; define it again"))?;
-            super::restore::dumps::execute(context, defined, dump, *act, change).await
+            let defined = match (founding, definitions.instances.get(&name)) {
+                (Some(step), _) => Arc::new(super::restore::dumps::founded(name, step)?),
+                (None, Some(defined)) => Arc::clone(defined),
+                (None, None) => bail!("{instance} is no longer defined; define it again"),
+            };
+            super::restore::dumps::execute(context, &defined, dump, *act, change).await
         }
         Step::PutOn { dir, root } => {
             let (dir, root) = (dir.clone(), serde_json::from_value::<Root>(root.clone())?);

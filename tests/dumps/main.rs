@@ -20,6 +20,7 @@ mod postgresql;
 mod rabbitmq;
 mod redis;
 mod scripted;
+mod second;
 mod servers;
 mod sqlite;
 mod streams;

@@ -6,7 +6,9 @@ use toml::Spanned;
 
 use super::super::raw::{RawDump, RawModule};
 use super::super::value::{AbsolutePath, Database, FilePath, Reader, SourceWord, Table};
-use crate::definition::{Command, Container, Dump, Engine, Etcd, Name, Openldap, Server, Source, Tls};
+use crate::definition::{
+    Address, Command, Container, Dump, Engine, Etcd, Name, Openldap, Remote, Server, Source, Tls,
+};
 
 /// A dump that has less than this part of the last good one, in percent, is worth a warning.
 const SHRINK_LIMIT: u8 = 50;
@@ -101,6 +103,8 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "user",
             "password_file",
             "container",
+            "ssh",
+            "client",
             "run_as",
             "stream",
             "shrink_limit",
@@ -146,16 +150,22 @@ fn allowed(source: SourceWord) -> &'static [&'static str] {
             "shrink_limit",
         ],
         SourceWord::Sqlite => &["source", "name", "databases", "shrink_limit"],
-        SourceWord::Command => &["source", "name", "command", "restore", "stream", "shrink_limit"],
+        SourceWord::Command => {
+            &["source", "name", "command", "restore", "ssh", "run_as", "stream", "shrink_limit"]
+        }
     }
 }
 
 /// The dumps, in order. What is wrong in them was noted before; such a file is not used.
-pub(super) fn dumps(raw: &[Spanned<RawDump>], engine: Engine) -> Vec<Dump> {
-    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine)).collect()
+pub(super) fn dumps(
+    raw: &[Spanned<RawDump>],
+    engine: Engine,
+    far: impl Fn(Option<&Address>) -> Option<Remote>,
+) -> Vec<Dump> {
+    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine, &far)).collect()
 }
 
-fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
+fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<Remote>) -> Option<Dump> {
     let word = *raw.source.as_ref()?.get_ref();
     let RawDump {
         source: _,
@@ -173,6 +183,8 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         config_dir,
         data_dir,
         container,
+        ssh,
+        client,
         run_as,
         command,
         restore,
@@ -189,6 +201,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         databases: names(databases),
         exclude: names(exclude),
         tls: (tls != Tls::default()).then_some(tls),
+        client: client.as_ref().map(|dir| dir.get_ref().0.clone()),
     };
     let source = match word {
         SourceWord::Postgresql => Source::Postgresql(server),
@@ -212,6 +225,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         name: Name::parse(&name_of(raw, word)).ok()?,
         source,
         container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
+        remote: far(ssh.as_ref().map(|address| &address.get_ref().0)),
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
         stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),

@@ -5,6 +5,7 @@ use toml::de::DeValue;
 
 use super::text::plain;
 use super::{Node, Reader, Value, nearest};
+use crate::definition::Address;
 
 /// What is dumped, by its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,5 +147,23 @@ impl Value for ContainerName {
 
     fn schema() -> serde_json::Value {
         json!({ "type": "string", "pattern": "^((docker|podman):)?[A-Za-z0-9][A-Za-z0-9._-]*$" })
+    }
+}
+
+/// A machine that is reached over ssh.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct SshAddress(pub(in crate::config) Address);
+
+impl Value for SshAddress {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "a machine as ssh names it")?;
+        match Address::parse(text) {
+            Ok(address) => Some(Self(address)),
+            Err(rule) => reader.refuse(node, rule, "write \"user@host\" or \"user@host:2222\""),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^([A-Za-z0-9_][A-Za-z0-9._-]*@)?([A-Za-z0-9_][A-Za-z0-9._-]*|\\[[0-9A-Fa-f:.%A-Za-z_-]+\\])(:[0-9]{1,5})?$" })
     }
 }

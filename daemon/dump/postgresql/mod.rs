@@ -87,7 +87,7 @@ async fn environment(site: &Site) -> Result<Vec<(&'static str, OsString)>> {
     env.extend(site.login.user.clone().map(|user| ("PGUSER", user.into())));
     let Some(password) = &site.login.password else { return Ok(env) };
     let password = password.expose_secret();
-    if site.contained.is_some() {
+    if site.apart() {
         env.push(("PGPASSWORD", password.into()));
         return Ok(env);
     }
@@ -204,14 +204,25 @@ async fn one(site: &Site, database: Database) -> Result<Object> {
 }
 
 /// A truncated archive may end anywhere, so all of it is read; what it would restore goes nowhere.
+/// For another machine's the own program does it, where there is one.
 fn reader(site: &Site) -> Call {
-    site.client(words(["pg_restore", "-f", "/dev/null"]), &[])
+    let ours = site.dump.remote.is_some() && crate::process::find(Path::new("pg_restore")).is_ok();
+    if ours { site.ours(reading()) } else { site.client(reading(), &[]) }
+}
+
+fn reading() -> Vec<OsString> {
+    words(["pg_restore", "-f", "/dev/null"])
 }
 
 /// Reads an archive to its end.
 async fn read_through(site: &Site, path: &Path) -> Result<()> {
     record::check_magic(path, MAGIC).await?;
-    object::read_through(reader(site), path, &site.cancel).await
+    let read = object::read_through(reader(site), path, &site.cancel).await;
+    if site.dump.remote.is_none() || read.is_ok() || site.cancel.is_cancelled() {
+        return read;
+    }
+    // Ours may be too old for it; then the other machine's is asked, which costs the way there.
+    object::read_through(site.client(reading(), &[]), path, &site.cancel).await
 }
 
 pub(super) async fn verify(site: &Site, tree: &Path, records: &[Record]) -> Result<()> {

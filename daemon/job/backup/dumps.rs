@@ -101,7 +101,9 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
     tokio::task::spawn_blocking(move || crate::state::durable::create_dir(&made, 0o700)).await??;
     let taken = site.dump(&dir).await?;
     let bytes: u64 = taken.records.iter().map(|record| record.size).sum();
-    info!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
+    let text = format!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
+    info!("{text}");
+    ready.log.note(&text);
     Ok(taken)
 }
 

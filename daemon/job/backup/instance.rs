@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
+use super::log::Log;
 use super::slot::{self, Slot};
 use super::streams::{self, Sum};
-use super::{Shared, dumps, snapshot};
+use super::{Shared, dumps, far, snapshot};
 use crate::definition::{Instance, Name};
 use crate::dump::{Record, Taken};
 use crate::job::live::append;
@@ -35,6 +36,8 @@ pub(super) struct Ready {
     pub(super) staging: PathBuf,
     /// What was taken before services were stopped; none: there are none to stop.
     pub(super) slot: OnceLock<Slot>,
+    /// What was done on another machine.
+    pub(super) log: Log,
 }
 
 /// A tree that restic can read.
@@ -135,6 +138,7 @@ impl Part {
     async fn preflight(&self) -> anyhow::Result<Ready> {
         let (context, instance) = (&self.shared.context, &self.instance);
         let (tools, cancel) = (context.dirs.tools(), self.shared.live.cancelled());
+        far::reachable(&self.shared, instance).await?;
         let volumes = dumps::volumes(instance);
         let place = Place::resolve(instance, Purpose::Backup, &tools, &volumes, cancel).await?;
         let uuid = identity_of(context, instance, &place).await?;
@@ -148,7 +152,7 @@ impl Part {
         services::check(context, &place, For::Backup, cancel).await?;
         recover::note_health(context, instance, uuid, self.shared.live.id()).await?;
         let slot = OnceLock::new();
-        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot })
+        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot, log: Log::default() })
     }
 
     /// What must happen even if we do not live to do it, on disk before anything is touched.
@@ -215,12 +219,21 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Qu
     }
     part.phase(Phase::Quiesce);
     quiet.stop().await.context("services could not be stopped, so no snapshot was taken")?;
+    ready.log.note(&format!("stopped {}", quiet.shown().await));
     quiet.start_for_dump().await.context("no snapshot was taken")?;
     part.phase(Phase::Dump);
     let dumped = dump(&part, &ready).await?;
     ensure_running(&shared)?;
     part.tell(quiet.dumped().await.context("after the dumps, so no snapshot was taken")?);
     let (records, lost) = (dumped.records.clone(), dumped.lost.clone());
+    if ready.instance.remote.is_some() {
+        far::mirror(&shared, &ready).await?.iter().for_each(|text| part.warn(text));
+        // restic reads the mirror: the other machine need not wait for it.
+        part.phase(Phase::Resume);
+        let resumed = quiet.resume().await;
+        ready.log.note(&format!("started again; {}", resumed.shown()));
+        part.tell(resumed);
+    }
     let tree = Arc::new(lay_tree(&part, &ready, dumped).await?);
     let mut stores = JoinSet::new();
     for name in shared.request.backup.repositories.iter().filter(|name| !lost.contains(*name)) {
@@ -282,13 +295,16 @@ async fn run_hook(part: &Part, ready: &Ready) -> anyhow::Result<()> {
 }
 
 /// The tree of links that restic reads, with the manifest that makes it a set.
-async fn lay_tree(part: &Part, ready: &Ready, dumped: Dumped) -> anyhow::Result<Laid> {
+async fn lay_tree(part: &Part, ready: &Arc<Ready>, dumped: Dumped) -> anyhow::Result<Laid> {
     let Dumped { staging, records, streamed, lost: _ } = dumped;
     let shared = &part.shared;
     let own = own_dirs(shared);
-    let place = ready.place.clone();
+    let (place, held) = (ready.place.clone(), Arc::clone(ready));
     let laid = tokio::task::spawn_blocking(move || {
         let tree = Tree::build(&place, &staging.tree(), &own)?;
+        if place.instance.remote.is_some() {
+            held.log.lay(&staging.tree())?;
+        }
         anyhow::Ok((staging, tree))
     });
     let (staging, mut tree) = laid.await?.context("laying the tree of includes, so no snapshot was taken")?;

@@ -70,7 +70,9 @@ impl Part {
                 Ok(summary) => return Ok(summary),
                 Err(failure) => failure,
             };
-            if left == 0 || !passes(&self.shared, &self.ready, &failure, pause) {
+            // With services stopped nothing is tried for long: that was done before. Those of another machine run again.
+            let stopped = self.ready.slot.get().is_some() && self.ready.instance.remote.is_none();
+            if left == 0 || stopped || !passes(&self.shared, &failure, pause) {
                 return Err(failure);
             }
             self.pause(pause, &failure).await;
@@ -237,11 +239,9 @@ impl Part {
 }
 
 /// Whether what failed may pass, so that it is worth another try after a pause.
-pub(super) fn passes(shared: &Shared, ready: &Ready, failure: &anyhow::Error, pause: Duration) -> bool {
+pub(super) fn passes(shared: &Shared, failure: &anyhow::Error, pause: Duration) -> bool {
     let passing = failure.downcast_ref::<restic::Error>().is_some_and(restic::Error::retryable);
-    // With services stopped nothing is tried for long: that was done before.
-    let stopped = ready.slot.get().is_some();
-    passing && !stopped && time_for(shared, pause) && !shared.live.cancelled().is_cancelled()
+    passing && time_for(shared, pause) && !shared.live.cancelled().is_cancelled()
 }
 
 fn time_for(shared: &Shared, pause: Duration) -> bool {

@@ -78,6 +78,8 @@ pub(super) async fn take(shared: &Shared, ready: &Ready) -> Result<Streamed> {
     wanted.retain(|_| !dumps.is_empty());
     let retry = shared.request.backup.retry;
     let mut delay = retry.delay;
+    // With services stopped nothing is tried for long.
+    let stopped = ready.slot.get().is_some();
     for left in (0..=retry.attempts).rev() {
         if wanted.is_empty() {
             break;
@@ -89,7 +91,7 @@ pub(super) async fn take(shared: &Shared, ready: &Ready) -> Result<Streamed> {
             let name = target.repository.name.clone();
             match target.failure {
                 None => streamed.keep(&name, target.records, target.sum),
-                Some(failure) if left > 0 && passes(shared, ready, &failure, delay) => {
+                Some(failure) if left > 0 && !stopped && passes(shared, &failure, delay) => {
                     wanted.push(name);
                     last = Some(failure);
                 }

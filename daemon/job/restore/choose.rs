@@ -46,6 +46,11 @@ pub enum NoSet {
     Unavailable(anyhow::Error),
 }
 
+/// A failure that any other set would meet as well.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotTheSet(pub String);
+
 /// Finds the set, looking into the repositories of the instance's backups one after another.
 ///
 /// # Errors

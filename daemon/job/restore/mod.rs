@@ -41,8 +41,8 @@ use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
-pub use choose::{NoSet, Wanted, choose, choose_at, manifest, read_manifest};
-pub use databases::{Database, paths as database_paths};
+pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
+pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
 pub use dumps::records;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
@@ -91,6 +91,15 @@ struct Work {
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, request: Request) {
+    // It is told already.
+    let _ = attempt(context, live, request).await;
+}
+
+/// As [`run`], for a job that goes on after it.
+///
+/// # Errors
+/// Why it failed; the live data is as it was, or the error says what is not.
+pub async fn attempt(context: Context, live: Arc<Live>, request: Request) -> anyhow::Result<()> {
     let (instance, repository) = (request.instance.name.clone(), request.set.repository.clone());
     begin(&live, &request).await;
     let definitions = Arc::clone(&request.definitions);
@@ -103,12 +112,12 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
             Err(anyhow::anyhow!("a defect in the daemon ended this restore: {death}"))
         }
     };
-    let (outcome, text) = match result {
+    let (outcome, text) = match &result {
         Ok(Done { warnings, kept }) => {
             let outcome = if warnings.is_empty() { Outcome::Succeeded } else { Outcome::Warning };
-            (outcome, warnings.into_iter().chain(kept).collect::<Vec<_>>().join("\n"))
+            (outcome, warnings.iter().chain(kept).cloned().collect::<Vec<_>>().join("\n"))
         }
-        Err(failure) => live.verdict(&failure),
+        Err(failure) => live.verdict(failure),
     };
     match outcome {
         Outcome::Succeeded => {
@@ -125,6 +134,7 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         unit.outcome = Some(outcome);
         append(&mut unit.error, &text);
     });
+    result.map(drop)
 }
 
 async fn begin(live: &Live, request: &Request) {
@@ -360,7 +370,7 @@ async fn apply_and_ask(
             work.quiet.stop().await
         };
         let advice = "services could not be stopped (`--no-stop` restores without stopping any)";
-        stopped.await.context(advice)?;
+        stopped.await.context(NotTheSet(advice.into()))?;
         if !wanted.is_empty() {
             work.quiet.start_for_dump().await.context("the databases are to be loaded")?;
         }

@@ -65,6 +65,7 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
             Err(failure) => problems.push(format!("{failure:#}")),
         }
     }
+    problems.extend(dumps::plan::servers(&context, &request, &place, &manifest).await?);
     let looked =
         tokio::task::spawn_blocking(move || in_place(&context, &request, &place, &manifest, &contents, plan));
     let mut plan = looked.await??;
@@ -175,7 +176,7 @@ fn in_place(
     let (existing, coming) = split(&survey);
     let mut problems = survey::problems(context, request, &existing);
     if let Some(founding) = &request.founding {
-        problems.extend(anew::refused(context, &request.instance.name, founding, manifest));
+        problems.extend(anew::refused(context, &request.instance.name, founding));
     }
     plan["space"] = match request.founding {
         Some(_) => space(request, &request.definitions.daemon.staging_dir),
@@ -195,7 +196,7 @@ fn in_place(
     warnings.extend(place.warnings.iter().cloned());
     warnings.extend(rights_left(request, contents));
     warnings.extend(request.founding.iter().flat_map(|founding| founding.notes.clone()));
-    let (dumped, more) = dumps::plan(request, &place, manifest)?;
+    let (dumped, more) = dumps::plan::rows(request, &place, manifest)?;
     problems.extend(more);
     plan["dumps"] = json!(dumped);
     plan["create_volumes"] = json!(absent);

@@ -19,14 +19,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// new under a service is worse than a service that was not stopped.
 pub(in crate::job) async fn stop_what_runs(steps: &[(usize, Recorded)]) {
     for (_, recorded) in steps {
-        let Recorded::Known(Step::StartServices { by, service, user, ran, restart: true, instance }) =
+        let Recorded::Known(Step::StartServices { by, service, user, remote, ran, restart: true, instance }) =
             recorded
         else {
             continue;
         };
         let never = CancellationToken::new();
         let stopped = async {
-            let reach = Reach::of(by, service, user.as_deref()).await?;
+            let reach = Reach::of(by, service, user.as_deref(), remote.as_ref()).await?;
             for part in ran {
                 match reach.look_at(part, &never).await? {
                     Some(seen) if seen.state != State::Stopped => {
@@ -54,9 +54,9 @@ pub(in crate::job) async fn start_what_was_stopped(
     let mut problems = Vec::new();
     for (index, recorded) in steps {
         match recorded {
-            Recorded::Known(Step::StartServices { instance, service, by, user, ran, .. }) => {
+            Recorded::Known(Step::StartServices { instance, service, by, user, remote, ran, .. }) => {
                 warn!(holdfast_instance = %instance, "starting the service {service} of {instance}, which a dead job had stopped");
-                let reach = match Reach::of(by, service, user.as_deref()).await {
+                let reach = match Reach::of(by, service, user.as_deref(), remote.as_ref()).await {
                     Ok(reach) => reach,
                     Err(failure) => {
                         problems.push(format!("service {service}: {failure:#}"));

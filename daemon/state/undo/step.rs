@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{Manager, Ran};
+use crate::definition::{Manager, Ran, Remote};
 
 /// Something to be done when a job ends, and at the next start if it did not get to it. Safe to repeat.
 ///
@@ -57,6 +57,9 @@ pub enum Step {
         by: Manager,
         /// The user that its programs run as; none: our own.
         user: Option<String>,
+        /// The machine that they are on; none: this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remote: Option<Remote>,
         /// What ran, in stop order; started in reverse.
         ran: Vec<Ran>,
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
@@ -72,6 +75,9 @@ pub enum Step {
         act: Act,
         /// The change, as the room `dump` describes it.
         change: serde_json::Value,
+        /// The instance is not defined yet: how its server is reached, as the room `job` describes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        founding: Option<serde_json::Value>,
     },
     /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
     PutOn {
