@@ -6,11 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Mode;
 
-<<<<<<< HEAD
-use super::{Work, choose, dumps, parts, rights, room, seed, streams};
-=======
-use super::{NotTheSet, Work, choose, dumps, parts, rights, room, seed};
->>>>>>> recovery
+use super::{NotTheSet, Work, choose, dumps, parts, rights, room, seed, streams};
 use crate::job::remove_tree;
 use crate::process::{self, Limits, Program, Sign};
 use crate::state::undo::Step;
