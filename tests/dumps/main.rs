@@ -24,6 +24,7 @@ mod second;
 mod servers;
 mod sqlite;
 mod streams;
+mod streams_seen;
 
 use std::path::Path;
 
