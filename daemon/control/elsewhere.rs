@@ -90,6 +90,7 @@ impl Control {
             set,
             opened,
             databases: Vec::new(),
+            edited: options.dumps.clone(),
             include,
             rights: rights(&options),
             target: options.target,
@@ -97,6 +98,7 @@ impl Control {
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            new_user: None,
             failed: None,
         };
         if request.target.is_some() {
@@ -172,6 +174,14 @@ impl Control {
     ) -> Result<Request> {
         let saved = restore::saved_databases(&self.manifest(&request).await?).map_err(anyhow::Error::from)?;
         let first = Arc::clone(&request.instance);
+        if let Some(other) = self.other_project(&first, name).await? {
+            if map.is_empty() {
+                return Ok(Request { instance: other, ..request });
+            }
+            let text =
+                format!("the labels of the compose project {name} say where its volumes lie; leave out map");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let renamed = Some((first.name.to_string(), checked(name)?.to_string()));
         let moves = Moves { given: map.to_vec(), renamed };
         let files = first.dumps.iter().filter_map(|dump| {

@@ -2,8 +2,12 @@
 //!
 //! A database cannot be renamed, and a dump cannot be proved by loading it under another name: triggers and routines may
 //! name their database, and then change the one that lives (measured: `CREATE TRIGGER wiki.t ON wiki.page` is kept as it
-//! was written). So what lives is dumped before it is replaced, and loaded back when that fails. Accounts are saved, not
-//! loaded: `mysql.user` of another server locks everybody out.
+//! was written). So what lives is dumped before it is replaced, and loaded back when that fails. Of accounts only those are
+//! made that are not there: `mysql.user` of another server locks everybody out.
+
+mod accounts;
+mod plain;
+mod scan;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -151,11 +155,14 @@ pub(super) async fn objects(site: &Site, server: &Server) -> Result<Objects> {
     let asked = |name: &String| (all || server.databases.contains(name)) && !server.exclude.contains(name);
     let wanted: Vec<String> = there.into_iter().filter(asked).collect();
     let mut objects = only(site, &wanted).await?;
-    if all && matches!(site.dump.source, Source::Mariadb(_)) {
+    if all || accounts::readable(site).await {
         objects.list.push(accounts(site).await?);
     }
     Ok(objects)
 }
+
+pub(super) use accounts::{make as make_accounts, plan as plan_accounts, remove as drop_accounts};
+pub(super) use plain::{names_in, prepare};
 
 /// Dumps just these.
 pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Result<Taken> {
@@ -167,7 +174,7 @@ async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
     let mut objects = Objects::default();
     for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
         objects.warnings.extend(without_transactions(site, &name).await?);
-        let mut object = one(site, &name).await?;
+        let mut object = one(site, &ready, &name).await?;
         let (version, client_version) = (ready.server.clone(), ready.client.clone());
         let details = serde_json::to_value(details)?;
         object.record = Record { version, client_version, database: Some(name), details, ..object.record };
@@ -176,7 +183,7 @@ async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
     Ok(objects)
 }
 
-async fn one(site: &Site, name: &str) -> Result<Object> {
+async fn one(site: &Site, ready: &Ready, name: &str) -> Result<Object> {
     let mut more = words([
         "--single-transaction",
         "--quick",
@@ -187,8 +194,13 @@ async fn one(site: &Site, name: &str) -> Result<Object> {
         "--no-tablespaces",
         "--default-character-set=utf8mb4",
     ]);
-    if matches!(site.dump.source, Source::Mysql(_)) && program(site, "dump").await? == "mysqldump" {
+    let mysql = matches!(site.dump.source, Source::Mysql(_)) && !ready.client.contains("MariaDB");
+    if mysql && program(site, "dump").await? == "mysqldump" {
         more.push("--set-gtid-purged=OFF".into());
+        if major(&ready.client) >= 8 && major(&ready.server) < 8 {
+            // Only servers from 8 on have the table that it would ask for.
+            more.push("--column-statistics=0".into());
+        }
     }
     more.extend(["--".into(), name.into()]);
     Ok(Object {
@@ -214,17 +226,21 @@ async fn without_transactions(site: &Site, name: &str) -> Result<Option<String>>
 }
 
 async fn accounts(site: &Site) -> Result<Object> {
+    let call = match &site.dump.source {
+        Source::Mariadb(_) => client(site, "dump", words(["--system=users"]), true).await?,
+        _ => accounts::printed(site).await?,
+    };
     Ok(Object {
         what: "the accounts".into(),
         optional: true,
         record: Record::named(&site.dump, ACCOUNTS),
-        call: client(site, "dump", words(["--system=users"]), true).await?,
+        call,
         proof: Looks::Ends { begins: BEGIN, end: END }.into(),
     })
 }
 
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
-    for record in records {
+    for record in records.iter().filter(|record| !plain::made(record)) {
         record::check_ends(&record.path(tree), BEGIN, END).await?;
     }
     Ok(())
@@ -256,17 +272,31 @@ pub(super) async fn load(site: &Site, tree: &Path, records: &[Record], made: &[S
 }
 
 async fn load_as(site: &Site, tree: &Path, record: &Record, name: &str) -> Result<()> {
-    let details: Details = serde_json::from_value(record.details.clone())
-        .with_context(|| format!("the manifest does not say how {} was made", record.file))?;
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    ensure!(plain(&details.charset) && plain(&details.collation), "the manifest names an odd character set");
-    let Details { charset, collation } = details;
-    let create = format!("CREATE DATABASE {} CHARACTER SET {charset} COLLATE {collation}", ident(name));
+    let mut create = format!("CREATE DATABASE {}", ident(name));
+    if !(record.details["charset"].is_null() && plain::made(record)) {
+        let details: Details = serde_json::from_value(record.details.clone())
+            .with_context(|| format!("the manifest does not say how {} was made", record.file))?;
+        let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        ensure!(
+            plain(&details.charset) && plain(&details.collation),
+            "the manifest names an odd character set"
+        );
+        create.push_str(&format!(" CHARACTER SET {}", details.charset));
+        if !details.collation.is_empty() {
+            create.push_str(&format!(" COLLATE {}", details.collation));
+        }
+    }
     ask(site, &create).await.context("creating a database")?;
     let mut option = OsString::from("--database=");
     option.push(name);
     let more = vec![option, "--default-character-set=utf8mb4".into()];
-    run::from_file(client(site, "client", more, true).await?, &record.path(tree), &site.cancel).await
+    run::from_file(client(site, "client", more, true).await?, &record.path(tree), &site.cancel).await?;
+    let Some(tables) = record.details["tables"].as_u64() else { return Ok(()) };
+    let quoted = name.replace('\\', "\\\\").replace('\'', "''");
+    let sql = format!("select count(*) from information_schema.tables where table_schema = '{quoted}'");
+    let loaded: u64 = ask(site, &sql).await?.trim().parse().context("counting the tables")?;
+    ensure!(loaded >= tables, "{tables} tables are in the dump and {loaded} were loaded");
+    Ok(())
 }
 
 /// Removes a database, if it is there.

@@ -108,7 +108,15 @@ pub async fn foreign(
     path: &Path,
     database: Option<String>,
 ) -> Result<Record> {
-    Ok(Record { database, ..Record::of(dump, path).await? })
+    let mut record = Record { database, ..Record::of(dump, path).await? };
+    if record.database.is_none() {
+        let (at, source) = (path.to_owned(), record.source.clone());
+        let names = move || super::names_given(&source, &open(&at)?);
+        let names = tokio::task::spawn_blocking(names).await?;
+        record.details =
+            serde_json::json!({ "databases": names.context("looking for the databases in it")? });
+    }
+    Ok(record)
 }
 
 /// Whether an SQL dump of PostgreSQL or MariaDB is whole: its end marker is there.

@@ -15,7 +15,7 @@ use crate::restic;
 use crate::target::{SshError, asks_for_a_password, of_connection, rsync_shell};
 
 /// Everything that a file has, by number; for owners see [`stands_in`].
-const ALL: [&str; 7] = ["-rlptgoD", "-H", "-A", "-X", "--numeric-ids", "--sparse", "--stats"];
+pub(super) const ALL: [&str; 7] = ["-rlptgoD", "-H", "-A", "-X", "--numeric-ids", "--sparse", "--stats"];
 /// How many lines of what was left out are told.
 const TOLD: usize = 5;
 
@@ -23,6 +23,8 @@ const TOLD: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Transferred {
     /// What could not be read or written, in rsync's words.
+    pub(super) left_out: Vec<String>,
+    /// What else was noticed.
     pub(super) warnings: Vec<String>,
     /// rsync's own account, a line each.
     pub(super) stats: Vec<String>,
@@ -61,7 +63,7 @@ pub(super) async fn transfer(
         Sign::Life
     };
     let ended = process::run(program, cancel, listen).await?;
-    told.warnings.extend(judge(remote, near, &ended, &said)?);
+    told.left_out.extend(judge(remote, near, &ended, &said)?);
     Ok(told)
 }
 

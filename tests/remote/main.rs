@@ -16,8 +16,10 @@ mod servers;
 
 #[expect(dead_code, reason = "each test uses a part of the lab")]
 mod director;
+mod far;
 #[expect(dead_code, reason = "each test uses a part of the lab")]
 mod host;
 
+mod backup;
 mod labs;
 mod setup;

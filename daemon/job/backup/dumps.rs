@@ -11,7 +11,7 @@ use super::Shared;
 use super::instance::Ready;
 use crate::definition::{Dump, Instance, Source};
 use crate::dump::{Record, Site, Taken};
-use crate::job::Context;
+use crate::job::{Context, restore};
 use crate::state::{Sizes, read_sizes, write_sizes};
 use crate::target::Place;
 use uuid::Uuid;
@@ -99,7 +99,16 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
     let dir = tree.join("dumps").join(dump.name.as_str());
     let made = dir.clone();
     tokio::task::spawn_blocking(move || crate::state::durable::create_dir(&made, 0o700)).await??;
+    let step = match site.plan_dump() {
+        Some(left) => {
+            Some(shared.undo.push(restore::dumps::clearing(&ready.instance, &dump.name, &left)?).await?)
+        }
+        None => None,
+    };
     let taken = site.dump(&dir).await?;
+    if let Some(step) = step {
+        shared.undo.done(step).await?;
+    }
     let bytes: u64 = taken.records.iter().map(|record| record.size).sum();
     let text = format!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
     info!("{text}");

@@ -94,7 +94,7 @@ pub(super) async fn mirror(shared: &Shared, ready: &Ready) -> Result<Vec<String>
     let text = format!("mirrored {} in {:.1?}: {}", remote.login(), begun.elapsed(), done.stats.join(", "));
     info!("{text}");
     ready.log.note(&text);
-    Ok(done.warnings)
+    Ok(done.left_out.into_iter().chain(done.warnings).collect())
 }
 
 /// What is fetched, as rsync's options.

@@ -177,8 +177,8 @@ async fn judged(tree: &Path, placed: &Placed, notes: &mut Vec<String>) -> Result
         Some(dump) => Ok(Some(dump::foreign(dump, &path, placed.database.clone()).await?)),
         None => {
             let how = match placed.form {
-                Form::PgArchive => "source = \"postgresql\"",
-                Form::PgSql | Form::MariaSql => "source = \"command\" with `restore`",
+                Form::PgArchive | Form::PgSql => "source = \"postgresql\"",
+                Form::MariaSql => "source = \"mariadb\"",
             };
             notes.push(format!(
                 "{shown} is kept as a file, for no dump of the instance can load it: define one ({how}) and import it \

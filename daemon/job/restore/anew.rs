@@ -40,6 +40,7 @@ pub struct Founding {
 pub(super) struct Made {
     dirs: Vec<PathBuf>,
     files: Vec<(PathBuf, String)>,
+    pub(super) user: Option<super::users::MadeUser>,
 }
 
 /// The directories of a module that hold programs and lists, not data.
@@ -186,7 +187,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Takes back what was made, as the steps say that were written down: a failed restore of a new instance leaves nothing.
-pub(super) async fn undo(made: Made) -> Result<()> {
+pub(super) async fn undo(mut made: Made) -> Result<()> {
+    let user = made.user.take();
     tokio::task::spawn_blocking(move || {
         for (path, ours) in made.files.iter().rev() {
             if std::fs::read_to_string(path).is_ok_and(|there| there == *ours) {
@@ -203,5 +205,9 @@ pub(super) async fn undo(made: Made) -> Result<()> {
         }
         anyhow::Ok(())
     })
-    .await?
+    .await??;
+    match user {
+        Some(user) => super::users::undo(&user).await,
+        None => Ok(()),
+    }
 }

@@ -89,9 +89,10 @@ pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> R
             bail!("the set holds no database {:?}; there are {}", database.saved, there.join(", "));
         };
         let defined = instance.dumps.iter().find(|dump| *dump.name == *record.dump);
-        let postgresql = defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_)));
+        let renames =
+            defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_) | Source::Mongodb(_)));
         ensure!(
-            postgresql || !database.renamed(),
+            renames || !database.renamed(),
             "{} is of {}, which cannot be loaded under another name beside the database that lives: what it calls by \
              its own name (triggers, routines) would change that one; restore it into another server",
             record.file,
@@ -148,7 +149,7 @@ pub(super) fn check_made(request: &Request, change: &Change) -> Result<()> {
             pairs.iter().filter(|pair| pair.old.is_some()).map(|pair| pair.live.as_str()).collect()
         }
         Change::Reload { databases, .. } => databases.here.iter().map(String::as_str).collect(),
-        Change::DropDatabase { .. } | Change::DropRoles { .. } => Vec::new(),
+        Change::DropDatabase { .. } | Change::DropRoles { .. } | Change::Leftovers => Vec::new(),
     };
     let taken = lives.into_iter().find(|name| makes(request, name));
     ensure!(taken.is_none(), "the database {taken:?} appeared meanwhile; it was left as it is");

@@ -19,8 +19,8 @@ use crate::target::{Manifest, Place};
 mod back;
 pub(super) mod plan;
 
+pub(in crate::job) use back::{clearing, execute, founded};
 pub(super) use back::{discard, exchange, place_of, put_back};
-pub(in crate::job) use back::{execute, founded};
 
 /// A change in a server, with the dump whose server it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,6 +113,11 @@ pub(super) async fn open(
         let site = site.with_context(|| format!("dump {}", dump.name))?;
         all.push(Wanted { dump, site, records: vec![record], laid: Vec::new() });
     }
+    for wanted in &mut all {
+        take_apart(&work.request, staging, wanted)
+            .await
+            .with_context(|| format!("dump {}", wanted.dump.name))?;
+    }
     for wanted in &all {
         let reading = || format!("reading dump {} to its end", wanted.dump.name);
         wanted.site.verify(staging, &wanted.records).await.with_context(reading)?;
@@ -124,6 +129,30 @@ pub(super) async fn open(
         taken_files(&work.request, place, wanted)?;
     }
     Ok(all)
+}
+
+/// Texts of several databases become one for each.
+async fn take_apart(request: &Request, staging: &Path, wanted: &mut Wanted) -> Result<()> {
+    // A second instance takes all that come with it; only what was asked for by name is all that is wanted.
+    let only = request.founding.is_none() && !request.databases.is_empty();
+    let names: Vec<String> = request.databases.iter().map(|database| database.saved.clone()).collect();
+    let asked = if only { &names[..] } else { &[] };
+    let pairs = request.databases.iter().filter(|database| database.renamed());
+    let lives: Vec<_> = pairs.map(|one| (one.saved.clone(), one.lives.clone())).collect();
+    let whole: Vec<String> = wanted
+        .records
+        .iter()
+        .filter(|record| record.database.is_none())
+        .map(|record| record.file.clone())
+        .collect();
+    let records = std::mem::take(&mut wanted.records);
+    let (of_several, mut records): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|record| whole.contains(&record.file));
+    let mut apart = wanted.site.prepare(staging, of_several, asked, &lives).await?;
+    databases::rename(&mut apart, &request.databases);
+    records = wanted.site.prepare(staging, records, asked, &lives).await?;
+    wanted.records = apart.into_iter().chain(records).collect();
+    Ok(())
 }
 
 /// A second instance takes over no file that is there.

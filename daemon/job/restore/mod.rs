@@ -6,7 +6,9 @@ mod carry;
 mod choose;
 mod databases;
 pub(super) mod dumps;
+mod edited;
 mod failed;
+pub(super) mod far;
 mod fetch;
 mod health;
 pub mod kept;
@@ -22,6 +24,7 @@ mod stands;
 mod streams;
 mod survey;
 pub(super) mod swap;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,11 +46,14 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 pub use anew::Founding;
 pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
 pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
+pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
 pub use streams::{Streamed, streamed};
+pub use users::NewUser;
+pub(super) use users::remove as remove_user;
 
 /// What one restore job does; frozen when it is asked for.
 pub struct Request {
@@ -63,6 +69,8 @@ pub struct Request {
     pub include: Vec<PathBuf>,
     /// Only these databases, which `include` has the dumps of; empty: all that `include` names, by their own names.
     pub databases: Vec<Database>,
+    /// Files that are loaded instead of saved dumps.
+    pub edited: Vec<Edited>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
@@ -75,6 +83,8 @@ pub struct Request {
     pub founding: Option<Founding>,
     /// It is a recovery: what it says of the data that it replaces.
     pub failed: Option<Failed>,
+    /// The instance's user, to be made because this machine lacks it.
+    pub new_user: Option<NewUser>,
     /// What was said of owners, set-uid bits and device files.
     pub rights: Rights,
 }
@@ -226,6 +236,10 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
 
 async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
+    if let Some(why) = far::refused(&work.request) {
+        anyhow::bail!("{why}");
+    }
+    users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
@@ -326,7 +340,8 @@ async fn apply_or_put_back(
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    let touched = !(applied.swaps.is_empty() && applied.dumps.is_empty());
+    let far = applied.far.as_ref().is_some_and(|(_, begun)| *begun);
+    let touched = far || !(applied.swaps.is_empty() && applied.dumps.is_empty());
     if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
@@ -350,7 +365,11 @@ async fn put_back(work: &Work, place: &Place, applied: &apply::Applied) -> anyho
         work.quiet.start_for_dump().await.context("the databases are to be put back")?;
     }
     let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
-    databases.and(apply::put_back(applied).await)
+    let far = match &applied.far {
+        Some((far, begun)) => far::put_back(work, far, *begun).await,
+        None => Ok(()),
+    };
+    databases.and(far).and(apply::put_back(applied).await)
 }
 
 async fn apply_and_ask(
@@ -362,6 +381,8 @@ async fn apply_and_ask(
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
+    let survey = survey::survey(work, place, manifest, staging)?;
+    applied.far = far::bring(work, &survey, staging).await?.map(|far| (far, false));
     work.phase(Phase::Quiesce);
     if work.request.stop {
         let stopped = async {

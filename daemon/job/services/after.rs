@@ -77,7 +77,14 @@ pub(in crate::job) async fn start_what_was_stopped(
                     instance: instance.clone(),
                     reach: reach.clone(),
                 };
-                start(starter, &parts, &undo, *index).await?;
+                // Whoever comes meanwhile is told that they ran.
+                parts.iter().for_each(|part| starter.holds.owe(&part.key, &part.ran));
+                if remote.is_some() {
+                    // It may not answer for long: nobody here waits for it.
+                    tokio::spawn(in_the_background(starter, parts, undo.clone(), *index));
+                } else {
+                    start(starter, &parts, &undo, *index).await?;
+                }
             }
             other => problems.push(format!("a step that does not belong here: {other:?}")),
         }
@@ -86,9 +93,17 @@ pub(in crate::job) async fn start_what_was_stopped(
     if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
 }
 
+async fn in_the_background(starter: Starter, parts: Vec<Part>, undo: Undo, index: usize) {
+    let started = async {
+        start(starter, &parts, &undo, index).await?;
+        undo.finish_if_done().await
+    };
+    if let Err(failure) = started.await {
+        error!("services that a dead job had stopped: {failure:#}");
+    }
+}
+
 async fn start(starter: Starter, parts: &[Part], undo: &Undo, index: usize) -> Result<()> {
-    // Whoever comes meanwhile is told that they ran.
-    parts.iter().for_each(|part| starter.holds.owe(&part.key, &part.ran));
     let outcome = starter.start(parts, 1, LIMIT).await;
     outcome.notes.iter().for_each(|note| warn!("{note}"));
     if outcome.failed.is_empty() {

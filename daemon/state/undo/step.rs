@@ -65,6 +65,20 @@ pub enum Step {
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
         restart: bool,
     },
+    /// Put back what a restore exchanged on another machine. Written before it is exchanged.
+    FarBack {
+        /// The instance.
+        instance: String,
+        /// What changes places, as the room `job` describes it.
+        far: serde_json::Value,
+    },
+    /// Remove our directories on another machine, with all that is in them.
+    FarRemove {
+        /// The machine.
+        remote: Remote,
+        /// The directories.
+        dirs: Vec<String>,
+    },
     /// Take back, or finish, what a restore changed in a server.
     Dump {
         /// The instance.
@@ -78,6 +92,13 @@ pub enum Step {
         /// The instance is not defined yet: how its server is reached, as the room `job` describes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         founding: Option<serde_json::Value>,
+    },
+    /// Remove a user that was made for the job.
+    RemoveUser {
+        /// Its name.
+        name: String,
+        /// Its comment: where it has another one it is no longer ours.
+        comment: String,
     },
     /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
     PutOn {

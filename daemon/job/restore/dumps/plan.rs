@@ -26,7 +26,7 @@ pub(in crate::job::restore) fn rows(
         rows.push(json!({
             "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
             "bytes": record.size, "version": record.version, "how": how,
-            "stream": record.stream.as_ref().map(|stream| &stream.snapshot),
+            "stream": record.stream.as_ref().map(|stream| &stream.snapshot), "given": given(request, &record),
         }));
         problems.extend(streams::lost(&record));
         if let Err(failure) = found
@@ -39,6 +39,11 @@ pub(in crate::job::restore) fn rows(
         }
     }
     Ok((rows, problems))
+}
+
+/// Whether a file that the caller opened takes its place.
+fn given(request: &Request, record: &Record) -> bool {
+    request.edited.iter().any(|edited| edited.is_for(record))
 }
 
 /// Which servers do not answer, or hold already what is to be made. Asked only where databases are made: others are
