@@ -43,16 +43,22 @@ pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     }
     let (pipe, ours, whole) = (Sorted::from(pipe), Sorted::from(ours), Sorted::from(whole));
     let ratio = |ours: &Sorted| pipe.median().as_secs_f64() / ours.median().as_secs_f64();
-    let figure = |ours: &Sorted| format!("{} to {}: {:.2}", shown(ours.median()), shown(pipe.median()), ratio(ours));
+    let figure =
+        |ours: &Sorted| format!("{} to {}: {:.2}", shown(ours.median()), shown(pipe.median()), ratio(ours));
     let what = format!("a stream of {mib} MiB, speed to that of a plain pipe into restic");
     table.barred(&what, figure(&ours), "≥ 0.95", ratio(&ours) >= BAR);
-    table.plain(&format!("the whole backup with it, to that pipe (medians of {})", whole.len()), figure(&whole));
+    table.plain(
+        &format!("the whole backup with it, to that pipe (medians of {})", whole.len()),
+        figure(&whole),
+    );
     Ok(())
 }
 
 /// Bytes that neither compress nor repeat, another sequence for each number.
 fn generator(mib: usize, number: usize) -> String {
-    format!("openssl enc -aes-128-ctr -K {number:032x} -iv 00 -nosalt </dev/zero 2>/dev/null | head -c {mib}M\n")
+    format!(
+        "openssl enc -aes-128-ctr -K {number:032x} -iv 00 -nosalt </dev/zero 2>/dev/null | head -c {mib}M\n"
+    )
 }
 
 fn piped(lab: &Lab) -> Result<std::time::Duration> {

@@ -44,14 +44,18 @@ async fn a_set_with_streams_is_looked_into_exported_and_taken_in_like_any_other(
     lab.good_backup("b").await;
     let data = format!("files{}", lab.path("data").display());
     let listed = good(&lab, &["ls", "app"]);
-    assert!(listed.contains("/dumps/index/dump\n") && listed.contains(&format!("/{data}/file\n")), "{listed}");
+    assert!(
+        listed.contains("/dumps/index/dump\n") && listed.contains(&format!("/{data}/file\n")),
+        "{listed}"
+    );
     assert_eq!(good(&lab, &["ls", "app", "dumps"]).trim(), "/dumps/index/dump");
     assert!(!good(&lab, &["ls", "app", &data]).contains("dumps"));
     for line in good(&lab, &["--json", "ls", "app", "dumps"]).lines() {
         let _: serde_json::Value = serde_json::from_str(line).unwrap();
     }
     assert!(good(&lab, &["find", "app", "dump"]).contains("dump"));
-    let found: serde_json::Value = serde_json::from_str(&good(&lab, &["--json", "find", "app", "dump"])).unwrap();
+    let found: serde_json::Value =
+        serde_json::from_str(&good(&lab, &["--json", "find", "app", "dump"])).unwrap();
     assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
     for repository in ["local", "second"] {
         let all = client(&lab, &["cat", "app", "--repository", repository, "dumps/index/dump"]);
@@ -67,11 +71,13 @@ async fn a_set_with_streams_is_looked_into_exported_and_taken_in_like_any_other(
     assert_eq!(fs::read_to_string(into.join(&data).join("file")).unwrap(), "one\n");
     good(&lab, &["import", archive.to_str().unwrap(), "--instance", "app"]);
     for snapshot in ["kind=stream", "kind=tree"] {
-        let forgotten = lab.restic("repo2", &["forget", "--tag", snapshot, "--keep-last", "0", "--unsafe-allow-remove-all"]);
+        let forgotten = lab
+            .restic("repo2", &["forget", "--tag", snapshot, "--keep-last", "0", "--unsafe-allow-remove-all"]);
         assert!(forgotten.status.success(), "{}", stderr(&forgotten));
     }
     // What was taken in is a set of its own and needs no stream.
-    let streams = lab.restic("repo", &["forget", "--tag", "kind=stream", "--unsafe-allow-remove-all", "--keep-last", "0"]);
+    let streams = lab
+        .restic("repo", &["forget", "--tag", "kind=stream", "--unsafe-allow-remove-all", "--keep-last", "0"]);
     assert!(streams.status.success(), "{}", stderr(&streams));
     lab.good_restore("app").await;
     assert_eq!(fs::metadata(lab.path("index")).unwrap().len(), 1_300_004);
@@ -99,7 +105,8 @@ async fn a_large_stream_needs_no_more_memory_than_a_small_one_and_no_disk() {
     lab.good_backup("b").await;
     let before = peak(lab.daemon.pid());
     let staging = lab.path("staging").display().to_string();
-    let script = format!("head -c {mib}M /dev/zero; du -s --apparent-size --block-size=1 {staging} >@DIR@/staged");
+    let script =
+        format!("head -c {mib}M /dev/zero; du -s --apparent-size --block-size=1 {staging} >@DIR@/staged");
     lab.write("script", &script, 0o644);
     lab.good_backup("b").await;
     let after = peak(lab.daemon.pid());
