@@ -277,22 +277,6 @@ fn halfway(lab: &Lab) {
 }
 
 #[tokio::test]
-async fn a_dump_that_works_in_silence_stalls_nobody() {
-    for version in RESTICS {
-        let setup = scripted(version, "");
-        let lab = setup.replace("[instance.app]\n", "[instance.app]\nstall_timeout = \"2s\"\n").start().await;
-        lab.write(
-            "script",
-            "echo a; end=$((SECONDS + 5)); while ((SECONDS < end)); do :; done; echo b",
-            0o644,
-        );
-        lab.good_backup("b").await;
-        lab.good_restore("app").await;
-        assert_eq!(lab.text("index"), "a\nb\n", "{version}");
-    }
-}
-
-#[tokio::test]
 async fn cancelled_in_the_middle_there_is_no_snapshot_and_no_lock() {
     for version in RESTICS {
         let lab = scripted(version, "").start().await;

@@ -9,8 +9,8 @@ use super::*;
 use crate::support::{stderr, stdout};
 
 /// An instance `app` with a file and a streamed dump of what `script` prints, backed up into `more` besides `local`.
-fn printed(repositories: &str) -> Setup {
-    let setup = Setup::new();
+fn printed(version: &str, repositories: &str) -> Setup {
+    let setup = Setup::with_restic(version);
     setup.write("data/file", "one\n", 0o644);
     setup.config(SECOND).config(&format!(
         "[backup.b]\nrepositories = [{repositories}]\ninstances = [\"app\"]\n\
@@ -38,7 +38,7 @@ fn good(lab: &Lab, words: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_set_with_streams_is_looked_into_exported_and_taken_in_like_any_other() {
-    let mut lab = printed("\"local\", \"second\"").start().await;
+    let mut lab = printed("0.18", "\"local\", \"second\"").start().await;
     // A size that fills no block.
     lab.write("script", "head -c 1300000 /dev/zero; echo end", 0o644);
     lab.good_backup("b").await;
@@ -89,6 +89,22 @@ async fn a_set_with_streams_is_looked_into_exported_and_taken_in_like_any_other(
     assert_eq!(lab.text("index"), "streamed\n");
 }
 
+#[tokio::test]
+async fn a_dump_that_works_in_silence_stalls_nobody() {
+    for version in ["0.14", "0.18", "0.19"] {
+        let setup = printed(version, "\"local\", \"second\"");
+        let lab = setup.replace("[instance.app]\n", "[instance.app]\nstall_timeout = \"2s\"\n").start().await;
+        lab.write(
+            "script",
+            "echo a; end=$((SECONDS + 5)); while ((SECONDS < end)); do :; done; echo b",
+            0o644,
+        );
+        lab.good_backup("b").await;
+        lab.good_restore("app").await;
+        assert_eq!(lab.text("index"), "a\nb\n", "{version}");
+    }
+}
+
 /// The largest size that a process ever had in memory, in KiB.
 fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -100,7 +116,7 @@ fn peak(pid: u32) -> u64 {
 #[tokio::test]
 async fn a_large_stream_needs_no_more_memory_than_a_small_one_and_no_disk() {
     let mib = if std::env::var_os("HOLDFAST_SOAK").is_some() { 5 << 10 } else { 256 };
-    let lab = printed("\"local\", \"second\"").start().await;
+    let lab = printed("0.18", "\"local\", \"second\"").start().await;
     lab.write("script", "echo small", 0o644);
     lab.good_backup("b").await;
     let before = peak(lab.daemon.pid());
