@@ -197,11 +197,14 @@ async fn add<W: Write + Send>(
     Ok(header.len() as u64 + size + padding.len() as u64)
 }
 
-/// What stands before a file in an archive: 0600, and of nobody but who unpacks it.
+/// What stands before a file in an archive: 0600, and root's, as what is staged is. A stream has no time of its own.
 fn header(streamed: &Streamed) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_size(streamed.size);
     header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_entry_type(tar::EntryType::Regular);
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_data(&mut header, &streamed.file, io::empty())?;

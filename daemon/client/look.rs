@@ -89,10 +89,14 @@ pub(super) async fn ls(context: &Context, args: LsArgs) -> Done {
     for stream in streams.iter().filter(|stream| Path::new(&stream.file).starts_with(below)) {
         let path = rooted(&stream.file);
         match context.out.json {
-            true => context.out.value(&json!({
-                "name": stream.name, "type": "file", "path": path, "size": stream.size, "struct_type": "node",
-                "message_type": "node", "snapshot": stream.snapshot,
-            })),
+            // One line each, as restic's.
+            true => context.out.line(
+                json!({
+                    "name": stream.name, "type": "file", "path": path, "size": stream.size, "struct_type": "node",
+                    "message_type": "node", "snapshot": stream.snapshot,
+                })
+                .to_string(),
+            ),
             false => context.out.line(path),
         }
     }
