@@ -105,7 +105,7 @@ async fn databases_are_streamed_into_two_repositories_and_come_back_from_either(
     let password = format!("password_file = \"{PASSWORD_FILE}\"\n");
     let dumps = [
         format!("{}{password}databases = [\"shop\"]\n", postgres.definition()),
-        format!("{}{password}", mariadb.definition()),
+        format!("{}{password}databases = [\"wiki\"]\n", mariadb.definition()),
     ];
     for version in RESTICS {
         let setup = two(version, "retention = 1", &dumps);
@@ -113,32 +113,37 @@ async fn databases_are_streamed_into_two_repositories_and_come_back_from_either(
         let lab = setup.start().await;
         lab.good_backup("b").await;
         let manifest: Vec<_> = manifest_of_tree(&lab)["dumps"].as_array().unwrap().clone();
-        // Roles, shop, wiki, accounts; each in two repositories.
-        assert_eq!(manifest.len(), 8, "{manifest:#?}");
+        // Roles, shop, wiki; each in two repositories.
+        assert_eq!(manifest.len(), 6, "{manifest:#?}");
         for repository in ["repo", "repo2"] {
-            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (4, 5));
+            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (3, 4));
             let tree = of_kind(&lab, repository, "tree")[0]["id"].as_str().unwrap().to_owned();
             let files = lab.restic(repository, &["ls", "--quiet", &tree]);
             assert!(!crate::support::stdout(&files).contains("dumps"), "{version}: it was staged");
         }
         let size = u64::try_from(lab.sets("app").await[0]["size"].try_clone().unwrap()).unwrap();
         assert!(size > 500_000, "{version}: the set has {size} bytes, its streams count");
-        for repository in ["local", "second"] {
+        // All of it with one of them; the others just have to bring it back.
+        let all = version == "0.18";
+        for repository in if all { &["local", "second"][..] } else { &["second"] } {
             postgres.ask("shop", "delete from item");
             mariadb.ask("delete from wiki.page");
-            let options = [("repository", Variant::from(repository))];
+            let options = [("repository", Variant::from(*repository))];
             let ended = lab.restore("app", "", &options).await;
             assert_eq!(ended.outcome, "succeeded", "{version}: {ended:#?}\n{}", lab.daemon.log());
             assert_eq!(state(), before, "{version}: {repository}");
         }
         let plan: String = lab.daemon.call("Plan", &("app", "", crate::support::Row::new())).await.unwrap();
         let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
-        assert_eq!(plan["dumps"].as_array().unwrap().len(), 4, "{plan:#}");
+        assert_eq!(plan["dumps"].as_array().unwrap().len(), 3, "{plan:#}");
         assert!(plan["dumps"][0]["stream"].as_str().unwrap().len() >= 8, "{plan:#}");
+        if !all {
+            continue;
+        }
         // Streams go with their set.
         lab.good_backup("b").await;
         for repository in ["repo", "repo2"] {
-            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (4, 5));
+            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (3, 4));
         }
         assert_no_canary(&lab);
         lab.assert_settled().await;
