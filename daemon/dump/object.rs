@@ -97,6 +97,8 @@ impl Object {
         let mut pour = Pour { judge: Judge::default(), feeds, reading, cancel: &cancel };
         let ended = process::run_heard(program, &cancel, &mut pour).await?;
         let Pour { judge: seen, feeds, reading, .. } = pour;
+        // The last piece may have been given up halfway, of a program that had ended well already.
+        ensure!(!cancel.is_cancelled(), "{name} was cancelled");
         ensure!(feeds.iter().any(Option::is_some), "no repository takes it any more");
         // A program that was stopped because its reader refused is not to blame.
         if reading.as_ref().is_none_or(|reading| reading.feed.is_some()) {

@@ -47,12 +47,12 @@ use crate::target::{Manifest, Place, Purpose, RootKind};
 pub use anew::Founding;
 pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
 pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
-pub use dumps::records;
 pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
+pub use streams::{Streamed, streamed};
 pub use users::NewUser;
 pub(super) use users::remove as remove_user;
 
