@@ -8,7 +8,7 @@ failing_service "OnFailure=holdfast-recover@shop.service"
 systemctl start holdfastd.service
 for set in one two three four five; do save "$set"; done
 
-recoveries() { holdfast history --json | jq '[.[] | select(.Kind == "recover")] | length'; }
+recoveries() { holdfast history --json | jq '[.[] | select(.Kind == "recover" and .Outcome == "succeeded")] | length'; }
 
 helper_ended() { [[ $(systemctl show --property=ActiveState --value holdfast-recover@shop.service) == inactive ]]; }
 
