@@ -235,6 +235,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
     let Instance {
         name: _,
         module,
+        remote,
         user,
         install_dir,
         volumes,
@@ -266,6 +267,9 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
     });
     vec![
         ("module", text(module.as_ref().map(Name::to_string))),
+        ("ssh", text(remote.as_ref().map(dumps::address))),
+        ("ssh_key", text(remote.as_ref().map(|remote| path(&remote.key)))),
+        ("sudo", remote.as_ref().is_some_and(|remote| remote.sudo).into()),
         ("user", text(user.clone())),
         ("install_dir", text(install_dir.as_deref().map(path))),
         ("volumes", self::volumes(volumes)),

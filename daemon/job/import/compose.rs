@@ -122,6 +122,7 @@ async fn records(
         for value in &manifest.dumps {
             records.push(serde_json::from_value(value.clone()).context("the manifest's list of dumps")?);
         }
+        records = lying(tree, records).await?;
         dump::check(tree, &records).await?;
         relocate(&mut records, &work.request.wishes);
         undefined(work, &records, notes);
@@ -130,6 +131,24 @@ async fn records(
         records.extend(judged(tree, placed, notes).await?);
     }
     records.iter().map(|record| serde_json::to_value(record).context("describing a dump")).collect()
+}
+
+/// What was streamed lies in the archive as if it had been staged. Each repository had a stream of its own: the one that
+/// was exported is meant.
+async fn lying(tree: &Path, records: Vec<Record>) -> Result<Vec<Record>> {
+    let mut found: Vec<Record> = Vec::new();
+    for (number, record) in records.iter().enumerate() {
+        if record.stream.is_some() {
+            let known = found.iter().any(|other| other.file == record.file);
+            let last = !records[number + 1..].iter().any(|other| other.file == record.file);
+            let fits = !known && dump::check(tree, std::slice::from_ref(record)).await.is_ok();
+            if known || !(fits || last) {
+                continue;
+            }
+        }
+        found.push(Record { stream: None, ..record.clone() });
+    }
+    Ok(found)
 }
 
 /// A dump of SQLite is known by its file's path in the tree.
@@ -164,8 +183,8 @@ async fn judged(tree: &Path, placed: &Placed, notes: &mut Vec<String>) -> Result
         Some(dump) => Ok(Some(dump::foreign(dump, &path, placed.database.clone()).await?)),
         None => {
             let how = match placed.form {
-                Form::PgArchive => "source = \"postgresql\"",
-                Form::PgSql | Form::MariaSql => "source = \"command\" with `restore`",
+                Form::PgArchive | Form::PgSql => "source = \"postgresql\"",
+                Form::MariaSql => "source = \"mariadb\"",
             };
             notes.push(format!(
                 "{shown} is kept as a file, for no dump of the instance can load it: define one ({how}) and import it \

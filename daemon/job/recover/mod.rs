@@ -361,6 +361,8 @@ async fn restore_it(
         opened,
         include: Vec::new(),
         databases: Vec::new(),
+        edited: Vec::new(),
+        new_user: None,
         target: None,
         force_version: true,
         stop: request.start,

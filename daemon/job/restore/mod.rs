@@ -7,7 +7,9 @@ mod carry;
 mod choose;
 mod databases;
 pub(super) mod dumps;
+mod edited;
 mod failed;
+pub(super) mod far;
 mod fetch;
 mod health;
 pub mod kept;
@@ -20,8 +22,10 @@ pub mod rollback;
 mod room;
 mod seed;
 mod stands;
+mod streams;
 mod survey;
 pub(super) mod swap;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,12 +45,16 @@ use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Manifest, Place, Purpose, RootKind};
 
 pub use anew::Founding;
-pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest};
-pub use databases::{Database, paths as database_paths};
+pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
+pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
+pub use dumps::records;
+pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
+pub use users::NewUser;
+pub(super) use users::remove as remove_user;
 
 /// What one restore job does; frozen when it is asked for.
 pub struct Request {
@@ -62,6 +70,8 @@ pub struct Request {
     pub include: Vec<PathBuf>,
     /// Only these databases, which `include` has the dumps of; empty: all that `include` names, by their own names.
     pub databases: Vec<Database>,
+    /// Files that are loaded instead of saved dumps.
+    pub edited: Vec<Edited>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
@@ -74,6 +84,8 @@ pub struct Request {
     pub founding: Option<Founding>,
     /// It is a recovery: what it says of the data that it replaces.
     pub failed: Option<Failed>,
+    /// The instance's user, to be made because this machine lacks it.
+    pub new_user: Option<NewUser>,
     /// What was said of owners, set-uid bits and device files.
     pub rights: Rights,
 }
@@ -225,6 +237,10 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
 
 async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
+    if let Some(why) = far::refused(&work.request) {
+        anyhow::bail!("{why}");
+    }
+    users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
@@ -325,7 +341,8 @@ async fn apply_or_put_back(
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    let touched = !(applied.swaps.is_empty() && applied.dumps.is_empty());
+    let far = applied.far.as_ref().is_some_and(|(_, begun)| *begun);
+    let touched = far || !(applied.swaps.is_empty() && applied.dumps.is_empty());
     if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
@@ -349,7 +366,11 @@ async fn put_back(work: &Work, place: &Place, applied: &apply::Applied) -> anyho
         work.quiet.start_for_dump().await.context("the databases are to be put back")?;
     }
     let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
-    databases.and(apply::put_back(applied).await)
+    let far = match &applied.far {
+        Some((far, begun)) => far::put_back(work, far, *begun).await,
+        None => Ok(()),
+    };
+    databases.and(far).and(apply::put_back(applied).await)
 }
 
 async fn apply_and_ask(
@@ -361,6 +382,8 @@ async fn apply_and_ask(
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
+    let survey = survey::survey(work, place, manifest, staging)?;
+    applied.far = far::bring(work, &survey, staging).await?.map(|far| (far, false));
     work.phase(Phase::Quiesce);
     if work.request.stop {
         let stopped = async {
