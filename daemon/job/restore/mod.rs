@@ -2,6 +2,7 @@
 
 mod anew;
 mod apply;
+mod boot;
 mod carry;
 mod choose;
 mod databases;
