@@ -60,7 +60,14 @@ async fn ask(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<String> {
 }
 
 async fn answer(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<serde_json::Value> {
-    let text = ask(site, etcd, more).await.context("asking the etcd server")?;
+    // etcdctl says nothing of why a connection over TLS does not come about.
+    let asking = match etcd.server.tls {
+        Some(_) => {
+            "asking the etcd server over TLS (its certificate must be of ca_file, ours one that it lets in)"
+        }
+        None => "asking the etcd server",
+    };
+    let text = ask(site, etcd, more).await.context(asking)?;
     serde_json::from_str(text.trim()).context("reading etcd's answer")
 }
 

@@ -141,7 +141,7 @@ async fn in_a_container_the_second_server_runs_there_too_and_nothing_of_it_is_le
     let _alone = alone();
     let server = Redis::start(true);
     fill(&server);
-    let mut lab = in_a_container(&server, "").start().await;
+    let mut lab = in_a_container(&server, "stall_timeout = \"20s\"").start().await;
     let before = state(&server);
     lab.good_backup("b").await;
     server.ask(&["MSET", "a", "changed", "late", "1"]);
@@ -162,14 +162,11 @@ async fn in_a_container_the_second_server_runs_there_too_and_nothing_of_it_is_le
         nothing_is_left(&lab);
     }
     // Killed when the second server runs: in the container it runs on.
-    lab.on(
-        "exec",
-        "case \"$*\" in *redis-server*) : >'@DIR@/at-second';; esac"
-            .replace("@DIR@", &lab.dir.display().to_string())
-            .as_str(),
-    );
+    lab.on("exec", "case \"$*\" in *redis-cli*' -p '*) exec sleep 60;; esac");
     lab.start_restore("app", "", &[]).await;
-    lab.reached("second").await;
+    let pid =
+        || std::fs::read_to_string("/tmp/holdfast-app-redis/pid").is_ok_and(|text| text.ends_with('\n'));
+    lab.until("the second server runs", pid).await;
     lab.remove("on-exec");
     lab.daemon.restart_after_kill().await;
     assert_eq!(state(&server), late, "{}", lab.daemon.log());

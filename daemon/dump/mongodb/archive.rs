@@ -153,6 +153,7 @@ impl<'d> Fields<'d> {
                 _ => bail!("a header has a field of kind {kind}"),
             };
             let value = rest.get(..length).context("a field is cut off")?;
+            ensure!(kind != 0x02 || value.last() == Some(&0), "a text does not end as one");
             fields.push((name, kind, value));
             left = &rest[length..];
         }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -66,7 +66,15 @@ async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
     program.stdin = Stdin::Bytes(settings(second).into_bytes());
     program.limits = Limits { grace: Duration::from_secs(5), ..Limits::NONE };
     let token = over.clone();
-    let runs = tokio::spawn(async move { process::run(program, &token, |_, _| Sign::Life).await });
+    let mut runs = tokio::spawn(async move { process::run(program, &token, |_, _| Sign::Life).await });
+    tokio::select! {
+        begun = begin(site, second) => begun?,
+        ended = &mut runs => {
+            let ended = ended.context("a defect in the daemon ended the second Redis server")?;
+            run::judge("redis-server", &ended?).context("starting a second Redis server in the container")?;
+            bail!("the second Redis server in the container ended at once");
+        }
+    }
     let taken = take_over(site, second).await;
     over.cancel();
     let ended = runs.await.context("a defect in the daemon ended the second Redis server")?;
@@ -74,6 +82,15 @@ async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
         warn!("the second Redis server said: {}", ended.stderr_tail.trim());
     }
     taken
+}
+
+/// Waits until the second server has loaded its file.
+async fn begin(site: &Site, second: &Second) -> Result<()> {
+    let watch = Watch::new(site);
+    while !started(site, second).await {
+        watch.wait(site, "the second Redis server (`redis-server` in the container) does not answer").await?;
+    }
+    Ok(())
 }
 
 fn settings(second: &Second) -> String {
@@ -126,10 +143,6 @@ async fn take_over(site: &Site, second: &Second) -> Result<()> {
         field(&role, "role") == Some("master") || ours,
         "this Redis server is a replica; restore its master instead"
     );
-    let watch = Watch::new(site);
-    while !started(site, second).await {
-        watch.wait(site, "the second Redis server (`redis-server` in the container) does not answer").await?;
-    }
     let before = (setting(site, "masterauth").await?, setting(site, "masteruser").await?);
     let followed = follow(site, second).await;
     // Its own master again whatever comes of it, also when the job is cancelled.
