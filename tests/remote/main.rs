@@ -21,5 +21,7 @@ mod far;
 mod host;
 
 mod backup;
+mod faults;
 mod labs;
+mod restore;
 mod setup;
