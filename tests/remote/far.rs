@@ -43,7 +43,9 @@ pub(crate) fn served(host: &Host) -> Setup {
              stop = [\"{program}\", \"stop\", \"{name}\"]\nstatus = [\"{program}\", \"status\", \"{name}\"]\n"
         ));
     }
-    setup.config(&format!("[[instance.app.dump]]\nsource = \"command\"\ncommand = [\"{program}\", \"dump\", \"it's; $all\"]\n"))
+    setup.config(&format!(
+        "[[instance.app.dump]]\nsource = \"command\"\ncommand = [\"{program}\", \"dump\", \"it's; $all\"]\n"
+    ))
 }
 
 /// An instance `app` that is a director: monit and then the agent, PostgreSQL, its store; a backup `b` of it.

@@ -55,7 +55,9 @@ async fn a_director_whose_connection_is_lost_in_its_dump_or_its_mirror_runs_agai
     let far = Director::start();
     let lab = director(&far).start().await;
     for lost in ["*'pg_dump '*)", "*'rsync --server'*)"] {
-        far.host.on_remote(&format!("case $SSH_ORIGINAL_COMMAND in *--version*) ;; {lost} kill -9 $PPID ;; esac"));
+        far.host.on_remote(&format!(
+            "case $SSH_ORIGINAL_COMMAND in *--version*) ;; {lost} kill -9 $PPID ;; esac"
+        ));
         let ended = lab.backup("b").await;
         assert_eq!(ended.outcome, "failed", "{lost}: {ended:?}");
         assert!(ended.units[0].error.contains("cannot be reached over ssh"), "{lost}: {ended:?}");
@@ -69,7 +71,9 @@ async fn a_director_whose_connection_is_lost_in_its_dump_or_its_mirror_runs_agai
 async fn a_machine_that_is_gone_after_a_kill_gets_its_services_back_when_it_answers() {
     let far = Director::start();
     let mut lab = director(&far).start().await;
-    far.host.on_remote("case $SSH_ORIGINAL_COMMAND in *'rsync --server'*) : >\"$D/at-rsync\"; sleep 100000 ;; esac");
+    far.host.on_remote(
+        "case $SSH_ORIGINAL_COMMAND in *'rsync --server'*) : >\"$D/at-rsync\"; sleep 100000 ;; esac",
+    );
     lab.daemon.run_backup("b").await;
     lab.until("the mirror is made", || far.host.path("at-rsync").exists()).await;
     assert!(SERVICES.iter().all(|name| !far.process(name)) && !far.agent("status"));
@@ -90,7 +94,10 @@ async fn a_machine_that_is_gone_after_a_kill_gets_its_services_back_when_it_answ
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_down_is_tried_again_before_anything_is_touched() {
     let host = Host::start();
-    let lab = files(&host).replace("retry = { attempts = 0 }", "retry = { attempts = 5, delay = \"1s\" }").start().await;
+    let lab = files(&host)
+        .replace("retry = { attempts = 0 }", "retry = { attempts = 5, delay = \"1s\" }")
+        .start()
+        .await;
     host.refuse(true);
     let job = lab.daemon.run_backup("b").await;
     let connections = host.connections();
@@ -115,7 +122,10 @@ async fn refused(lab: &Lab, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_host_key_or_a_key_that_is_not_taken_is_told_with_advice_and_not_tried_again() {
     let host = Host::start();
-    let lab = files(&host).replace("retry = { attempts = 0 }", "retry = { attempts = 5, delay = \"1h\" }").start().await;
+    let lab = files(&host)
+        .replace("retry = { attempts = 0 }", "retry = { attempts = 5, delay = \"1h\" }")
+        .start()
+        .await;
     let keys = host.authorized_keys();
     host.write("home/.ssh/authorized_keys", "", 0o600);
     refused(&lab, &["does not take our key", "holdfast setup"]).await;
@@ -157,4 +167,34 @@ async fn what_cannot_be_read_there_is_a_warning_and_no_rsync_there_a_failure() {
     assert!(ended.units[0].error.contains("is not there"), "{ended:?}");
     let listed = good(lab.restic("repo", &["ls", "latest"]));
     assert!(!listed.contains("store/one"), "{listed}");
+}
+
+/// Whether a program with this word runs on the other host.
+fn runs_there(host: &Host, word: &str) -> bool {
+    let home = format!("HOME={}", host.path("home").display());
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let read = |what: &str| std::fs::read(entry.path().join(what)).unwrap_or_default();
+        let there = read("environ").split(|byte| *byte == 0).any(|one| one == home.as_bytes());
+        there && read("cmdline").split(|byte| *byte == 0).any(|one| one == word.as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_does_not_outlive_its_connection_or_its_job() {
+    let host = Host::start();
+    let lab = served(&host).start().await;
+    let service = host.text("bin/service").replace("echo 'the data'", "exec sleep 98765");
+    host.write("bin/service", &service, 0o755);
+    let job = lab.daemon.run_backup("b").await;
+    lab.until("the dump runs", || runs_there(&host, "98765")).await;
+    lab.cancel(&job).await;
+    assert_eq!(lab.ended(&job).await.outcome, "cancelled");
+    lab.until("a cancelled job's dump is gone", || !runs_there(&host, "98765")).await;
+    let job = lab.daemon.run_backup("b").await;
+    lab.until("the dump runs", || runs_there(&host, "98765")).await;
+    host.cut();
+    assert_eq!(lab.ended(&job).await.outcome, "failed");
+    lab.until("a lost dump is gone", || !runs_there(&host, "98765")).await;
+    assert!(host.path("running-web").exists() && host.path("running-db").exists());
+    lab.assert_settled().await;
 }

@@ -10,7 +10,8 @@ use crate::lab::{Lab, names};
 /// That nothing of ours lies beside the live data.
 pub(crate) fn assert_nothing_beside(host: &Host, lab: &Lab) {
     for dir in ["", "store"] {
-        let left: Vec<String> = names(&host.path(dir)).into_iter().filter(|n| n.starts_with(".holdfast")).collect();
+        let left: Vec<String> =
+            names(&host.path(dir)).into_iter().filter(|n| n.starts_with(".holdfast")).collect();
         assert_eq!(left, [""; 0], "beside live data\n{}", lab.daemon.log());
     }
 }
@@ -62,7 +63,10 @@ async fn a_file_comes_back_alone_a_target_gets_all_and_a_plan_touches_nothing() 
     let one = format!("files{}", host.path("store/one").display());
     let ended = lab.restore("app", "", &[("include", Variant::from(vec![one]))]).await;
     assert_eq!(ended.outcome, "succeeded", "{ended:?}\n{}", lab.daemon.log());
-    assert_eq!((host.text("store/one").as_str(), host.text("store/deep/two").as_str()), ("one\n", "changed\n"));
+    assert_eq!(
+        (host.text("store/one").as_str(), host.text("store/deep/two").as_str()),
+        ("one\n", "changed\n")
+    );
     assert_nothing_beside(&host, &lab);
     let target = lab.path("look");
     let ended = lab.restore("app", "", &[("target", Variant::from(target.display().to_string()))]).await;
@@ -104,7 +108,8 @@ async fn a_connection_lost_at_any_call_leaves_the_data_wholly_old_or_wholly_new(
             assert_eq!(ended.outcome, "succeeded", "{what}");
             break;
         }
-        let all: Vec<String> = names(&host.path("store")).into_iter().filter(|name| !name.starts_with(".holdfast")).collect();
+        let all: Vec<String> =
+            names(&host.path("store")).into_iter().filter(|name| !name.starts_with(".holdfast")).collect();
         assert_eq!(all.len(), 3, "{what}");
         for left in names(&host.path("")).into_iter().filter(|name| name.starts_with(".holdfast-j")) {
             std::fs::remove_dir_all(host.path(&left)).unwrap();
@@ -122,7 +127,7 @@ async fn a_restore_that_is_killed_is_put_back_when_the_machine_answers_again() {
     // The exchange is done, and nobody hears of it.
     let done = host.path("exchanged");
     host.on_remote(&format!(
-        "case $SSH_ORIGINAL_COMMAND in *' swap '*) /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"; : >'{}'; sleep 100000 ;; esac",
+        "case $SSH_ORIGINAL_COMMAND in *' sh swap '*) /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"; : >'{}'; sleep 100000 ;; esac",
         done.display()
     ));
     lab.start_restore("app", "", &[]).await;

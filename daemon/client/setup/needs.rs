@@ -157,6 +157,14 @@ impl Site {
         if let Some(dir) = server.and_then(|server| server.client.as_ref()) {
             names = names.iter().map(|name| dir.join(name).display().to_string()).collect();
         }
+        // What it is told by its environment, and a password by standard input, go before it.
+        if let Some(user) = &dump.run_as {
+            let postgresql = matches!(dump.source, Source::Postgresql(_));
+            let secret = server.is_some_and(|server| server.password_file.is_some());
+            let before = [("env", postgresql && !secret), ("sh", secret)];
+            self.rules
+                .extend(before.iter().filter(|(_, used)| *used).map(|(name, _)| Rule::of_user(user, name)));
+        }
         for name in names {
             if let Some(user) = &dump.run_as {
                 self.rules.push(Rule::of_user(user, &name));
