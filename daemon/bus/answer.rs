@@ -55,6 +55,14 @@ impl Desk {
         Ok((caller, argument::name(Thing::Instance.word(), name)?))
     }
 
+    /// Whether root asks; only where a call needs it.
+    pub(super) async fn admit_files(&self, header: &Header<'_>, given: &super::options::Given) -> Result<()> {
+        if given.contains_key("dump") {
+            self.authority.only_root(header, "give a dump").await?;
+        }
+        Ok(())
+    }
+
     /// As [`Desk::admit`], to something by its name, which is one.
     pub(super) async fn admit_to(
         &self,

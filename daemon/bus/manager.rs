@@ -68,6 +68,7 @@ impl Manager {
         let caller = self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
+        self.desk.admit_files(&header, &options).await?;
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
         self.desk
@@ -183,6 +184,7 @@ impl Manager {
         self.desk.admit(&header, action, Thing::Instance, &instance).await?;
         let instance = argument::subject(&instance)?;
         let snapshot = argument::snapshot(&snapshot)?.to_owned();
+        self.desk.admit_files(&header, &options).await?;
         let options = request::restore(options)?;
         let control = self.desk.control.clone();
         self.desk.run(async move { control.plan_restore(&instance, &snapshot, options).await }).await

@@ -1,6 +1,7 @@
 //! Options (`a{sv}`) of a call: each is known, has its type, and is taken once.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 
 use zbus::wire::{OwnedVariant, Variant};
 
@@ -56,6 +57,23 @@ impl Options {
             _ => Err(wrong(key, &value, expected)),
         });
         texts.collect::<Result<_>>().map(Some)
+    }
+
+    /// Files that the caller opened, by names.
+    pub(super) fn files(&mut self, key: &str) -> Result<Vec<(String, std::fs::File)>> {
+        let Some(value) = self.0.remove(key) else { return Ok(Vec::new()) };
+        let expected = "names with files that are open (a{sh})";
+        let Variant::Dict(all) = &*value else { return Err(wrong(key, &value, expected)) };
+        let files = all.iter().map(|pair| match pair {
+            (Variant::Str(name), Variant::Fd(file)) => {
+                let file = file.as_fd().try_clone_to_owned();
+                let file =
+                    file.map_err(|failure| Error::argument(format!("the option {key:?}: {failure}")))?;
+                Ok((plain(key, name.as_str())?, file.into()))
+            }
+            _ => Err(wrong(key, &value, expected)),
+        });
+        files.collect()
     }
 
     /// A boolean; absent is false.

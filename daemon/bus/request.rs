@@ -6,7 +6,7 @@ use super::argument::{self, shown};
 use super::authorise::Action;
 use super::error::{Error, Result};
 use super::options::{Given, Options};
-use crate::control::{Database, ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
+use crate::control::{Database, Edited, ImportOptions, JobQuery, RecoverOptions, RestoreOptions};
 use crate::definition::Owners;
 use crate::state::{Kind, Outcome};
 
@@ -35,7 +35,8 @@ pub(super) fn recover(given: Given) -> Result<RecoverOptions> {
 /// What a `Restore` or `Plan` needs: more than the usual where it is of something, or goes somewhere, that no definition
 /// names, for only those who may define choose that.
 pub(super) fn action(subject: &str, given: &Given, usual: Action) -> Action {
-    let beyond = subject.contains(':') || ["target", "as", "map"].iter().any(|key| given.contains_key(*key));
+    let beyond = subject.contains(':')
+        || ["target", "as", "map", "create_user"].iter().any(|key| given.contains_key(*key));
     if beyond { Action::Manage } else { usual }
 }
 
@@ -46,6 +47,7 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         "before",
         "include",
         "database",
+        "dump",
         "target",
         "as",
         "map",
@@ -53,6 +55,7 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
         "start",
         "force_foreign",
         "force_version",
+        "create_user",
         "owners",
         "setuid",
         "devices",
@@ -80,9 +83,11 @@ pub(super) fn restore(given: Given) -> Result<RestoreOptions> {
             .iter()
             .map(|text| database(text))
             .collect::<Result<_>>()?,
+        dumps: edited(&mut options)?,
         target: options.text("target")?.map(target).transpose()?,
         force_foreign: options.flag("force_foreign")?,
         force_version: options.flag("force_version")?,
+        create_user: options.flag("create_user")?,
         no_stop: options.choice("stop")? == Some(false),
         no_start: options.choice("start")? == Some(false),
         owners: word(&mut options, "owners", Owners::WORDS.iter().map(|(word, _)| *word))?
@@ -113,6 +118,15 @@ pub(super) fn import(given: Given) -> Result<ImportOptions> {
         version: options.text("version")?,
         standing: word(&mut options, "standing", ["restored", "failed"].into_iter())?,
     })
+}
+
+/// `{NAME: file}`: files that the caller opened.
+fn edited(options: &mut Options) -> Result<Vec<Edited>> {
+    let mut all = Vec::new();
+    for (name, file) in options.files("dump")? {
+        all.push(Edited::new(name, file).map_err(|failure| Error::argument(format!("{failure:#}")))?);
+    }
+    Ok(all)
 }
 
 /// `NAME`, or `NEW=OLD`: the saved database OLD under the name NEW.

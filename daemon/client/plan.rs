@@ -73,6 +73,10 @@ fn lines(plan: &Value) -> Vec<String> {
     if !text(&plan["define"]).is_empty() {
         lines.push(format!("  define it in {}", text(&plan["define"])));
     }
+    if let Some(name) = plan["create_user"]["name"].as_str() {
+        let uid = plan["create_user"]["uid"].as_u64().map(|uid| format!(" with its saved number {uid}"));
+        lines.push(format!("  create the user {name}{}", uid.unwrap_or_default()));
+    }
     for (verb, key) in [("create", "create"), ("replace", "replace")] {
         for row in rows(plan, key) {
             let bytes = size(row["bytes"].as_u64().unwrap_or(0));
@@ -82,7 +86,8 @@ fn lines(plan: &Value) -> Vec<String> {
     }
     for row in rows(plan, "dumps") {
         let bytes = size(row["bytes"].as_u64().unwrap_or(0));
-        lines.push(format!("  {} ({bytes}): {}", text(&row["file"]), text(&row["how"])));
+        let given = if row["given"] == true { "the file that was given, " } else { "" };
+        lines.push(format!("  {} ({given}{bytes}): {}", text(&row["file"]), text(&row["how"])));
     }
     for (verb, key, all) in [
         ("delete", "delete", "delete_count"),

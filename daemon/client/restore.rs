@@ -2,9 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Args;
+use zbus::wire::{Fd, Variant};
 
 use super::daemon::{Daemon, Options};
 use super::failure::{Done, Exit, Failure};
@@ -12,7 +16,7 @@ use super::follow::{cancel_all, conclude, started};
 use super::format::{short, size};
 use super::wire::Row;
 use super::{Context, alone, ask};
-use crate::control::{Database, RestoreOptions, carried};
+use crate::control::{Database, Edited, RestoreOptions, carried};
 use crate::definition::Owners;
 
 /// `holdfast restore`
@@ -53,9 +57,14 @@ pub(super) struct What {
     /// in a name is written twice, as are `\n` and `\xHH` what they are elsewhere
     #[arg(long, value_name = "PATH")]
     include: Vec<OsString>,
-    /// Only this database; NEW=OLD (PostgreSQL): the saved one OLD as a new one NEW beside it; may be given several times
-    #[arg(long, value_name = "NAME|NEW=OLD", conflicts_with_all = ["include", "target", "new_name"])]
+    /// Only this database; NEW=OLD: the saved one OLD as a new one NEW beside it; with --as: under which name the saved
+    /// one OLD lives; may be given several times
+    #[arg(long, value_name = "NAME|NEW=OLD", conflicts_with_all = ["include", "target"])]
     database: Vec<String>,
+    /// This file instead of the saved dump NAME (or DUMP/DATABASE where it has several files); only root may; may be given
+    /// several times
+    #[arg(long, value_name = "NAME=FILE", conflicts_with = "target")]
+    dump: Vec<OsString>,
     /// Into this directory, instead of over the live data
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
@@ -77,6 +86,9 @@ pub(super) struct What {
     /// Also a snapshot whose version does not fit the present one
     #[arg(long)]
     force_version: bool,
+    /// Create the instance's user where this machine lacks it, with its saved number where that is free
+    #[arg(long, conflicts_with = "target")]
+    create_user: bool,
     /// Whose the files are: name (whoever has the saved names here) or number; default: as defined
     #[arg(long, value_name = "WORD", value_parser = ["name", "number"])]
     owners: Option<String>,
@@ -116,10 +128,30 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
             return Err(Failure::new(Exit::Cancelled, "nothing was done"));
         }
     }
+    if let Some(name) = args.what.new_name.as_deref().filter(|_| !args.yes) {
+        takes_over(context, &daemon, name, &args.what).await?;
+    }
     if let [one] = &args.instances[..] {
         return restore_one(context, &daemon, one, &args).await;
     }
     restore_all(context, &daemon, &args).await
+}
+
+/// A compose project may be restored as another one that is there: then that one's data is replaced.
+async fn takes_over(context: &Context, daemon: &Daemon, name: &str, what: &What) -> Result<(), Failure> {
+    let found = daemon.objects().await?;
+    if !found.instances.iter().any(|row| row.text("Name") == name) {
+        return Ok(());
+    }
+    if !ask::possible() {
+        let refusal =
+            Failure::usage(format!("{name} is there, and nobody can be asked whether its data may go"));
+        return Err(refusal.hint("say --yes to do it; the data from before is kept for `holdfast rollback`"));
+    }
+    match confirmed(context, daemon, name, what).await? {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Cancelled, "nothing was done")),
+    }
 }
 
 /// Whether live data is replaced and nobody said yes.
@@ -179,11 +211,17 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
             let parsed = args.database.iter().map(|text| Database::parse(text));
             parsed.collect::<Result<_, _>>().map_err(Failure::usage)?
         },
+        dumps: dumps(args)?
+            .into_iter()
+            .map(|(name, file)| Edited::new(name, file))
+            .collect::<Result<_, _>>()
+            .map_err(|failure| Failure::usage(format!("{failure:#}")))?,
         target: args.target.as_ref().map(absolute).transpose()?.map(PathBuf::from),
         new_name: args.new_name.clone(),
         map: args.map.iter().map(pair).collect::<Result<_, _>>()?,
         force_foreign: args.force_foreign,
         force_version: args.force_version,
+        create_user: args.create_user,
         no_stop: args.no_stop,
         no_start: args.no_start,
         owners: args.owners.as_deref().and_then(Owners::of_word),
@@ -253,6 +291,11 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     if !args.database.is_empty() {
         options.insert("database", args.database.clone().into());
     }
+    if !args.dump.is_empty() {
+        let files = dumps(args)?.into_iter().map(|(name, file)| (name, Fd::from(OwnedFd::from(file))));
+        let files: std::collections::HashMap<String, Fd<'static>> = files.collect();
+        options.insert("dump", Variant::Dict(files.into()));
+    }
     if let Some(target) = &args.target {
         options.insert("target", absolute(target)?.into());
     }
@@ -273,6 +316,7 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
     let said = [
         ("force_foreign", args.force_foreign),
         ("force_version", args.force_version),
+        ("create_user", args.create_user),
         ("setuid", args.setuid),
         ("devices", args.devices),
     ];
@@ -282,6 +326,20 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
         }
     }
     Ok(options)
+}
+
+/// The files that were named, opened by us: the daemon opens no path that a caller names.
+fn dumps(args: &What) -> Result<Vec<(String, File)>, Failure> {
+    let one = |given: &OsString| {
+        let bad = || Failure::usage(format!("--dump {given:?} is not NAME=FILE"));
+        let bytes = given.as_bytes();
+        let at = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or_else(bad)?;
+        let name = std::str::from_utf8(&bytes[..at]).map_err(|_| bad())?.to_owned();
+        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&bytes[at + 1..]));
+        let file = File::open(path);
+        Ok((name, file.map_err(|error| Failure::failed(format!("opening {}: {error}", path.display())))?))
+    };
+    args.dump.iter().map(one).collect()
 }
 
 /// Paths of the tree, also such as D-Bus would not carry.

@@ -291,14 +291,24 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
 }
 
 fn recovery(recovery: &Recovery) -> Value {
-    let Recovery { unit, guard, attempts, window, cool_down, save_failed, keep_failed, allow_warning } =
-        recovery;
+    let Recovery {
+        unit,
+        guard,
+        attempts,
+        window,
+        cool_down,
+        patience,
+        save_failed,
+        keep_failed,
+        allow_warning,
+    } = recovery;
     table([
         ("unit", Some(unit.as_str().into())),
         ("guard", guard.as_ref().map(list)),
         ("attempts", Some(number(*attempts))),
         ("window", Some(duration_text(*window).into())),
         ("cool_down", Some(duration_text(*cool_down).into())),
+        ("patience", Some(duration_text(*patience).into())),
         ("save_failed", Some((*save_failed).into())),
         ("keep_failed", Some(duration_text(*keep_failed).into())),
         ("allow_warning", Some((*allow_warning).into())),

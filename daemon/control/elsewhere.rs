@@ -1,15 +1,16 @@
 //! Instances that are not defined here: what a repository says of them is enough to define them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::redefine::{Redefined, redefine};
+use super::redefine::{Databases, Redefined, redefine};
 use super::restore::{refused, rights};
 use super::write::refused as not_written;
-use super::{Control, Error, ErrorKind, Keys, RestoreOptions, Result, checked};
+use super::{Control, Database, Error, ErrorKind, Keys, RestoreOptions, Result, checked};
 use crate::config::edit::{Design, design_instance};
 use crate::definition::{Instance, Moves, Name};
 use crate::job;
@@ -69,10 +70,6 @@ impl Control {
         (options, include): (RestoreOptions, Vec<PathBuf>),
     ) -> Result<Request> {
         let repository = self.known_repository(&subject.repository)?;
-        if !options.databases.is_empty() {
-            let text = "database is for an instance that is defined here; restore it first, or say include";
-            return Err(Error::new(ErrorKind::InvalidArgument, text));
-        }
         if wanted.repository.as_ref().is_some_and(|other| *other != repository.name) {
             let text = "the subject and the option repository name two repositories; leave out the option";
             return Err(Error::new(ErrorKind::InvalidArgument, text));
@@ -93,6 +90,7 @@ impl Control {
             set,
             opened,
             databases: Vec::new(),
+            edited: options.dumps.clone(),
             include,
             rights: rights(&options),
             target: options.target,
@@ -100,6 +98,7 @@ impl Control {
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            new_user: None,
             failed: None,
         };
         if request.target.is_some() {
@@ -108,17 +107,26 @@ impl Control {
         if let Some(here) = self.defined_as(subject.uuid).await {
             request.instance = here;
             return match &options.new_name {
-                Some(new) => self.second(request, new, &options.map).await,
-                None => Ok(request),
+                Some(new) => self.second(request, new, &options.map, options.databases).await,
+                None if options.databases.is_empty() => Ok(request),
+                None => {
+                    self.narrow(&mut request, options.databases).await?;
+                    Ok(request)
+                }
             };
         }
+        let manifest = self.manifest(&request).await?;
+        let RestoreOptions { new_name, map, databases, .. } = options;
+        self.adopt(request, manifest, (new_name, map, databases), subject.uuid).await
+    }
+
+    /// What the set says of itself.
+    pub(super) async fn manifest(&self, request: &Request) -> Result<Manifest> {
         let terms = Terms::new(&CancellationToken::new());
+        let (context, snapshot) = (&self.0.context, &request.set.snapshot);
         let manifest =
-            restore::manifest(context, &request.definitions, &request.opened, &request.set.snapshot, &terms);
-        let manifest = manifest
-            .await
-            .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
-        self.adopt(request, manifest, options.new_name, options.map, subject.uuid).await
+            restore::manifest(context, &request.definitions, &request.opened, snapshot, &terms).await;
+        manifest.map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))
     }
 
     /// Defines what a set says, under its own name and identity, or as another instance.
@@ -126,10 +134,10 @@ impl Control {
         &self,
         request: Request,
         manifest: Manifest,
-        new_name: Option<String>,
-        map: Vec<(PathBuf, PathBuf)>,
+        (new_name, map, given): (Option<String>, Vec<(PathBuf, PathBuf)>, Vec<Database>),
         uuid: Uuid,
     ) -> Result<Request> {
+        let saved = restore::saved_databases(&manifest).map_err(anyhow::Error::from)?;
         let Some(written) = manifest.definition else {
             let text = format!(
                 "the set does not say how {} was defined (an older release made it): define it in conf.d/ first, or \
@@ -142,7 +150,9 @@ impl Control {
         let second = new_name.as_deref().is_some_and(|new| new != old);
         let name = new_name.as_deref().unwrap_or(old).to_owned();
         let renamed = second.then(|| (old.to_owned(), name.clone()));
-        let redefined = redefine(&written, &Moves { given: map, renamed }, second, old).map_err(unclear)?;
+        let databases = Databases { saved: &saved, given: &given, password_files: BTreeMap::new() };
+        let moves = Moves { given: map, renamed };
+        let redefined = redefine(&written, &moves, second, old, &databases).map_err(unclear)?;
         let uuid = if second { Uuid::new_v4() } else { uuid };
         let clash = |error: Error| match error.kind {
             ErrorKind::AlreadyExists => Error::new(
@@ -160,11 +170,26 @@ impl Control {
         request: Request,
         name: &str,
         map: &[(PathBuf, PathBuf)],
+        given: Vec<Database>,
     ) -> Result<Request> {
+        let saved = restore::saved_databases(&self.manifest(&request).await?).map_err(anyhow::Error::from)?;
         let first = Arc::clone(&request.instance);
+        if let Some(other) = self.other_project(&first, name).await? {
+            if map.is_empty() {
+                return Ok(Request { instance: other, ..request });
+            }
+            let text =
+                format!("the labels of the compose project {name} say where its volumes lie; leave out map");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let renamed = Some((first.name.to_string(), checked(name)?.to_string()));
         let moves = Moves { given: map.to_vec(), renamed };
-        let redefined = redefine(&first.written, &moves, true, &first.name).map_err(unclear)?;
+        let files = first.dumps.iter().filter_map(|dump| {
+            let file = dump.source.server()?.password_file.clone()?;
+            Some((dump.name.to_string(), file))
+        });
+        let databases = Databases { saved: &saved, given: &given, password_files: files.collect() };
+        let redefined = redefine(&first.written, &moves, true, &first.name, &databases).map_err(unclear)?;
         let model = first.install_dir.clone();
         self.found(request, name, redefined, (true, Uuid::new_v4(), model)).await
     }
@@ -176,7 +201,7 @@ impl Control {
         redefined: Redefined,
         (second, uuid, model): (bool, Uuid, Option<PathBuf>),
     ) -> Result<Request> {
-        let Redefined { keys, moves, notes } = redefined;
+        let Redefined { keys, moves, databases, notes } = redefined;
         let set = &request.set;
         let comment = format!(
             "Restored from {}, snapshot {} of the instance {} of host {}.",
@@ -185,7 +210,7 @@ impl Control {
         let design = self.design(name, keys, comment).await?;
         let Design { instance, file, text } = design;
         let founding = Founding { file, text, uuid, moves, second, model, notes };
-        Ok(Request { instance, founding: Some(founding), ..request })
+        Ok(Request { instance, databases, founding: Some(founding), ..request })
     }
 
     async fn design(&self, name: &str, keys: Keys, comment: String) -> Result<Design> {

@@ -27,7 +27,7 @@ use tokio::sync::broadcast;
 
 use crate::config::{self, Loaded};
 use crate::definition::{Backup, Definitions, Instance, Name, Repository};
-pub use crate::job::restore::Database;
+pub use crate::job::restore::{Database, Edited};
 use crate::job::{Context, Jobs};
 use crate::schedule::{Planner, Trigger};
 

@@ -1,16 +1,32 @@
 //! The keys of an instance for another machine or another name: where its paths lie then.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::Keys;
+use super::{Database, Keys};
 use crate::definition::Moves;
+use crate::job::restore::Saved;
+
+mod dumps;
+
+/// What a set says of databases, and what the caller does.
+pub(super) struct Databases<'a> {
+    /// What the set holds.
+    pub(super) saved: &'a [Saved],
+    /// Under which names they are to live.
+    pub(super) given: &'a [Database],
+    /// Where dumps of an instance that is defined here find their passwords, by the dumps' names.
+    pub(super) password_files: BTreeMap<String, PathBuf>,
+}
 
 /// Keys for the new instance.
 pub(super) struct Redefined {
     pub(super) keys: Keys,
     pub(super) moves: Moves,
+    /// Under which names the saved databases are to live.
+    pub(super) databases: Vec<Database>,
     /// What was left out, and what to do about it.
     pub(super) notes: Vec<String>,
 }
@@ -18,7 +34,7 @@ pub(super) struct Redefined {
 /// Keys whose paths say where data lies: for a second instance each must lie elsewhere.
 const DATA: [&str; 3] = ["install_dir", "include", "volumes"];
 /// What belongs to the running application, of which there is only one.
-const SHARED: [&str; 2] = ["service", "dump"];
+const SHARED: [&str; 1] = ["service"];
 
 /// Rewrites the keys. `second`: the first instance goes on living beside it, so nothing of it may be touched.
 ///
@@ -29,16 +45,25 @@ pub(super) fn redefine(
     moves: &Moves,
     second: bool,
     first: &str,
+    databases: &Databases<'_>,
 ) -> Result<Redefined, Vec<String>> {
     let mut rewrite = Rewrite { moves, second, first, user_moves: false, problems: Vec::new() };
     rewrite.user_moves = written.get("user").and_then(Value::as_str) == Some(first);
     let mut notes = Vec::new();
     let mut keys = Keys::new();
+    let names = rewrite.names(databases);
     for (key, value) in written {
+        if key == "dump" {
+            let tables = rewrite.dumps(value, databases, &names, &mut notes);
+            keys.insert(key.clone(), tables);
+            continue;
+        }
         if second && SHARED.contains(&key.as_str()) {
             notes.push(format!(
                 "`{key}` was not taken over: it names what {first} uses; add to the new definition what the new one uses"
             ));
+            // Not the module's either.
+            keys.insert(key.clone(), Value::Array(Vec::new()));
             continue;
         }
         let value = match key.as_str() {
@@ -48,7 +73,7 @@ pub(super) fn redefine(
         keys.insert(key.clone(), value);
     }
     if rewrite.problems.is_empty() {
-        return Ok(Redefined { keys, moves: moves.clone(), notes });
+        return Ok(Redefined { keys, moves: moves.clone(), databases: names, notes });
     }
     Err(rewrite.problems)
 }
@@ -120,6 +145,8 @@ mod tests {
         keys.as_object().unwrap().clone()
     }
 
+    const NONE: Databases<'static> = Databases { saved: &[], given: &[], password_files: BTreeMap::new() };
+
     fn moves(given: &[(&str, &str)], new: Option<&str>) -> Moves {
         let given = given.iter().map(|(from, to)| (from.into(), to.into())).collect();
         Moves { given, renamed: new.map(|new| ("wiki1".into(), new.into())) }
@@ -128,12 +155,12 @@ mod tests {
     #[test]
     fn a_second_instance_has_paths_of_its_own_and_leaves_the_firsts_services_alone() {
         let redefined =
-            redefine(&keys(), &moves(&[("/srv/wiki1/data", "/data")], Some("wiki2")), true, "wiki1");
+            redefine(&keys(), &moves(&[("/srv/wiki1/data", "/data")], Some("wiki2")), true, "wiki1", &NONE);
         let Ok(Redefined { keys, notes, .. }) = redefined else { panic!("refused") };
         let expected = json!({
             "module": "wiki", "user": "wiki2", "install_dir": "/home/wiki2/.config", "volumes": {"data": "/data"},
             "include": ["state/a", "~/notes", "/srv/wiki2/files"], "exclude": ["*.tmp", "/srv/wiki2/files/cache"],
-            "restore": {"health": {"command": ["/opt/wiki2/ask", "wiki"]}},
+            "restore": {"health": {"command": ["/opt/wiki2/ask", "wiki"]}}, "service": [],
         });
         assert_eq!(json!(keys), expected);
         assert!(notes.len() == 1 && notes[0].contains("`service`"), "{notes:?}");
@@ -143,7 +170,8 @@ mod tests {
     fn each_path_of_which_nothing_says_where_it_lies_is_named_with_what_to_say() {
         let written =
             json!({"include": ["/srv/data", "~/x"], "volumes": {"a": "/vol"}, "install_dir": "/opt/app"});
-        let refused = redefine(written.as_object().unwrap(), &moves(&[], Some("wiki2")), true, "wiki1");
+        let refused =
+            redefine(written.as_object().unwrap(), &moves(&[], Some("wiki2")), true, "wiki1", &NONE);
         let Err(problems) = refused else { panic!("taken") };
         let all = problems.join("\n");
         assert_eq!(problems.len(), 4, "{all}");
@@ -154,7 +182,8 @@ mod tests {
 
     #[test]
     fn on_another_machine_all_stays_where_it_was_but_what_is_mapped() {
-        let Ok(redefined) = redefine(&keys(), &moves(&[("/srv", "/data")], None), false, "wiki1") else {
+        let Ok(redefined) = redefine(&keys(), &moves(&[("/srv", "/data")], None), false, "wiki1", &NONE)
+        else {
             panic!("refused")
         };
         assert_eq!(redefined.keys["install_dir"], "/home/wiki1/.config");

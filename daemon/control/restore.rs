@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
 use super::elsewhere::Elsewhere;
 use super::run::ticket;
 use super::{Control, Database, Error, ErrorKind, RestoreOptions, Result, checked};
-use crate::job;
-use crate::job::restore::{self, NoSet, Rights, Wanted};
-use crate::restic::Terms;
+use crate::job::restore::{self, NewUser, NoSet, Rights, Wanted};
 use crate::state::Kind;
 use crate::target::unspelled;
 
@@ -34,7 +31,9 @@ impl Control {
         cause: &str,
     ) -> Result<String> {
         self.not_at_work(options.new_name.as_deref().unwrap_or(subject))?;
+        let create = options.create_user;
         let request = self.restore_request(subject, snapshot, options).await?;
+        let request = self.with_user(request, create).await?;
         let name = request.instance.name.to_string();
         self.not_at_work(&name)?;
         let (context, control) = (self.0.context.clone(), self.clone());
@@ -89,32 +88,52 @@ impl Control {
             opened,
             include,
             databases: Vec::new(),
+            edited: options.dumps.clone(),
             target: options.target.clone(),
             force_version: options.force_version,
             stop: !options.no_stop,
             start: !options.no_start,
             founding: None,
+            new_user: None,
             failed: None,
             rights: rights(&options),
         };
-        if !options.databases.is_empty() {
-            self.narrow(&mut request, options.databases).await?;
-            return Ok(request);
-        }
         match &options.new_name {
-            Some(name) => self.second(request, name, &options.map).await,
-            None => Ok(request),
+            Some(name) => self.second(request, name, &options.map, options.databases).await,
+            None if options.databases.is_empty() => Ok(request),
+            None => {
+                self.narrow(&mut request, options.databases).await?;
+                Ok(request)
+            }
         }
     }
 
+    /// Says which user is to be made, where that was asked for and the machine lacks it.
+    async fn with_user(&self, mut request: restore::Request, create: bool) -> Result<restore::Request> {
+        let user = request.instance.user.clone();
+        let lacks = user.as_deref().is_some_and(|user| crate::target::user_number(user).is_none());
+        if !create || !lacks || request.target.is_some() {
+            return Ok(request);
+        }
+        if !rustix::process::geteuid().is_root() {
+            let text = format!(
+                "there is no user {}, and only a daemon that is root can create one",
+                user.unwrap_or_default()
+            );
+            return Err(Error::new(ErrorKind::Failed, text));
+        }
+        let manifest = self.manifest(&request).await?;
+        request.new_user = NewUser::missing(user.as_deref(), &manifest);
+        Ok(request)
+    }
+
     /// Restores only these databases: which dumps that takes stands in the set's manifest.
-    async fn narrow(&self, request: &mut restore::Request, databases: Vec<Database>) -> Result<()> {
-        let terms = Terms::new(&CancellationToken::new());
-        let (context, snapshot) = (&self.0.context, &request.set.snapshot);
-        let manifest =
-            restore::manifest(context, &request.definitions, &request.opened, snapshot, &terms).await;
-        let manifest = manifest
-            .map_err(|failure| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure)))?;
+    pub(super) async fn narrow(
+        &self,
+        request: &mut restore::Request,
+        databases: Vec<Database>,
+    ) -> Result<()> {
+        let manifest = self.manifest(request).await?;
         let paths = restore::database_paths(&manifest, &request.instance, &databases);
         request.include =
             paths.map_err(|failure| Error::new(ErrorKind::InvalidArgument, format!("{failure:#}")))?;
@@ -127,7 +146,9 @@ impl Control {
     /// # Errors
     /// As [`Control::restore`], as far as it is not told in the plan.
     pub async fn plan_restore(&self, name: &str, snapshot: &str, options: RestoreOptions) -> Result<String> {
+        let create = options.create_user;
         let request = self.restore_request(name, snapshot, options).await?;
+        let request = self.with_user(request, create).await?;
         let plan = restore::plan(self.0.context.clone(), Arc::new(request)).await?;
         Ok(plan.to_string())
     }
@@ -219,10 +240,11 @@ fn check_options(snapshot: &str, options: &RestoreOptions) -> Result<Vec<PathBuf
         }
         includes.push(path);
     }
-    if !options.databases.is_empty()
-        && (options.target.is_some() || options.new_name.is_some() || !options.include.is_empty())
-    {
-        return bad("database restores into its server; leave out target, as and include".to_owned());
+    if !options.databases.is_empty() && (options.target.is_some() || !options.include.is_empty()) {
+        return bad("database restores into its server; leave out target and include".to_owned());
+    }
+    if !options.dumps.is_empty() && options.target.is_some() {
+        return bad("a dump is given to be loaded; leave out target".to_owned());
     }
     if options.target.is_some() && (options.new_name.is_some() || !options.map.is_empty()) {
         return bad("target is a directory beside all instances; leave out as and map".to_owned());

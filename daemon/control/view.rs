@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Database;
 use crate::definition::Owners;
+use crate::job::restore::Edited;
 use crate::state::{JobRecord, Outcome, SetRecord};
 
 /// A job as it stands now.
@@ -150,6 +151,8 @@ pub struct RestoreOptions {
     pub include: Vec<String>,
     /// Only these databases, each under the name that it is to have; empty: all.
     pub databases: Vec<Database>,
+    /// Files that are loaded instead of saved dumps.
+    pub dumps: Vec<Edited>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// As a new instance of this name, which is defined with it.
@@ -160,6 +163,8 @@ pub struct RestoreOptions {
     pub force_foreign: bool,
     /// Restore whatever the version that was saved.
     pub force_version: bool,
+    /// The instance's user is made where this machine lacks it.
+    pub create_user: bool,
     /// Services are not stopped while data is exchanged.
     pub no_stop: bool,
     /// They are not started again once it is; where it fails they are in any case.

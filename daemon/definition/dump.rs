@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Name, Remote};
 
 /// A data source as defined.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
     /// Its name, one of a kind in its instance: it lies at `dumps/NAME` in the tree.
     pub name: Name,
@@ -17,12 +19,14 @@ pub struct Dump {
     pub remote: Option<Remote>,
     /// The user of that machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
+    /// It goes into the repositories while it comes, and is never staged.
+    pub stream: bool,
     /// Warn when a dump has less than this percentage of the last good one's size; 0: never.
     pub shrink_limit: u8,
 }
 
 /// What is dumped, and how it is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Databases of a PostgreSQL server, and its roles.
     Postgresql(Server),
@@ -38,6 +42,12 @@ pub enum Source {
     Etcd(Etcd),
     /// The definitions of a RabbitMQ server, by its management API: users, queues, policies; no messages.
     Rabbitmq(Server),
+    /// Indices of an OpenSearch server, by its snapshots.
+    Opensearch(Search),
+    /// Indices of an Elasticsearch server, by its snapshots.
+    Elasticsearch(Search),
+    /// Databases of a MongoDB server.
+    Mongodb(Mongo),
     /// Files of SQLite: `state/…`, `volumes/NAME/…`, or absolute.
     Sqlite(Vec<String>),
     /// Whatever a program prints.
@@ -45,7 +55,7 @@ pub enum Source {
 }
 
 /// A server and what of it is dumped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its host; none: a socket of this machine.
     pub host: Option<String>,
@@ -68,7 +78,7 @@ pub struct Server {
 }
 
 /// Files for a connection over TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// The authorities that the server's certificate is checked against.
     pub ca: Option<PathBuf>,
@@ -77,7 +87,7 @@ pub struct Tls {
 }
 
 /// An OpenLDAP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Openldap {
     /// Where its configuration lies.
     pub config_dir: PathBuf,
@@ -88,7 +98,7 @@ pub struct Openldap {
 }
 
 /// An etcd server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Etcd {
     /// How it is reached.
     pub server: Server,
@@ -96,8 +106,34 @@ pub struct Etcd {
     pub data_dir: PathBuf,
 }
 
+/// An OpenSearch or Elasticsearch server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// How it is reached; its databases are indices, and may hold `*`.
+    pub server: Server,
+    /// A file with a key for its API, in place of a user.
+    pub api_key_file: Option<PathBuf>,
+    /// A directory where the server may write snapshots, as we see it.
+    pub snapshot_dir: PathBuf,
+    /// The same directory as the server sees it.
+    pub server_dir: PathBuf,
+    /// Whether settings and templates of the whole cluster are saved and restored too.
+    pub global_state: bool,
+}
+
+/// A MongoDB server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mongo {
+    /// How it is reached.
+    pub server: Server,
+    /// The database that knows the user.
+    pub auth_database: String,
+    /// Whether the whole server is dumped as it was at one moment; only members of a replica set can.
+    pub oplog: bool,
+}
+
 /// A program whose standard output is the dump, and one that takes it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Prints the dump, argv.
     pub dump: Vec<String>,
@@ -106,7 +142,7 @@ pub struct Command {
 }
 
 /// A container by name or id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Who runs it.
     pub engine: Engine,
@@ -115,7 +151,7 @@ pub struct Container {
 }
 
 /// Who runs containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
     /// Docker.
     Docker,
@@ -144,6 +180,9 @@ impl Source {
             Self::Openldap(_) => "openldap",
             Self::Etcd(_) => "etcd",
             Self::Rabbitmq(_) => "rabbitmq",
+            Self::Opensearch(_) => "opensearch",
+            Self::Elasticsearch(_) => "elasticsearch",
+            Self::Mongodb(_) => "mongodb",
             Self::Sqlite(_) => "sqlite",
             Self::Command(_) => "command",
         }
@@ -158,6 +197,8 @@ impl Source {
             | Self::Redis(server)
             | Self::Rabbitmq(server) => Some(server),
             Self::Etcd(etcd) => Some(&etcd.server),
+            Self::Opensearch(search) | Self::Elasticsearch(search) => Some(&search.server),
+            Self::Mongodb(mongo) => Some(&mongo.server),
             Self::Openldap(_) | Self::Sqlite(_) | Self::Command(_) => None,
         }
     }

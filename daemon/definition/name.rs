@@ -4,14 +4,30 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
+use serde::{Deserialize, Serialize};
+
 /// The longest name, in bytes: with a suffix it must still fit a file name and a systemd unit name.
 pub const MAX_NAME: usize = 64;
 
 /// A checked name: ASCII letters, digits, `.`, `_`, `-`, first a letter or digit, at most [`MAX_NAME`] bytes.
 ///
 /// Such a name is safe as a file name, a restic tag, a D-Bus argument and an environment value.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
 
 impl Name {
     /// Takes a name as written.

@@ -9,31 +9,41 @@
 
 mod change;
 mod command;
+mod crc;
 mod etcd;
 mod far;
+mod given;
 mod http;
+mod judge;
 mod laid;
 mod login;
+mod method;
+mod mongodb;
 mod mysql;
+mod object;
 mod openldap;
 mod postgresql;
 mod rabbitmq;
 mod record;
 mod redis;
 mod run;
+mod search;
 mod site;
 mod sqlite;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::definition::Source;
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
+pub use given::{check_given, names_given};
 pub use laid::{Laid, at_rest};
-pub use record::{Record, check, check_pg_archive, check_sql, foreign};
+pub use method::method;
+pub use object::{Object, Objects, missing};
+pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
 
@@ -58,39 +68,6 @@ pub struct Taken {
     pub warnings: Vec<String>,
 }
 
-/// How a restore of a source's file goes about it, for plans.
-pub fn method(source: &Source, record: &Record) -> &'static str {
-    match source {
-        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() => {
-            "not loaded: the accounts of another server would lock everybody out; get the file with target, and take \
-             from it what is missing"
-        }
-        Source::Postgresql(_) => {
-            "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
-        }
-        Source::Mariadb(_) | Source::Mysql(_) => {
-            "what lives is dumped first; then its databases are replaced, and loaded back on failure"
-        }
-        Source::Redis(_) => {
-            "what lives is dumped; then all keys are replaced at once, and loaded back on failure"
-        }
-        Source::Openldap(_) => {
-            "loaded into new directories, which are swapped in while slapd is stopped; the old ones are kept"
-        }
-        Source::Etcd(_) => {
-            "made into a new data directory, which is swapped in while etcd is stopped; the old one is kept"
-        }
-        Source::Rabbitmq(_) => {
-            "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"
-        }
-        Source::Sqlite(_) => "the file is swapped, with its -wal, -shm and -journal; the old one is kept",
-        Source::Command(command) if command.restore.is_some() => {
-            "what lives is dumped; then the restore program reads the dump, and the old one on failure"
-        }
-        Source::Command(_) => "not loaded: the definition names no restore program",
-    }
-}
-
 impl Site {
     /// Asks whether it can be restored: client programs, the server's answer, versions. Changes nothing.
     ///
@@ -106,14 +83,16 @@ impl Site {
         }
     }
 
-    /// Whether the server has a database of this name; only PostgreSQL is asked, for only it can load under another one.
+    /// Whether the server has a database of this name; only engines that can load under another one are asked.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn has_database(&self, name: &str) -> Result<bool> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::has_database(self, name).await,
-            _ => Ok(true),
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::has_database(self, name).await,
+            Source::Mongodb(mongo) => mongodb::has_database(self, mongo, name).await,
+            _ => Ok(false),
         }
     }
 
@@ -129,8 +108,29 @@ impl Site {
             Source::Openldap(ldap) => openldap::ready(self, ldap).await,
             Source::Etcd(etcd) => etcd::ready(self, etcd).await,
             Source::Rabbitmq(server) => rabbitmq::ready(self, server).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => search::ready(self, search).await,
+            Source::Mongodb(mongo) => mongodb::ready(self, mongo).await,
             Source::Sqlite(files) => sqlite::ready(self, files).await,
             Source::Command(command) => command::ready(self, command),
+        }
+    }
+
+    /// What a dump makes on the server while it works, so that it can be written down first.
+    pub fn plan_dump(&self) -> Option<Change> {
+        let makes = matches!(&self.dump.source, Source::Opensearch(_) | Source::Elasticsearch(_));
+        makes.then_some(Change::Leftovers)
+    }
+
+    /// What is to be streamed, each printed by a program of its own.
+    ///
+    /// # Errors
+    /// The server does not answer; or the source's dump is no stream.
+    pub async fn objects(&self) -> Result<Objects> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::objects(self, server).await,
+            Source::Mariadb(server) | Source::Mysql(server) => mysql::objects(self, server).await,
+            Source::Command(command) => command::objects(self, command),
+            other => bail!("source = {:?} cannot be streamed", other.word()),
         }
     }
 
@@ -140,14 +140,38 @@ impl Site {
     /// Anything that leaves a doubt whether the dump is whole.
     pub async fn dump(&self, dir: &Path) -> Result<Taken> {
         match &self.dump.source {
-            Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
-            Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
+            Source::Postgresql(_) | Source::Mariadb(_) | Source::Mysql(_) | Source::Command(_) => {
+                object::stage(self, self.objects().await?, dir).await
+            }
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
             Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::dump(self, search, dir).await
+            }
+            Source::Mongodb(mongo) => mongodb::dump(self, mongo, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
-            Source::Command(command) => command::dump(self, command, dir).await,
+        }
+    }
+
+    /// Takes texts apart that hold several databases or were made elsewhere, and judges those that are to live under another
+    /// name. `wanted` are the databases that were asked for, all by default; `lives` pairs names in the dump with those that
+    /// they are to have. What is answered stands for `records` from now on.
+    ///
+    /// # Errors
+    /// A text that is no whole dump, or holds what it must not.
+    pub async fn prepare(
+        &self,
+        tree: &Path,
+        records: Vec<Record>,
+        wanted: &[String],
+        lives: &[(String, String)],
+    ) -> Result<Vec<Record>> {
+        match &self.dump.source {
+            Source::Postgresql(_) => postgresql::plain::prepare(self, tree, records, wanted).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::prepare(self, tree, records, wanted, lives).await,
+            _ => Ok(records),
         }
     }
 
@@ -163,6 +187,8 @@ impl Site {
             Source::Openldap(_) => openldap::verify(tree, records).await,
             Source::Etcd(_) => etcd::verify(tree, records).await,
             Source::Rabbitmq(_) => rabbitmq::verify(tree, records).await,
+            Source::Opensearch(_) | Source::Elasticsearch(_) => search::verify(tree, records).await,
+            Source::Mongodb(_) => mongodb::verify(tree, records).await,
             Source::Sqlite(_) => sqlite::verify(tree, records).await,
             Source::Command(_) => Ok(()),
         }
@@ -175,7 +201,8 @@ impl Site {
     pub async fn plan_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Change>> {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
-            _ => Ok(Vec::new()),
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_accounts(self, tree, records).await,
+            _ => Ok(self.plan_dump().into_iter().collect()),
         }
     }
 
@@ -191,6 +218,10 @@ impl Site {
                 postgresql::restore::load_beside(self, tree, records, job).await?;
                 Ok(Vec::new())
             }
+            Source::Mariadb(_) | Source::Mysql(_) => {
+                mysql::make_accounts(self, tree, records).await?;
+                Ok(Vec::new())
+            }
             Source::Openldap(ldap) => {
                 run::private_dir(&made).await?;
                 openldap::lay(self, ldap, tree, records, &made).await
@@ -199,6 +230,10 @@ impl Site {
                 run::private_dir(&made).await?;
                 etcd::lay(self, etcd, tree, records, &made).await
             }
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::prove(self, search, tree, records).await.map(|()| Vec::new())
+            }
+            Source::Mongodb(mongo) => mongodb::fits(self, mongo, records).await.map(|()| Vec::new()),
             _ => Ok(Vec::new()),
         }
     }
@@ -222,6 +257,10 @@ impl Site {
             Source::Rabbitmq(server) => {
                 rabbitmq::plan_apply(self, server, tree, records, safety).await.map(Some)
             }
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::plan_apply(self, search, records, safety).await.map(Some)
+            }
+            Source::Mongodb(mongo) => mongodb::plan_apply(self, mongo, records, safety).await.map(Some),
             Source::Command(command) if command.restore.is_some() => {
                 self.safety(safety, Databases::default()).await.map(Some)
             }
@@ -236,6 +275,9 @@ impl Site {
     pub async fn apply(&self, change: &Change, tree: &Path, records: &[Record]) -> Result<()> {
         match (change, &self.dump.source) {
             (Change::Swapped { pairs }, _) => postgresql::swap::make_live(self, pairs, true).await,
+            (Change::Reload { databases, .. }, Source::Mariadb(_) | Source::Mysql(_)) => {
+                mysql::load(self, tree, records, &databases.made).await
+            }
             _ => self.load(tree, records).await,
         }
     }
@@ -247,11 +289,19 @@ impl Site {
     pub async fn undo(&self, change: &Change) -> Result<()> {
         match change {
             Change::DropDatabase { database } => postgresql::swap::drop_database(self, database, None).await,
-            Change::DropRoles { roles } => postgresql::restore::drop_roles(self, roles).await,
+            Change::DropRoles { roles } => match &self.dump.source {
+                Source::Postgresql(_) => postgresql::restore::drop_roles(self, roles).await,
+                _ => mysql::drop_accounts(self, roles).await,
+            },
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
+            Change::Leftovers => self.clear().await,
             Change::Reload { dir, records, databases } => {
                 self.verify(&dir.0, records).await?;
                 self.remove(&databases.made).await?;
+                if self.plan_dump().is_some() {
+                    // Whoever is being loaded into them by a job that died ends with them.
+                    self.remove(&databases.here).await?;
+                }
                 self.load(&dir.0, records).await
             }
         }
@@ -290,9 +340,13 @@ impl Site {
     /// Replaces what lives by what the files hold.
     async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
         match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records).await,
+            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
             Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::load(self, search, tree, records).await
+            }
+            Source::Mongodb(mongo) => mongodb::load(self, mongo, tree, records).await,
             Source::Command(command) => command::load(self, command, tree, records).await,
             Source::Postgresql(_) | Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => Ok(()),
         }
@@ -300,13 +354,28 @@ impl Site {
 
     /// Removes what a restore made and what was not there before.
     async fn remove(&self, made: &[String]) -> Result<()> {
-        if let Source::Rabbitmq(server) = &self.dump.source {
-            return rabbitmq::remove(self, server, made).await;
+        match &self.dump.source {
+            Source::Rabbitmq(server) => return rabbitmq::remove(self, server, made).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                return search::remove(self, search, made).await;
+            }
+            _ => {}
         }
         for database in made {
-            mysql::drop_database(self, database).await?;
+            match &self.dump.source {
+                Source::Mongodb(mongo) => mongodb::drop_database(self, mongo, database).await?,
+                _ => mysql::drop_database(self, database).await?,
+            }
         }
         Ok(())
+    }
+
+    /// Removes what a dump made on the server.
+    async fn clear(&self) -> Result<()> {
+        match &self.dump.source {
+            Source::Opensearch(search) | Source::Elasticsearch(search) => search::clear(self, search).await,
+            _ => Ok(()),
+        }
     }
 
     /// Dumps what lives now, to be loaded back if need be.
@@ -315,6 +384,12 @@ impl Site {
         run::private_dir(&dir).await?;
         let taken = match &self.dump.source {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::dump_only(self, &databases.here, &dir).await?,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::dump_only(self, search, &databases.here, &dir).await?
+            }
+            Source::Mongodb(mongo) if !mongo.oplog => {
+                mongodb::dump_only(self, mongo, &databases.here, &dir).await?
+            }
             _ => self.dump(&dir).await?,
         };
         Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })

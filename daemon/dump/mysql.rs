@@ -2,8 +2,12 @@
 //!
 //! A database cannot be renamed, and a dump cannot be proved by loading it under another name: triggers and routines may
 //! name their database, and then change the one that lives (measured: `CREATE TRIGGER wiki.t ON wiki.page` is kept as it
-//! was written). So what lives is dumped before it is replaced, and loaded back when that fails. Accounts are saved, not
-//! loaded: `mysql.user` of another server locks everybody out.
+//! was written). So what lives is dumped before it is replaced, and loaded back when that fails. Of accounts only those are
+//! made that are not there: `mysql.user` of another server locks everybody out.
+
+mod accounts;
+mod plain;
+mod scan;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,6 +17,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Databases};
+use super::object::{self, Looks, Object, Objects};
 use super::record::{self, Record, file_name};
 use super::run::{self, Call};
 use super::site::{Site, words};
@@ -141,7 +146,7 @@ fn from_hex(digits: &str) -> Result<String> {
     String::from_utf8(bytes.context("reading a database's name")?).context("a database's name is not UTF-8")
 }
 
-pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
+pub(super) async fn objects(site: &Site, server: &Server) -> Result<Objects> {
     let there: Vec<String> = databases(site).await?.into_iter().map(|(name, _)| name).collect();
     if let Some(missing) = server.databases.iter().find(|name| !there.contains(name)) {
         bail!("there is no database {missing:?} on the server; there are {}", there.join(", "));
@@ -149,33 +154,36 @@ pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Tak
     let all = server.databases.is_empty();
     let asked = |name: &String| (all || server.databases.contains(name)) && !server.exclude.contains(name);
     let wanted: Vec<String> = there.into_iter().filter(asked).collect();
-    let mut taken = dump_only(site, &wanted, dir).await?;
-    if all && matches!(site.dump.source, Source::Mariadb(_)) {
-        match accounts(site, dir).await {
-            Ok(record) => taken.records.push(record),
-            Err(failure) => taken.warnings.push(format!("the accounts are not in the dump: {failure:#}")),
-        }
+    let mut objects = only(site, &wanted).await?;
+    if all || accounts::readable(site).await {
+        objects.list.push(accounts(site).await?);
     }
-    Ok(taken)
+    Ok(objects)
 }
+
+pub(super) use accounts::{make as make_accounts, plan as plan_accounts, remove as drop_accounts};
+pub(super) use plain::{names_in, prepare};
 
 /// Dumps just these.
 pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Result<Taken> {
-    let ready = ready(site).await?;
-    let mut taken = Taken::default();
-    for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
-        let path = dir.join(file_name(&name, "sql"));
-        one(site, &name, &path).await.with_context(|| format!("database {name:?}"))?;
-        taken.warnings.extend(without_transactions(site, &name).await?);
-        let record = Record::of(&site.dump, &path).await?;
-        let details = serde_json::to_value(details)?;
-        let (version, client_version) = (ready.server.clone(), ready.client.clone());
-        taken.records.push(Record { version, client_version, database: Some(name), details, ..record });
-    }
-    Ok(taken)
+    object::stage(site, only(site, wanted).await?, dir).await
 }
 
-async fn one(site: &Site, name: &str, path: &Path) -> Result<()> {
+async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
+    let ready = ready(site).await?;
+    let mut objects = Objects::default();
+    for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
+        objects.warnings.extend(without_transactions(site, &name).await?);
+        let mut object = one(site, &ready, &name).await?;
+        let (version, client_version) = (ready.server.clone(), ready.client.clone());
+        let details = serde_json::to_value(details)?;
+        object.record = Record { version, client_version, database: Some(name), details, ..object.record };
+        objects.list.push(object);
+    }
+    Ok(objects)
+}
+
+async fn one(site: &Site, ready: &Ready, name: &str) -> Result<Object> {
     let mut more = words([
         "--single-transaction",
         "--quick",
@@ -186,12 +194,22 @@ async fn one(site: &Site, name: &str, path: &Path) -> Result<()> {
         "--no-tablespaces",
         "--default-character-set=utf8mb4",
     ]);
-    if matches!(site.dump.source, Source::Mysql(_)) && program(site, "dump").await? == "mysqldump" {
+    let mysql = matches!(site.dump.source, Source::Mysql(_)) && !ready.client.contains("MariaDB");
+    if mysql && program(site, "dump").await? == "mysqldump" {
         more.push("--set-gtid-purged=OFF".into());
+        if major(&ready.client) >= 8 && major(&ready.server) < 8 {
+            // Only servers from 8 on have the table that it would ask for.
+            more.push("--column-statistics=0".into());
+        }
     }
     more.extend(["--".into(), name.into()]);
-    run::into_file(client(site, "dump", more, true).await?, path, &site.cancel).await?;
-    record::check_ends(path, BEGIN, END).await
+    Ok(Object {
+        what: format!("database {name:?}"),
+        optional: false,
+        record: Record::named(&site.dump, &file_name(name, "sql")),
+        call: client(site, "dump", more, true).await?,
+        proof: Looks::Ends { begins: BEGIN, end: END }.into(),
+    })
 }
 
 /// A snapshot in one transaction says nothing of tables that know none.
@@ -207,23 +225,22 @@ async fn without_transactions(site: &Site, name: &str) -> Result<Option<String>>
         .then(|| format!("{} tables of {name:?} know no transactions; their dump may be torn", count.trim())))
 }
 
-async fn accounts(site: &Site, dir: &Path) -> Result<Record> {
-    let path = dir.join(ACCOUNTS);
-    let call = client(site, "dump", words(["--system=users"]), true).await?;
-    let dumped = run::into_file(call, &path, &site.cancel).await;
-    let ended = match dumped {
-        Ok(()) => record::check_ends(&path, BEGIN, END).await,
-        Err(failure) => Err(failure),
+async fn accounts(site: &Site) -> Result<Object> {
+    let call = match &site.dump.source {
+        Source::Mariadb(_) => client(site, "dump", words(["--system=users"]), true).await?,
+        _ => accounts::printed(site).await?,
     };
-    if let Err(failure) = ended {
-        tokio::fs::remove_file(&path).await.context("removing half a dump")?;
-        return Err(failure);
-    }
-    Record::of(&site.dump, &path).await
+    Ok(Object {
+        what: "the accounts".into(),
+        optional: true,
+        record: Record::named(&site.dump, ACCOUNTS),
+        call,
+        proof: Looks::Ends { begins: BEGIN, end: END }.into(),
+    })
 }
 
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
-    for record in records {
+    for record in records.iter().filter(|record| !plain::made(record)) {
         record::check_ends(&record.path(tree), BEGIN, END).await?;
     }
     Ok(())
@@ -236,28 +253,50 @@ pub(super) async fn plan_apply(site: &Site, records: &[Record], safety: &Path) -
     site.safety(safety, Databases { here, made }).await.context("dumping what lives now")
 }
 
-/// Replaces the databases by what the files hold.
-pub(super) async fn load(site: &Site, tree: &Path, records: &[Record]) -> Result<()> {
+/// Whether a database of this name is there.
+pub(super) async fn has_database(site: &Site, name: &str) -> Result<bool> {
+    Ok(databases(site).await?.iter().any(|(known, _)| known == name))
+}
+
+/// Replaces the databases by what the files hold. Those of them that were not there are made: what appeared meanwhile is
+/// not replaced.
+pub(super) async fn load(site: &Site, tree: &Path, records: &[Record], made: &[String]) -> Result<()> {
     for record in records {
         let Some(name) = record.database.as_deref() else { continue };
-        drop_database(site, name).await?;
+        if !made.iter().any(|made| made == name) {
+            drop_database(site, name).await?;
+        }
         load_as(site, tree, record, name).await.with_context(|| format!("loading {}", record.file))?;
     }
     Ok(())
 }
 
 async fn load_as(site: &Site, tree: &Path, record: &Record, name: &str) -> Result<()> {
-    let details: Details = serde_json::from_value(record.details.clone())
-        .with_context(|| format!("the manifest does not say how {} was made", record.file))?;
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    ensure!(plain(&details.charset) && plain(&details.collation), "the manifest names an odd character set");
-    let Details { charset, collation } = details;
-    let create = format!("CREATE DATABASE {} CHARACTER SET {charset} COLLATE {collation}", ident(name));
+    let mut create = format!("CREATE DATABASE {}", ident(name));
+    if !(record.details["charset"].is_null() && plain::made(record)) {
+        let details: Details = serde_json::from_value(record.details.clone())
+            .with_context(|| format!("the manifest does not say how {} was made", record.file))?;
+        let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        ensure!(
+            plain(&details.charset) && plain(&details.collation),
+            "the manifest names an odd character set"
+        );
+        create.push_str(&format!(" CHARACTER SET {}", details.charset));
+        if !details.collation.is_empty() {
+            create.push_str(&format!(" COLLATE {}", details.collation));
+        }
+    }
     ask(site, &create).await.context("creating a database")?;
     let mut option = OsString::from("--database=");
     option.push(name);
     let more = vec![option, "--default-character-set=utf8mb4".into()];
-    run::from_file(client(site, "client", more, true).await?, &record.path(tree), &site.cancel).await
+    run::from_file(client(site, "client", more, true).await?, &record.path(tree), &site.cancel).await?;
+    let Some(tables) = record.details["tables"].as_u64() else { return Ok(()) };
+    let quoted = name.replace('\\', "\\\\").replace('\'', "''");
+    let sql = format!("select count(*) from information_schema.tables where table_schema = '{quoted}'");
+    let loaded: u64 = ask(site, &sql).await?.trim().parse().context("counting the tables")?;
+    ensure!(loaded >= tables, "{tables} tables are in the dump and {loaded} were loaded");
+    Ok(())
 }
 
 /// Removes a database, if it is there.

@@ -77,7 +77,7 @@ impl Call {
     }
 
     /// On another machine a program that reads is not tied to the connection: what it reads ends with that.
-    fn that_reads(mut self) -> Self {
+    pub(super) fn that_reads(mut self) -> Self {
         if let Some((_, reads)) = &mut self.far {
             let reads = std::mem::replace(&mut **reads, Program::new([""; 0]));
             self.program = Program { limits: self.program.limits, ..reads };
@@ -127,7 +127,7 @@ fn fed(first: Vec<u8>, mut file: File) -> Result<OwnedFd> {
 }
 
 /// Whether the connection to another machine lasted.
-fn arrived(remote: Option<&Remote>, ended: &Ended) -> Result<()> {
+pub(super) fn arrived(remote: Option<&Remote>, ended: &Ended) -> Result<()> {
     remote.map_or(Ok(()), |remote| Ok(target::judge(remote, ended)?))
 }
 
@@ -149,4 +149,14 @@ pub(super) async fn private_dir(path: &Path) -> Result<()> {
         made.with_context(|| format!("making {}", path.display()))
     })
     .await?
+}
+
+/// Removes what a failed dump left of its file.
+pub(super) async fn remove_half(path: &Path) -> Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(failure) if failure.kind() != std::io::ErrorKind::NotFound => {
+            Err(failure).context("removing half a dump")
+        }
+        _ => Ok(()),
+    }
 }

@@ -16,8 +16,10 @@ pub mod restore;
 mod retain;
 pub mod retention;
 mod rsync;
+mod rsync_words;
 mod secrets;
 mod services;
+mod sets;
 pub mod undo;
 mod version;
 
@@ -29,4 +31,5 @@ pub use repository::{
     Location, NO_MODULE, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync,
     test,
 };
+pub use rsync_words::rsync_words;
 pub use services::Holds;

@@ -15,7 +15,7 @@ use crate::restic;
 use crate::target::{SshError, asks_for_a_password, of_connection, rsync_shell};
 
 /// Everything that a file has, by number; for owners see [`stands_in`].
-const ALL: [&str; 7] = ["-rlptgoD", "-H", "-A", "-X", "--numeric-ids", "--sparse", "--stats"];
+pub(super) const ALL: [&str; 7] = ["-rlptgoD", "-H", "-A", "-X", "--numeric-ids", "--sparse", "--stats"];
 /// How many lines of what was left out are told.
 const TOLD: usize = 5;
 

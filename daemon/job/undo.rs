@@ -208,13 +208,16 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             let dirs: Vec<_> = dirs.iter().map(Into::into).collect();
             far::remove(remote, &dirs).await
         }
-        Step::Dump { instance, dump, act, change } => {
+        Step::Dump { instance, dump, act, change, founding } => {
             let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
-            let defined = definitions.instances.get(&name);
-            let defined =
-                defined.with_context(|| format!("{instance} is no longer defined; define it again"))?;
-            super::restore::dumps::execute(context, defined, dump, *act, change).await
+            let defined = match (founding, definitions.instances.get(&name)) {
+                (Some(step), _) => Arc::new(super::restore::dumps::founded(name, step)?),
+                (None, Some(defined)) => Arc::clone(defined),
+                (None, None) => bail!("{instance} is no longer defined; define it again"),
+            };
+            super::restore::dumps::execute(context, &defined, dump, *act, change).await
         }
+        Step::RemoveUser { name, comment } => super::restore::remove_user(name, comment).await,
         Step::PutOn { dir, root } => {
             let (dir, root) = (dir.clone(), serde_json::from_value::<Root>(root.clone())?);
             let put = move || if dir.is_dir() { root.put_on(&dir) } else { Ok(()) };

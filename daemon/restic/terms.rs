@@ -37,7 +37,7 @@ impl Terms {
     }
 
     /// The same for a question that should be answered within a time.
-    pub(super) fn question(&self, timeout: Duration) -> Self {
+    pub fn question(&self, timeout: Duration) -> Self {
         Self { timeout: Some(self.timeout.map_or(timeout, |t| t.min(timeout))), ..self.clone() }
     }
 

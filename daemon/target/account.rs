@@ -43,13 +43,19 @@ fn from(user: User) -> Account {
 }
 
 /// The name of a user, if there is one with this id.
-pub(super) fn user_name(uid: u32) -> Option<String> {
+pub fn user_name(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
 /// The name of a group, if there is one with this id.
 pub(super) fn group_name(gid: u32) -> Option<String> {
     Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
+}
+
+/// What the machine says of a user besides: the comment, which whoever makes it chooses.
+pub fn user_comment(name: &str) -> Option<String> {
+    let user = User::from_name(name).ok().flatten()?;
+    Some(user.gecos.to_string_lossy().into_owned())
 }
 
 /// The number of a user of this name.

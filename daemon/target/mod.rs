@@ -23,7 +23,7 @@ mod tree;
 mod volumes;
 mod walk;
 
-pub use account::{account, group_number, local_names, user_number};
+pub use account::{account, group_number, local_names, user_comment, user_name, user_number};
 pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;

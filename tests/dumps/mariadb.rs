@@ -60,7 +60,7 @@ async fn databases_are_restored_into_their_own_server_and_rolled_back() {
     assert!(files.contains(&"dumps/mariadb/wiki.sql".to_owned()), "{files:?}");
     assert!(files.contains(&"dumps/mariadb/accounts.sql".to_owned()), "{files:?}");
     let plan: String = lab.daemon.call("Plan", &("app", "", crate::support::Row::new())).await.unwrap();
-    assert!(plan.contains("the accounts of another server would lock everybody out"), "{plan}");
+    assert!(plan.contains("those that it has stay as they are"), "{plan}");
     change(&server);
     let (late, wrong) = (state(&server), state(&other));
     lab.good_restore("app").await;
@@ -142,5 +142,46 @@ async fn killed_while_it_replaces_and_started_before_the_server_is_there_the_old
     std::fs::rename(server.0.path("away"), server.0.path("socket")).unwrap();
     lab.daemon.restart_after_kill().await;
     assert_eq!(state(&server), late, "{}", lab.daemon.log());
+    lab.assert_settled().await;
+}
+
+/// MySQL's client programs are not in Debian. These take no option that those do not have, say what those say of
+/// themselves, and let MariaDB's do the work.
+#[tokio::test]
+async fn with_source_mysql_its_own_programs_are_called_with_their_own_options() {
+    let server = wiki();
+    let keys = definition(&server).replace("\"mariadb\"", "\"mysql\"");
+    let mut setup = setup("", &[keys]);
+    for (name, real) in [("mysqldump", "mariadb-dump"), ("mysql", "mariadb")] {
+        let script = format!(
+            r#"#!/bin/bash
+[ "$1" != --version ] || {{ echo "{name}  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)"; exit 0; }}
+words=()
+for word in "$@"; do
+    case $word in
+    --set-gtid-purged=OFF | --column-statistics=0) echo "$word" >>'@DIR@/own' ;;
+    --defaults-extra-file=* | --user=* | --host=* | --port=* | --socket=* | --batch | --skip-column-names | --database=* | \
+        --default-character-set=utf8mb4 | --execute | --single-transaction | --quick | --routines | --events | --triggers | \
+        --hex-blob | --no-tablespaces | -- | [!-]*) words+=("$word") ;;
+    *) echo "{name}: [ERROR] unknown variable '$word'." >&2; exit 7 ;;
+    esac
+done
+exec {real} "${{words[@]}}"
+"#
+        );
+        setup.write(&format!("fake/{name}"), &script, 0o755);
+    }
+    put_first(&mut setup);
+    let lab = setup.start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    assert_eq!(manifest(&lab)["dumps"][0]["client_version"], "8.0.36");
+    // MariaDB calls itself 10: as a server it is not older than 8.
+    let own = lab.text("own");
+    assert!(own.contains("--set-gtid-purged=OFF") && !own.contains("--column-statistics"), "{own}");
+    change(&server);
+    lab.good_restore("app").await;
+    assert_eq!(state(&server), before);
+    assert_no_canary(&lab);
     lab.assert_settled().await;
 }

@@ -247,6 +247,14 @@ impl Mariadb {
         command
     }
 
+    /// What `mariadb-dump` prints.
+    pub(crate) fn dump(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("mariadb-dump");
+        command.args(["--no-defaults", "-uroot", "--routines", "--events"]).env("MYSQL_PWD", PASSWORD);
+        command.arg(format!("--socket={}", self.0.path("socket").display())).args(arguments);
+        good(command.output().unwrap()) + "\n"
+    }
+
     #[track_caller]
     pub(crate) fn ask(&self, sql: &str) -> String {
         good(self.client(PASSWORD).args(["-e", sql]).output().unwrap())

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::*;
 
-fn make(path: &Path, rows: i64) -> Connection {
+pub(super) fn make(path: &Path, rows: i64) -> Connection {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let connection = Connection::open(path).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
@@ -16,7 +16,7 @@ fn make(path: &Path, rows: i64) -> Connection {
     connection
 }
 
-fn count(path: &Path) -> (i64, i64, String) {
+pub(super) fn count(path: &Path) -> (i64, i64, String) {
     let connection = Connection::open(path).unwrap();
     let count = connection.query_row("select count(*) from t", [], |row| row.get(0)).unwrap();
     let version = connection.query_row("pragma user_version", [], |row| row.get(0)).unwrap();

@@ -23,5 +23,6 @@ mod host;
 mod backup;
 mod faults;
 mod labs;
+mod microbosh;
 mod restore;
 mod setup;

@@ -18,6 +18,14 @@ for name in "$@"; do
 done
 :"#;
 
+/// Asks sudo about each argument, which is quoted for a shell: `yes`, or `no` with the last of its words.
+const ASK_SUDO: &str = r#"for one in "$@"; do
+    if said=$(eval "sudo -n $one" 2>&1); then echo yes; else
+        said=$(printf '%s' "$said" | tail -n 1)
+        echo "no ${said:-sudo does not let it through}"
+    fi
+done"#;
+
 /// What the other machine has.
 #[derive(Debug)]
 pub(super) struct There {
@@ -48,24 +56,23 @@ impl There {
 
     /// Which commands sudo does not let through.
     pub(super) async fn missing(&self, site: &Site) -> Result<Vec<(Rule, String)>, Failure> {
-        let mut missing = Vec::new();
-        for rule in &self.with_names(site).await?.rules {
-            if let Err(why) = allowed(&site.remote, rule).await? {
-                missing.push((rule.clone(), why));
-            }
-        }
-        Ok(missing)
+        let rules = self.with_names(site).await?.rules;
+        let verdicts = allowed(&site.remote, &rules).await?;
+        let missing =
+            rules.into_iter().zip(verdicts).filter_map(|(rule, let_in)| Some((rule, let_in.err()?)));
+        Ok(missing.collect())
     }
 
     /// Whether sudo lets a shell through.
     pub(super) async fn may_everything(&self, site: &Site) -> Result<bool, Failure> {
-        Ok(allowed(&site.remote, &Rule::root(&argv(["sh"]))).await?.is_ok())
+        let shell = [Rule::root(&argv(["sh"]))];
+        Ok(allowed(&site.remote, &shell).await?.iter().all(Result::is_ok))
     }
 
-    /// The site with the services that its monits know, as far as they can be asked.
+    /// The site with the services that its monits know, as far as they can be asked: rules have to name them.
     pub(super) async fn with_names(&self, site: &Site) -> Result<Site, Failure> {
         let mut full = site.clone();
-        for binary in &site.monits {
+        for binary in site.monits.iter().filter(|_| site.remote.sudo) {
             let status = argv([binary, "status"]);
             if let Ok(text) = over(&site.remote, &with_sudo(&site.remote, &status)).await? {
                 full.monit_services(binary, &processes(&text));
@@ -91,9 +98,9 @@ pub(super) async fn all(site: &Site, there: &There) -> Result<Vec<Check>, Failur
         });
     }
     let rules = there.with_names(site).await?.rules;
-    for rule in &rules {
+    for (rule, let_in) in rules.iter().zip(allowed(remote, &rules).await?) {
         let what = format!("sudo {}", shown(rule));
-        checks.push(match allowed(remote, rule).await? {
+        checks.push(match let_in {
             Ok(()) => Check::good(remote, what, format!("as {}", rule.user)),
             Err(why) => Check::bad(remote, what, why),
         });
@@ -104,11 +111,31 @@ pub(super) async fn all(site: &Site, there: &There) -> Result<Vec<Check>, Failur
     Ok(checks)
 }
 
-/// Whether sudo lets a command through, which it does not run.
-async fn allowed(remote: &Remote, rule: &Rule) -> Result<Result<(), String>, Failure> {
-    let mut command = argv(["sudo", "-n", "-u", &rule.user, "-l", "--"]);
-    command.extend(rule.argv.iter().cloned());
-    Ok(over(remote, &command).await?.map(drop))
+/// Whether sudo lets commands through, none of which it runs. All are asked over one connection.
+async fn allowed(remote: &Remote, rules: &[Rule]) -> Result<Vec<Result<(), String>>, Failure> {
+    if rules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut command = argv(["sh", "-c", ASK_SUDO, "sh"]);
+    command.extend(rules.iter().map(|rule| {
+        let mut words = argv(["-u", &rule.user, "-l", "--"]);
+        words.extend(rule.argv.iter().cloned());
+        target::command_line(words).to_string_lossy().into_owned()
+    }));
+    Ok(match over(remote, &command).await? {
+        Err(why) => vec![Err(why); rules.len()],
+        Ok(said) => verdicts(&said, rules.len()),
+    })
+}
+
+/// A line for each rule: nothing where it was let through, else sudo's words.
+fn verdicts(said: &str, count: usize) -> Vec<Result<(), String>> {
+    let verdict = |line: &str| match line.strip_prefix("yes") {
+        Some(_) => Ok(()),
+        None => Err(line.trim_start_matches("no").trim().to_owned()),
+    };
+    let all = said.lines().map(verdict).chain(std::iter::repeat_with(|| Err("no answer".to_owned())));
+    all.take(count).collect()
 }
 
 /// Asks something that changes nothing, as a backup will.
@@ -130,7 +157,7 @@ fn with_sudo(remote: &Remote, command: &[String]) -> Vec<String> {
 }
 
 fn shown(rule: &Rule) -> String {
-    rule.argv.join(" ") + if rule.any { " …" } else { "" }
+    if rule.any { format!("-u {} (any program)", rule.user) } else { rule.argv.join(" ") }
 }
 
 /// The names of processes in what `monit status` prints.

@@ -22,6 +22,7 @@ use super::failure::{Done, Exit, Failure};
 use super::output::{Grid, Text, Tone};
 use super::{Context, local};
 use crate::definition::{Instance, Name, Remote};
+use crate::job::rsync_words;
 use crate::process::{self, Captured, Limits, Program};
 use crate::target;
 use needs::Site;
@@ -71,16 +72,19 @@ impl Check {
 pub(super) async fn setup(context: &Context, args: SetupArgs) -> Done {
     let loaded = local::definitions(context)?;
     let instance = known(&loaded.definitions.instances, &args.instance)?;
-    let sites = needs::sites(instance);
+    let mut sites = needs::sites(instance);
     if sites.is_empty() {
         let why = format!("{} is on this machine: neither it nor a dump of it has `ssh`", instance.name);
         return Err(Failure::failed(why).hint("write ssh = \"user@host\" into its definition"));
+    }
+    for site in sites.iter_mut().filter(|site| site.mirrored && site.remote.sudo) {
+        site.rsync(&rsync_words().await.map_err(|failure| Failure::failed(format!("{failure:#}")))?);
     }
     let mut checks = Vec::new();
     for site in &sites {
         checks.extend(one(context, &args, instance, site).await?);
     }
-    Ok(told(context, instance, &checks))
+    Ok(told(context, instance, &sites, &checks))
 }
 
 fn known<'a>(
@@ -118,7 +122,7 @@ async fn one(
 }
 
 /// The table, and whether all is well.
-fn told(context: &Context, instance: &Instance, checks: &[Check]) -> Exit {
+fn told(context: &Context, instance: &Instance, sites: &[Site], checks: &[Check]) -> Exit {
     let good = checks.iter().all(|check| check.wrong.is_none());
     if context.out.json {
         let row = |check: &Check| {
@@ -141,6 +145,12 @@ fn told(context: &Context, instance: &Instance, checks: &[Check]) -> Exit {
         }
         context.out.grid(&grid);
         let name = &instance.name;
+        let as_root = sites.iter().any(|site| site.remote.sudo && site.mirrored);
+        if as_root {
+            context.out.note(
+                "\nThe sudoers file is for backups. A restore writes there as root: give the account that right for its time.",
+            );
+        }
         context.out.note(if good {
             format!("\n{name} is ready: `holdfast run` its backup.")
         } else {

@@ -25,7 +25,7 @@ pub(super) struct Rule {
     pub(super) user: String,
     /// The program and its arguments.
     pub(super) argv: Vec<String>,
-    /// Any arguments: only for programs that do not run as root.
+    /// Any program: only for those that do not run as root.
     pub(super) any: bool,
 }
 
@@ -35,9 +35,9 @@ impl Rule {
         Self { user: "root".into(), argv: argv.to_vec(), any: false }
     }
 
-    /// As another user, with any arguments.
-    fn of_user(user: &str, program: &str) -> Self {
-        Self { user: user.into(), argv: vec![program.into()], any: true }
+    /// Any program as another user: client programs of databases are run by `env` and `sh`, and run shells themselves.
+    fn of_user(user: &str) -> Self {
+        Self { user: user.into(), argv: vec!["env".into()], any: true }
     }
 }
 
@@ -86,9 +86,14 @@ impl Site {
         }
     }
 
+    /// What rsync runs there to read files.
+    pub(super) fn rsync(&mut self, words: &[String]) {
+        self.rule(words.to_vec());
+    }
+
     /// Something that root is asked for, where the definition says `sudo`.
     fn rule(&mut self, argv: Vec<String>) {
-        let rule = Rule::root(&argv);
+        let rule = Rule { user: "root".into(), argv, any: false };
         if self.remote.sudo && !self.rules.contains(&rule) {
             self.rules.push(rule);
         }
@@ -103,14 +108,11 @@ impl Site {
                 }
                 self.questions.push((status.clone(), STANDS));
             }
-            Manager::Systemd { units } => {
-                self.program("systemctl", "services are stopped and started with it");
-                for unit in units {
-                    self.rule(words(&["systemctl", "stop", "--", unit]));
-                    self.rule(words(&["systemctl", "start", "--", unit]));
-                }
-            }
-            Manager::Docker { .. } | Manager::Podman { .. } | Manager::Compose { .. } => {}
+            // Refused where the definition is read.
+            Manager::Systemd { .. }
+            | Manager::Docker { .. }
+            | Manager::Podman { .. }
+            | Manager::Compose { .. } => {}
         }
     }
 
@@ -157,18 +159,9 @@ impl Site {
         if let Some(dir) = server.and_then(|server| server.client.as_ref()) {
             names = names.iter().map(|name| dir.join(name).display().to_string()).collect();
         }
-        // What it is told by its environment, and a password by standard input, go before it.
-        if let Some(user) = &dump.run_as {
-            let postgresql = matches!(dump.source, Source::Postgresql(_));
-            let secret = server.is_some_and(|server| server.password_file.is_some());
-            let before = [("env", postgresql && !secret), ("sh", secret)];
-            self.rules
-                .extend(before.iter().filter(|(_, used)| *used).map(|(name, _)| Rule::of_user(user, name)));
-        }
+        let rule = dump.run_as.as_deref().map(Rule::of_user);
+        self.rules.extend(rule.filter(|rule| !self.rules.contains(rule)));
         for name in names {
-            if let Some(user) = &dump.run_as {
-                self.rules.push(Rule::of_user(user, &name));
-            }
             self.program(&name, "a dump is made or loaded with it");
         }
     }

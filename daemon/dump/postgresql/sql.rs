@@ -83,7 +83,7 @@ pub(super) fn about(statement: &str) -> About {
 }
 
 /// An identifier at the beginning of a text, and what follows it.
-fn name(text: &str) -> Option<(String, &str)> {
+pub(super) fn name(text: &str) -> Option<(String, &str)> {
     let Some(rest) = text.strip_prefix('"') else {
         let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
         return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));

@@ -6,6 +6,7 @@ mod instance;
 mod log;
 mod slot;
 mod snapshot;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

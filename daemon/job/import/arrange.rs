@@ -251,7 +251,8 @@ fn part_of(path: &Path, layout: &Layout) -> (String, String) {
 /// The dump that can load this one: by its name; or the only one that can, where the archive is of one server.
 fn fitting<'i>(instance: &'i Instance, dumped: &Dumped, alone: bool) -> Option<&'i Dump> {
     let can = |dump: &&Dump| match (&dump.source, dumped.form) {
-        (Source::Postgresql(_), Form::PgArchive) => true,
+        (Source::Postgresql(_), Form::PgArchive | Form::PgSql) => true,
+        (Source::Mariadb(_) | Source::Mysql(_), Form::MariaSql) => true,
         (Source::Command(command), Form::PgSql | Form::MariaSql) => command.restore.is_some(),
         _ => false,
     };

@@ -19,6 +19,10 @@ pub(super) struct Composed {
     pub(super) time: Timestamp,
     pub(super) version: String,
     pub(super) notes: Vec<String>,
+    /// Of the archive; none: it is a directory.
+    pub(super) sha256: Option<String>,
+    /// The time that somebody told: the caller, or the archive.
+    pub(super) told: Option<Timestamp>,
 }
 
 pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) -> Result<Composed> {
@@ -27,6 +31,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) 
     let (instance, cover) = (work.request.instance.clone(), cover(work)?);
     let zone = work.request.definitions.daemon.timezone.clone();
     let mut notes: Vec<String> = unpacked.left_out.iter().map(|what| format!("left out: {what}")).collect();
+    let sha256 = Some(unpacked.sha256);
     let arranging = tokio::task::spawn_blocking(move || {
         leave_out(&raw, &wishes.exclude)?;
         let layout = layout::of(&raw, &name, &cover, &zone)?;
@@ -40,6 +45,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) 
     });
     let (layout, arranged) = arranging.await??;
     let records = records(work, &staging.tree(), &layout, &arranged, &mut notes).await?;
+    let told = work.request.wishes.time.or(layout.time);
     let time = time(work, layout.time, &mut notes)?;
     let version = work.request.wishes.version.clone().or(layout.version).unwrap_or_default();
     let from = format!("{} ({})", work.request.name, layout.kind);
@@ -51,7 +57,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) 
         "the archive holds nothing"
     );
     let tree = commit(staging.tree(), targets, manifest).await?;
-    Ok(Composed { tree, time, version, notes })
+    Ok(Composed { tree, time, version, notes, sha256, told })
 }
 
 /// An export names absolute paths as its tree does; other archives begin at `/`.
@@ -116,6 +122,7 @@ async fn records(
         for value in &manifest.dumps {
             records.push(serde_json::from_value(value.clone()).context("the manifest's list of dumps")?);
         }
+        records = lying(tree, records).await?;
         dump::check(tree, &records).await?;
         relocate(&mut records, &work.request.wishes);
         undefined(work, &records, notes);
@@ -124,6 +131,24 @@ async fn records(
         records.extend(judged(tree, placed, notes).await?);
     }
     records.iter().map(|record| serde_json::to_value(record).context("describing a dump")).collect()
+}
+
+/// What was streamed lies in the archive as if it had been staged. Each repository had a stream of its own: the one that
+/// was exported is meant.
+async fn lying(tree: &Path, records: Vec<Record>) -> Result<Vec<Record>> {
+    let mut found: Vec<Record> = Vec::new();
+    for (number, record) in records.iter().enumerate() {
+        if record.stream.is_some() {
+            let known = found.iter().any(|other| other.file == record.file);
+            let last = !records[number + 1..].iter().any(|other| other.file == record.file);
+            let fits = !known && dump::check(tree, std::slice::from_ref(record)).await.is_ok();
+            if known || !(fits || last) {
+                continue;
+            }
+        }
+        found.push(Record { stream: None, ..record.clone() });
+    }
+    Ok(found)
 }
 
 /// A dump of SQLite is known by its file's path in the tree.
@@ -158,8 +183,8 @@ async fn judged(tree: &Path, placed: &Placed, notes: &mut Vec<String>) -> Result
         Some(dump) => Ok(Some(dump::foreign(dump, &path, placed.database.clone()).await?)),
         None => {
             let how = match placed.form {
-                Form::PgArchive => "source = \"postgresql\"",
-                Form::PgSql | Form::MariaSql => "source = \"command\" with `restore`",
+                Form::PgArchive | Form::PgSql => "source = \"postgresql\"",
+                Form::MariaSql => "source = \"mariadb\"",
             };
             notes.push(format!(
                 "{shown} is kept as a file, for no dump of the instance can load it: define one ({how}) and import it \

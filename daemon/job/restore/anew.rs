@@ -40,6 +40,7 @@ pub struct Founding {
 pub(super) struct Made {
     dirs: Vec<PathBuf>,
     files: Vec<(PathBuf, String)>,
+    pub(super) user: Option<super::users::MadeUser>,
 }
 
 /// The directories of a module that hold programs and lists, not data.
@@ -51,19 +52,7 @@ fn identity_file(context: &Context, name: &str) -> PathBuf {
 }
 
 /// Why it cannot be founded.
-pub(super) fn refused(
-    context: &Context,
-    name: &str,
-    founding: &Founding,
-    manifest: &Manifest,
-) -> Option<String> {
-    if founding.second && !manifest.dumps.is_empty() {
-        return Some(format!(
-            "this set holds dumps of databases, which would go into those of {}: restore it into a directory with target, \
-             make databases of their own, and load them there from the directory's dumps/",
-            manifest.instance
-        ));
-    }
+pub(super) fn refused(context: &Context, name: &str, founding: &Founding) -> Option<String> {
     let other = std::fs::read_to_string(identity_file(context, name))
         .is_ok_and(|text| text.trim() != founding.uuid.to_string());
     other.then(|| format!(
@@ -96,11 +85,14 @@ pub(super) async fn make_places(work: &Work, made: &mut Made) -> Result<()> {
 /// Makes the directories that included paths lie in.
 pub(super) async fn make_parents(work: &Work, manifest: &Manifest, made: &mut Made) -> Result<()> {
     let Some(founding) = &work.request.founding else { return Ok(()) };
-    if let Some(why) = refused(&work.context, &work.request.instance.name, founding, manifest) {
+    if let Some(why) = refused(&work.context, &work.request.instance.name, founding) {
         anyhow::bail!("{why}");
     }
-    for include in manifest.includes.iter().filter(|path| path.0.starts_with("files")) {
-        let Ok(below) = include.0.strip_prefix("files") else { continue };
+    let files = super::dumps::database_files(manifest)?;
+    let includes = || manifest.includes.iter().map(|path| &path.0);
+    let apart = files.iter().filter(|file| !includes().any(|include| file.starts_with(include)));
+    for include in includes().chain(apart) {
+        let Ok(below) = include.strip_prefix("files") else { continue };
         let live = founding.moves.or_same(&Path::new("/").join(below));
         if let Some(parent) = live.parent() {
             make(work, parent, made).await?;
@@ -195,7 +187,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Takes back what was made, as the steps say that were written down: a failed restore of a new instance leaves nothing.
-pub(super) async fn undo(made: Made) -> Result<()> {
+pub(super) async fn undo(mut made: Made) -> Result<()> {
+    let user = made.user.take();
     tokio::task::spawn_blocking(move || {
         for (path, ours) in made.files.iter().rev() {
             if std::fs::read_to_string(path).is_ok_and(|there| there == *ours) {
@@ -212,5 +205,9 @@ pub(super) async fn undo(made: Made) -> Result<()> {
         }
         anyhow::Ok(())
     })
-    .await?
+    .await??;
+    match user {
+        Some(user) => super::users::undo(&user).await,
+        None => Ok(()),
+    }
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
-use super::dumps;
+use super::{Request, dumps};
 use crate::definition::{Instance, Source};
-use crate::dump::{Record, Site};
+use crate::dump::{Change, Record, Site};
 use crate::target::Manifest;
 
 /// A saved database, and the name that it is to have.
@@ -31,13 +31,40 @@ impl Database {
         }
     }
 
-    fn renamed(&self) -> bool {
+    pub(super) fn renamed(&self) -> bool {
         self.saved != self.lives
     }
 
     fn is(&self, record: &Record) -> bool {
         record.source != "sqlite" && record.database.as_deref() == Some(&self.saved)
     }
+}
+
+/// A dump of a set, and the databases in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its name in the instance.
+    pub dump: String,
+    /// The engine's word.
+    pub source: String,
+    /// The databases in it, by their names.
+    pub databases: Vec<String>,
+}
+
+/// The dumps of a set.
+///
+/// # Errors
+/// The manifest's list of dumps makes no sense.
+pub fn saved(manifest: &Manifest) -> Result<Vec<Saved>> {
+    let mut all: Vec<Saved> = Vec::new();
+    for record in dumps::records(manifest)? {
+        let databases = record.names();
+        match all.iter_mut().find(|saved| saved.dump == record.dump) {
+            Some(known) => known.databases.extend(databases),
+            None => all.push(Saved { dump: record.dump, source: record.source, databases }),
+        }
+    }
+    Ok(all)
 }
 
 /// The paths of the tree that these databases need: their dumps, and the roles saved with them.
@@ -62,9 +89,10 @@ pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> R
             bail!("the set holds no database {:?}; there are {}", database.saved, there.join(", "));
         };
         let defined = instance.dumps.iter().find(|dump| *dump.name == *record.dump);
-        let postgresql = defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_)));
+        let renames =
+            defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_) | Source::Mongodb(_)));
         ensure!(
-            postgresql || !database.renamed(),
+            renames || !database.renamed(),
             "{} is of {}, which cannot be loaded under another name beside the database that lives: what it calls by \
              its own name (triggers, routines) would change that one; restore it into another server",
             record.file,
@@ -88,16 +116,42 @@ pub(super) fn rename(records: &mut [Record], wanted: &[Database]) {
     }
 }
 
-/// A database under another name is made, never put in the place of one that is there.
-pub(super) async fn check_new(site: &Site, wanted: &[Database], records: &[Record]) -> Result<()> {
-    let new = wanted.iter().filter(|database| database.renamed());
-    let here = |name: &str| records.iter().any(|record| record.database.as_deref() == Some(name));
-    for database in new.filter(|database| here(&database.lives)) {
-        ensure!(
-            !site.has_database(&database.lives).await?,
-            "there is a database {:?} on the server already; name another one, or remove it first",
-            database.lives
-        );
+/// Why databases that are to be made are not: what is there already is never taken over.
+pub(super) async fn in_the_way(site: &Site, request: &Request, records: &[Record]) -> Result<Vec<String>> {
+    let mut there = Vec::new();
+    for name in records.iter().filter_map(|record| record.database.as_deref()) {
+        if makes(request, name) && site.has_database(name).await? {
+            there.push(format!("{name:?}"));
+        }
     }
+    if there.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!(
+        "dump {}: there is a database {} on the server already, and nothing that lives is taken over; say under which \
+         other name it is to live with database, as NEW={}, or remove it first",
+        site.name(),
+        there.join(", "),
+        there[0].trim_matches('"')
+    )])
+}
+
+/// Whether a database of this name is to be made, not replaced.
+fn makes(request: &Request, name: &str) -> bool {
+    let second = request.founding.as_ref().is_some_and(|founding| founding.second);
+    second || request.databases.iter().any(|database| database.renamed() && database.lives == name)
+}
+
+/// What appeared meanwhile under a name that is to be made is not replaced either.
+pub(super) fn check_made(request: &Request, change: &Change) -> Result<()> {
+    let lives: Vec<&str> = match change {
+        Change::Swapped { pairs } => {
+            pairs.iter().filter(|pair| pair.old.is_some()).map(|pair| pair.live.as_str()).collect()
+        }
+        Change::Reload { databases, .. } => databases.here.iter().map(String::as_str).collect(),
+        Change::DropDatabase { .. } | Change::DropRoles { .. } | Change::Leftovers => Vec::new(),
+    };
+    let taken = lives.into_iter().find(|name| makes(request, name));
+    ensure!(taken.is_none(), "the database {taken:?} appeared meanwhile; it was left as it is");
     Ok(())
 }

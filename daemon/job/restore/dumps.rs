@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use serde_json::Value;
 
 use super::apply::{self, Applied, Spot};
-use super::kept::Kept;
 use super::survey::Survey;
 use super::{Request, Work, databases, kept};
 use crate::definition::{Dump, Instance, Source};
@@ -18,6 +15,12 @@ use crate::job::Context;
 use crate::restic;
 use crate::state::undo::{Act, Step, Undo};
 use crate::target::{Manifest, Place};
+
+mod back;
+pub(super) mod plan;
+
+pub(in crate::job) use back::{clearing, execute, founded};
+pub(super) use back::{discard, exchange, place_of, put_back};
 
 /// A change in a server, with the dump whose server it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,13 +41,22 @@ pub(super) struct Wanted {
 }
 
 /// All that the manifest says of dumps.
-pub(super) fn records(manifest: &Manifest) -> Result<Vec<Record>> {
+///
+/// # Errors
+/// It makes no sense.
+pub fn records(manifest: &Manifest) -> Result<Vec<Record>> {
     let read = |value: &Value| serde_json::from_value(value.clone()).context("the manifest's list of dumps");
     manifest.dumps.iter().map(read).collect()
 }
 
+/// The files of SQLite among them, as paths of the tree.
+pub(super) fn database_files(manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let sqlite = records(manifest)?.into_iter().filter(|record| record.source == "sqlite");
+    Ok(sqlite.filter_map(|record| record.database.map(PathBuf::from)).collect())
+}
+
 /// Those of them that were asked for.
-fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
+pub(super) fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
     let mut records = records(manifest)?;
     if !request.include.is_empty() {
         let asked =
@@ -89,10 +101,11 @@ pub(super) async fn open(
     manifest: &Manifest,
 ) -> Result<Vec<Wanted>> {
     let mut all: Vec<Wanted> = Vec::new();
-    if work.request.founding.is_some() {
-        return Ok(all);
-    }
     for record in selected(&work.request, manifest)? {
+        if work.request.founding.is_some() && defined(&place.instance, &record.dump, &record.source).is_err()
+        {
+            continue;
+        }
         if let Some(known) = all.iter_mut().find(|wanted| wanted.site.name() == record.dump) {
             known.records.push(record);
             continue;
@@ -103,16 +116,60 @@ pub(super) async fn open(
         let site = site.with_context(|| format!("dump {}", dump.name))?;
         all.push(Wanted { dump, site, records: vec![record], laid: Vec::new() });
     }
+    for wanted in &mut all {
+        take_apart(&work.request, staging, wanted)
+            .await
+            .with_context(|| format!("dump {}", wanted.dump.name))?;
+    }
     for wanted in &all {
         let reading = || format!("reading dump {} to its end", wanted.dump.name);
         wanted.site.verify(staging, &wanted.records).await.with_context(reading)?;
         let asking = || format!("dump {}", wanted.dump.name);
         wanted.site.answers().await.with_context(asking)?;
-        databases::check_new(&wanted.site, &work.request.databases, &wanted.records)
-            .await
-            .with_context(asking)?;
+        let problems = databases::in_the_way(&wanted.site, &work.request, &wanted.records).await;
+        let problems = problems.with_context(asking)?;
+        ensure!(problems.is_empty(), "{}", problems.join("; "));
+        taken_files(&work.request, place, wanted)?;
     }
     Ok(all)
+}
+
+/// Texts of several databases become one for each.
+async fn take_apart(request: &Request, staging: &Path, wanted: &mut Wanted) -> Result<()> {
+    // A second instance takes all that come with it; only what was asked for by name is all that is wanted.
+    let only = request.founding.is_none() && !request.databases.is_empty();
+    let names: Vec<String> = request.databases.iter().map(|database| database.saved.clone()).collect();
+    let asked = if only { &names[..] } else { &[] };
+    let pairs = request.databases.iter().filter(|database| database.renamed());
+    let lives: Vec<_> = pairs.map(|one| (one.saved.clone(), one.lives.clone())).collect();
+    let whole: Vec<String> = wanted
+        .records
+        .iter()
+        .filter(|record| record.database.is_none())
+        .map(|record| record.file.clone())
+        .collect();
+    let records = std::mem::take(&mut wanted.records);
+    let (of_several, mut records): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|record| whole.contains(&record.file));
+    let mut apart = wanted.site.prepare(staging, of_several, asked, &lives).await?;
+    databases::rename(&mut apart, &request.databases);
+    records = wanted.site.prepare(staging, records, asked, &lives).await?;
+    wanted.records = apart.into_iter().chain(records).collect();
+    Ok(())
+}
+
+/// A second instance takes over no file that is there.
+fn taken_files(request: &Request, place: &Place, wanted: &Wanted) -> Result<()> {
+    let second = request.founding.as_ref().is_some_and(|founding| founding.second);
+    let sqlite = matches!(wanted.dump.source, Source::Sqlite(_));
+    for path in wanted.records.iter().filter_map(|record| record.database.as_deref()) {
+        if second && sqlite {
+            let live = Spot::of(request, place, Path::new(path))?.path();
+            let there = live.symlink_metadata().is_ok();
+            ensure!(!there, "{} is there already, and a new instance takes nothing over", live.display());
+        }
+    }
+    Ok(())
 }
 
 /// Loads beside what lives; what is made is written down first.
@@ -128,7 +185,7 @@ pub(super) async fn load_beside(
         running(work)?;
         let (site, job) = (&wanted.site, work.live.id());
         for change in site.plan_beside(staging, &wanted.records, job).await.with_context(loading)? {
-            work.undo.push(step(&work.request.instance, &wanted.dump, &change, Act::Undo)?).await?;
+            work.undo.push(step(&work.request, &wanted.dump, &change, Act::Undo)?).await?;
             beside.push(Changed { dump: wanted.dump.name.to_string(), change });
         }
         wanted.laid = site.load_beside(staging, &wanted.records, job).await.with_context(loading)?;
@@ -186,13 +243,17 @@ pub(super) async fn swap(
     Ok(warnings)
 }
 
-/// An instance whose definition comes with its data has no servers defined yet.
+/// What the definition of a new instance has no server for.
 fn unloaded(request: &Request, manifest: &Manifest) -> Result<Vec<String>> {
     let records = if request.founding.is_some() { records(manifest)? } else { Vec::new() };
-    let mut names: Vec<&str> = records.iter().map(|record| record.dump.as_str()).collect();
+    let lost = |record: &&Record| defined(&request.instance, &record.dump, &record.source).is_err();
+    let mut names: Vec<&str> = records.iter().filter(lost).map(|record| record.dump.as_str()).collect();
     names.dedup();
     let told = names.iter().map(|name| {
-        format!("dump {name} was not loaded: define it as a dump of the instance, then restore with --include dumps/{name}")
+        format!(
+            "dump {name} was not loaded: {} defines none; --target brings its files",
+            request.instance.name
+        )
     });
     Ok(told.collect())
 }
@@ -208,7 +269,8 @@ async fn server(work: &Work, wanted: &Wanted, staging: &Path, applied: &mut Appl
     else {
         return Ok(());
     };
-    work.undo.push(step(&work.request.instance, &wanted.dump, &change, Act::Undo)?).await?;
+    databases::check_made(&work.request, &change)?;
+    work.undo.push(step(&work.request, &wanted.dump, &change, Act::Undo)?).await?;
     applied.dumps.push(Changed { dump: wanted.dump.name.to_string(), change: change.clone() });
     wanted.site.apply(&change, staging, &wanted.records).await
 }
@@ -255,15 +317,23 @@ async fn files(
 }
 
 /// A step for the undo file.
-pub(super) fn step(instance: &Instance, dump: &Dump, change: &Change, act: Act) -> Result<Step> {
-    let (instance, dump) = (instance.name.to_string(), dump.name.to_string());
-    Ok(Step::Dump { instance, dump, act, change: serde_json::to_value(change)? })
+pub(super) fn step(request: &Request, dump: &Dump, change: &Change, act: Act) -> Result<Step> {
+    let (instance, name) = (request.instance.name.to_string(), dump.name.to_string());
+    let founding =
+        request.founding.as_ref().map(|_| back::Founded::json(&request.instance, dump)).transpose()?;
+    Ok(Step::Dump { instance, dump: name, act, change: serde_json::to_value(change)?, founding })
 }
 
 /// A step that removes what a change kept.
 pub(super) fn discarding(instance: &Instance, changed: &Changed) -> Result<Step> {
     let (instance, dump) = (instance.name.to_string(), changed.dump.clone());
-    Ok(Step::Dump { instance, dump, act: Act::Discard, change: serde_json::to_value(&changed.change)? })
+    Ok(Step::Dump {
+        instance,
+        dump,
+        act: Act::Discard,
+        change: serde_json::to_value(&changed.change)?,
+        founding: None,
+    })
 }
 
 impl Changed {
@@ -278,107 +348,4 @@ impl Changed {
             _ => format!("a dump of {}", self.dump),
         }
     }
-}
-
-/// Undoes changes in servers, the last one first.
-pub(super) async fn put_back(context: &Context, place: &Place, changed: &[Changed]) -> Result<()> {
-    for Changed { dump, change } in changed.iter().rev() {
-        let site = reach(context, place, dump).await?;
-        site.undo(change).await.with_context(|| format!("putting back what dump {dump} replaced"))?;
-    }
-    Ok(())
-}
-
-/// A dump's server, for what must be put back whatever becomes of the job.
-pub(in crate::job) async fn reach(context: &Context, place: &Place, name: &str) -> Result<Site> {
-    let Some(dump) = place.instance.dumps.iter().find(|dump| *dump.name == *name) else {
-        bail!("the instance {} defines no dump {name} any more; define it again", place.instance.name);
-    };
-    let never = CancellationToken::new();
-    Site::open(place, dump, &context.dirs.runtime, &never).await.with_context(|| format!("dump {name}"))
-}
-
-/// Removes what servers kept of before a restore.
-pub(super) async fn discard(context: &Context, place: &Place, kept: &[Changed]) -> Result<()> {
-    for Changed { dump, change } in kept {
-        let site = reach(context, place, dump).await?;
-        site.discard(change).await.with_context(|| format!("removing what dump {dump} kept"))?;
-    }
-    Ok(())
-}
-
-/// Exchanges what lives and what is kept in servers. What was done stands in `done`.
-pub(super) async fn exchange(
-    context: &Context,
-    place: &Place,
-    undo: &Undo,
-    job: &str,
-    kept: &Kept,
-    done: &mut Vec<Changed>,
-) -> Result<()> {
-    for Changed { dump, change } in kept.dumps.iter().rev() {
-        let site = reach(context, place, dump).await?;
-        let safety = safety(context, undo, job).await?;
-        let mirror = site.mirror(change, &safety).await.with_context(|| format!("dump {dump}"))?;
-        let (instance, change_back) = (place.instance.name.to_string(), serde_json::to_value(&mirror)?);
-        undo.push(Step::Dump { instance, dump: dump.clone(), act: Act::Undo, change: change_back }).await?;
-        done.push(Changed { dump: dump.clone(), change: mirror });
-        info!("dump {dump}: what was before the restore is put back");
-        site.undo(change).await.with_context(|| format!("putting back what dump {dump} replaced"))?;
-    }
-    Ok(())
-}
-
-/// What a plan says: each file with what will be done, and why it cannot be done.
-pub(super) fn plan(
-    request: &Request,
-    place: &Place,
-    manifest: &Manifest,
-) -> Result<(Vec<Value>, Vec<String>)> {
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
-    for record in selected(request, manifest)? {
-        let found = defined(&place.instance, &record.dump, &record.source);
-        let how = found.as_ref().map_or("", |dump| dump::method(&dump.source, &record));
-        rows.push(json!({
-            "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
-            "bytes": record.size, "version": record.version, "how": how,
-        }));
-        if let Err(failure) = found
-            && request.founding.is_none()
-        {
-            let text = format!("{failure:#}");
-            if !problems.contains(&text) {
-                problems.push(text);
-            }
-        }
-    }
-    Ok((rows, problems))
-}
-
-/// Executes a step that a dead job left.
-///
-/// # Errors
-/// The instance or the dump is no longer defined, the server does not answer: the step is kept then.
-pub(in crate::job) async fn execute(
-    context: &Context,
-    instance: &std::sync::Arc<Instance>,
-    dump: &str,
-    act: Act,
-    change: &Value,
-) -> Result<()> {
-    let change: Change = serde_json::from_value(change.clone()).context("a change of another version")?;
-    let place = place_of(context, instance).await?;
-    warn!(holdfast_instance = %instance.name, "dump {dump}: putting back what a restore changed");
-    let site = reach(context, &place, dump).await?;
-    match act {
-        Act::Undo => site.undo(&change).await,
-        Act::Discard => site.discard(&change).await,
-    }
-}
-
-/// An instance's place, for its servers.
-pub(super) async fn place_of(context: &Context, instance: &std::sync::Arc<Instance>) -> Result<Place> {
-    let never = CancellationToken::new();
-    let volumes = crate::job::backup::dumps::volumes(instance);
-    Place::resolve(instance, crate::target::Purpose::Restore, &context.dirs.tools(), &volumes, &never).await
 }

@@ -2,10 +2,12 @@
 
 mod anew;
 mod apply;
+mod boot;
 mod carry;
 mod choose;
 mod databases;
 pub(super) mod dumps;
+mod edited;
 mod failed;
 pub(super) mod far;
 mod fetch;
@@ -14,14 +16,17 @@ pub mod kept;
 mod meter;
 mod mounts;
 mod parts;
+mod place;
 mod plan;
 mod rights;
 pub mod rollback;
 mod room;
 mod seed;
 mod stands;
+mod streams;
 mod survey;
 pub(super) mod swap;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,15 +43,19 @@ use crate::definition::{Definitions, Instance, VersionMatch};
 use crate::restic::Restic;
 use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
-use crate::target::{Manifest, Place, Purpose, RootKind};
+use crate::target::{Manifest, Place, Purpose};
 
 pub use anew::Founding;
-pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
-pub use databases::{Database, paths as database_paths};
+pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
+pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
+pub use dumps::records;
+pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
+pub use users::NewUser;
+pub(super) use users::remove as remove_user;
 
 /// What one restore job does; frozen when it is asked for.
 pub struct Request {
@@ -62,6 +71,8 @@ pub struct Request {
     pub include: Vec<PathBuf>,
     /// Only these databases, which `include` has the dumps of; empty: all that `include` names, by their own names.
     pub databases: Vec<Database>,
+    /// Files that are loaded instead of saved dumps.
+    pub edited: Vec<Edited>,
     /// Into this directory; none: in place.
     pub target: Option<PathBuf>,
     /// Whatever the version that was saved.
@@ -74,6 +85,8 @@ pub struct Request {
     pub founding: Option<Founding>,
     /// It is a recovery: what it says of the data that it replaces.
     pub failed: Option<Failed>,
+    /// The instance's user, to be made because this machine lacks it.
+    pub new_user: Option<NewUser>,
     /// What was said of owners, set-uid bits and device files.
     pub rights: Rights,
 }
@@ -90,6 +103,15 @@ struct Work {
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, request: Request) {
+    // It is told already.
+    let _ = attempt(context, live, request).await;
+}
+
+/// As [`run`], for a job that goes on after it.
+///
+/// # Errors
+/// Why it failed; the live data is as it was, or the error says what is not.
+pub async fn attempt(context: Context, live: Arc<Live>, request: Request) -> anyhow::Result<()> {
     let (instance, repository) = (request.instance.name.clone(), request.set.repository.clone());
     begin(&live, &request).await;
     let definitions = Arc::clone(&request.definitions);
@@ -102,12 +124,12 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
             Err(anyhow::anyhow!("a defect in the daemon ended this restore: {death}"))
         }
     };
-    let (outcome, text) = match result {
+    let (outcome, text) = match &result {
         Ok(Done { warnings, kept }) => {
             let outcome = if warnings.is_empty() { Outcome::Succeeded } else { Outcome::Warning };
-            (outcome, warnings.into_iter().chain(kept).collect::<Vec<_>>().join("\n"))
+            (outcome, warnings.iter().chain(kept).cloned().collect::<Vec<_>>().join("\n"))
         }
-        Err(failure) => live.verdict(&failure),
+        Err(failure) => live.verdict(failure),
     };
     match outcome {
         Outcome::Succeeded => {
@@ -124,6 +146,7 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         unit.outcome = Some(outcome);
         append(&mut unit.error, &text);
     });
+    result.map(drop)
 }
 
 async fn begin(live: &Live, request: &Request) {
@@ -218,6 +241,7 @@ async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> 
     if let Some(why) = far::refused(&work.request) {
         anyhow::bail!("{why}");
     }
+    users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
     let staging = work.request.definitions.daemon.staging_dir.join(format!("restore-{}", work.live.id()));
@@ -234,7 +258,7 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
     let (manifest, warnings) = fetch::staged(work, staging).await.context(untouched)?;
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
-    let place = place(work, &manifest).await.context(untouched)?;
+    let place = place::of(work, &manifest).await.context(untouched)?;
     let mut wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
     let mut beside = Vec::new();
     let result = match dumps::load_beside(work, &mut wanted, staging, &mut beside).await.context(untouched) {
@@ -263,41 +287,6 @@ async fn check_version(work: &Work) -> anyhow::Result<()> {
     let place = Place::resolve(instance, Purpose::Restore, &tools, &[], cancel).await?;
     let present = version::ask(&place, cancel).await?;
     version::check(instance.version_match, &work.request.set.version, &present)
-}
-
-/// The instance as it is now; it may be missing in parts, that is why it is restored.
-async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
-    let (instance, tools, cancel) =
-        (&work.request.instance, work.context.dirs.tools(), work.live.cancelled());
-    let mut volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
-    volumes.extend(
-        super::backup::dumps::volumes(instance)
-            .into_iter()
-            .filter(|name| !volumes.contains(name))
-            .collect::<Vec<_>>(),
-    );
-    let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
-    for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
-        info!(holdfast_instance = %instance.name, "creating volume {name}");
-        let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));
-        let labels = root.map(|root| root.labels.clone()).unwrap_or_default();
-        place.create_volume(name, &labels, cancel).await?;
-    }
-    if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
-        make_state(&state, manifest).await?;
-    }
-    Ok(place)
-}
-
-/// The state directory as it was, where it is gone altogether.
-async fn make_state(state: &std::path::Path, manifest: &Manifest) -> anyhow::Result<()> {
-    let root = manifest.roots.iter().find(|root| root.kind == RootKind::State).cloned();
-    let state = state.to_owned();
-    tokio::task::spawn_blocking(move || {
-        std::fs::create_dir(&state).with_context(|| format!("making {}", state.display()))?;
-        root.map_or(Ok(()), |root| root.put_on(&state))
-    })
-    .await?
 }
 
 /// Steps and swap; what was swapped is swapped back when anything fails.
@@ -369,7 +358,7 @@ async fn apply_and_ask(
             work.quiet.stop().await
         };
         let advice = "services could not be stopped (`--no-stop` restores without stopping any)";
-        stopped.await.context(advice)?;
+        stopped.await.context(NotTheSet(advice.into()))?;
         if !wanted.is_empty() {
             work.quiet.start_for_dump().await.context("the databases are to be loaded")?;
         }

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, anew, carry, choose, dumps, far, fetch, rights, room};
-use crate::definition::VersionMatch;
+use super::{Request, anew, carry, choose, dumps, edited, far, fetch, rights, room, streams};
+use crate::definition::{Instance, VersionMatch, Volumes};
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
@@ -38,7 +38,7 @@ const SET_ID: u32 = 0b11 << 22;
 /// no error: it stands in `problems`.
 pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     let never = CancellationToken::new();
-    let (manifest, contents) = read(&context, &request, &never).await?;
+    let (mut manifest, contents) = read(&context, &request, &never).await?;
     let mut plan = head(&request);
     if let Some(target) = &request.target {
         plan["target"] = json!(target.to_string_lossy());
@@ -50,12 +50,17 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     let volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
     let tools = context.dirs.tools();
     let purpose = if request.founding.is_some() { Purpose::Found } else { Purpose::Restore };
-    let place = Place::resolve(&request.instance, purpose, &tools, &volumes, &never).await?;
+    let instance = without_user(&request, &volumes);
+    let place = Place::resolve(&instance, purpose, &tools, &volumes, &never).await?;
     let (version, problem) = versions(&request, &place, &never).await;
     plan["version"] = version;
     plan["steps"] =
         json!(place.restore_steps()?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
     let mut problems: Vec<String> = problem.into_iter().collect();
+    let given = Arc::clone(&request);
+    let judged = tokio::task::spawn_blocking(move || (edited::planned(&given, &mut manifest), manifest));
+    let (refused, manifest) = judged.await?;
+    problems.extend(refused);
     if request.stop {
         match services::would_stop(&request.instance, &never).await {
             Ok(names) => {
@@ -65,6 +70,7 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
             Err(failure) => problems.push(format!("{failure:#}")),
         }
     }
+    problems.extend(dumps::plan::servers(&context, &request, &place, &manifest).await?);
     let looked =
         tokio::task::spawn_blocking(move || in_place(&context, &request, &place, &manifest, &contents, plan));
     let mut plan = looked.await??;
@@ -72,6 +78,20 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
         all.extend(problems.into_iter().map(Value::from));
     }
     Ok(plan)
+}
+
+/// The instance as it can be looked at while its user is still to be made: nothing is that user's yet.
+fn without_user(request: &Request, volumes: &[String]) -> Arc<Instance> {
+    let mut instance = Arc::clone(&request.instance);
+    if request.new_user.is_some() {
+        let changed = Arc::make_mut(&mut instance);
+        changed.user = None;
+        if changed.volumes == Volumes::Podman {
+            let nowhere = |name: &String| (name.clone(), Path::new("/nonexistent").join(name));
+            changed.volumes = Volumes::Table(volumes.iter().map(nowhere).collect());
+        }
+    }
+    instance
 }
 
 async fn read(
@@ -97,6 +117,7 @@ async fn read(
         contents.sizes.insert(path, (entry.kind != "dir").then_some(entry.size));
     };
     restic.ls(&opened.access, snapshot, &terms, note).await.context("listing the snapshot")?;
+    contents.sizes.extend(streams::contents(&manifest)?);
     Ok((manifest, contents))
 }
 
@@ -121,6 +142,7 @@ fn head(request: &Request) -> Value {
         "delete_count": 0,
         "carry_over": [],
         "create_volumes": [],
+        "create_user": request.new_user.as_ref().map(|new| json!({ "name": new.name, "uid": new.uid })),
         "dumps": [],
         "keep_previous_seconds": request.instance.restore.keep_previous.as_secs(),
         "problems": [],
@@ -175,7 +197,7 @@ fn in_place(
     let mut problems = survey::problems(context, request, &existing);
     problems.extend(far::refused(request));
     if let Some(founding) = &request.founding {
-        problems.extend(anew::refused(context, &request.instance.name, founding, manifest));
+        problems.extend(anew::refused(context, &request.instance.name, founding));
     }
     plan["space"] = match request.founding {
         Some(_) => space(request, &request.definitions.daemon.staging_dir),
@@ -195,7 +217,7 @@ fn in_place(
     warnings.extend(place.warnings.iter().cloned());
     warnings.extend(rights_left(request, contents));
     warnings.extend(request.founding.iter().flat_map(|founding| founding.notes.clone()));
-    let (dumped, more) = dumps::plan(request, &place, manifest)?;
+    let (dumped, more) = dumps::plan::rows(request, &place, manifest)?;
     problems.extend(more);
     plan["dumps"] = json!(dumped);
     plan["create_volumes"] = json!(absent);

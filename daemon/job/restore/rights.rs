@@ -1,5 +1,7 @@
 //! Whose restored files are, and what they may do: settled on what was fetched, before anybody can see it.
 
+mod acl;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
@@ -114,6 +116,14 @@ impl Numbers {
     }
 }
 
+impl Numbers {
+    /// An access control list with the numbers that its names have here; none: it stays.
+    fn in_list(&mut self, value: &[u8]) -> Option<Vec<u8>> {
+        let Self { users, groups, .. } = self;
+        acl::mapped(value, |id| users.here(id), |id| groups.here(id))
+    }
+}
+
 #[derive(Default)]
 struct Told {
     stripped: Vec<PathBuf>,
@@ -132,9 +142,16 @@ impl Settling {
     /// Roots are not among what restic brings.
     fn roots(&mut self, manifest: &mut Manifest) {
         let named = manifest.roots.iter_mut().filter(|root| root.kind == RootKind::State);
-        for root in named.filter(|_| self.numbers.wanted) {
+        let wanted = self.numbers.wanted;
+        for root in named.filter(|_| wanted) {
             root.uid = self.numbers.users.here(root.uid);
             root.gid = self.numbers.groups.here(root.gid);
+            for name in acl::NAMES {
+                let Some(value) = root.xattrs.get_mut(name) else { continue };
+                if let Some(new) = self.numbers.in_list(&value.0) {
+                    value.0 = new;
+                }
+            }
         }
     }
 
@@ -169,11 +186,27 @@ impl Settling {
             self.told.stripped.push(path.to_owned());
             mode &= !SET_ID;
         }
-        let moved = self.numbers.wanted && !path.starts_with("volumes") && self.own(&at, meta)?;
+        let names = self.numbers.wanted && !path.starts_with("volumes");
+        let moved = names && self.own(&at, meta)?;
+        if names && !kind.is_symlink() {
+            self.lists(&at)?;
+        }
         if takes_off || (moved && !kind.is_symlink()) {
             std::fs::set_permissions(&at, std::fs::Permissions::from_mode(mode))?;
         }
         Ok(kind.is_dir())
+    }
+
+    /// Whom its access control lists name.
+    fn lists(&mut self, at: &Path) -> Result<()> {
+        for name in acl::NAMES {
+            let Some(value) = attribute(at, name)? else { continue };
+            if let Some(new) = self.numbers.in_list(&value) {
+                rustix::fs::lsetxattr(at, name, &new, XattrFlags::empty())
+                    .with_context(|| name.to_owned())?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives it to its owner here; whether that is another number.
@@ -182,7 +215,7 @@ impl Settling {
         if (uid, gid) == (meta.uid(), meta.gid()) {
             return Ok(false);
         }
-        let capability = if meta.is_file() { capability(at)? } else { None };
+        let capability = if meta.is_file() { attribute(at, CAPABILITY)? } else { None };
         lchown(at, Some(uid), Some(gid))?;
         if let Some(value) = capability {
             rustix::fs::lsetxattr(at, CAPABILITY, &value, XattrFlags::empty())?;
@@ -191,9 +224,15 @@ impl Settling {
     }
 }
 
-fn capability(at: &Path) -> Result<Option<Vec<u8>>> {
-    let mut value = vec![0_u8; 256];
-    match rustix::fs::lgetxattr(at, CAPABILITY, &mut value) {
+fn attribute(at: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    // A list of access rights may be as long as the kernel allows for attributes.
+    let mut value = vec![0_u8; 1024];
+    let mut read = rustix::fs::lgetxattr(at, name, &mut value);
+    if read == Err(Errno::RANGE) {
+        value = vec![0_u8; 64 << 10];
+        read = rustix::fs::lgetxattr(at, name, &mut value);
+    }
+    match read {
         Ok(length) => {
             value.truncate(length);
             Ok(Some(value))

@@ -89,6 +89,16 @@ pub enum Step {
         act: Act,
         /// The change, as the room `dump` describes it.
         change: serde_json::Value,
+        /// The instance is not defined yet: how its server is reached, as the room `job` describes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        founding: Option<serde_json::Value>,
+    },
+    /// Remove a user that was made for the job.
+    RemoveUser {
+        /// Its name.
+        name: String,
+        /// Its comment: where it has another one it is no longer ours.
+        comment: String,
     },
     /// Put owner, mode, attributes and time back on a directory whose children a restore exchanged.
     PutOn {
