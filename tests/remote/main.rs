@@ -20,6 +20,8 @@ mod far;
 mod host;
 
 mod backup;
+mod faults;
 mod labs;
 mod microbosh;
+mod restore;
 mod setup;
