@@ -205,6 +205,32 @@ async fn the_command_opens_the_file_itself_and_shows_in_its_plan_what_was_given(
 }
 
 #[tokio::test]
+async fn an_archive_of_the_compose_sidecar_is_loaded_by_a_dump_of_its_engine() {
+    let (server, other) = (shop(), shop());
+    let lab = lab(&server).await;
+    other.ask("shop", "insert into item values (0, 'from elsewhere')");
+    std::fs::create_dir_all(lab.path("stack/db/database")).unwrap();
+    all_of(&other, &lab.path("stack/db/database/pg_dumpall.sql"), &[]);
+    let archive = lab.path("backup_shop_20331105-120000_0a1b.tar");
+    let mut tar = lab.bus.command("tar");
+    good(tar.arg("-C").arg(lab.path("stack")).arg("-cf").arg(&archive).arg("db").output().unwrap());
+    let mut holdfast = lab.bus.command(env!("CARGO_BIN_EXE_holdfast"));
+    holdfast.args(["--bus", &lab.bus.address, "import"]).arg(&archive).args(["--instance", "app"]);
+    let done = holdfast.args(["--time", "2026-11-20"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let sets = lab.sets("app").await;
+    let imported = sets.iter().find(|set| lab::text(set, "backup") == "(import)").unwrap();
+    let late = state(&server);
+    let ended = lab.restore("app", &lab::text(imported, "id"), &[]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    assert_eq!((&state(&server)[..4], &state(&server)[4]), (&state(&other)[..4], &late[4]));
+    assert_eq!(server.ask("shop", "select count(*) from item"), "301");
+    roll_back(&lab).await;
+    assert_eq!(state(&server), late);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
 async fn a_text_of_all_databases_of_mariadb_is_taken_apart_too() {
     let (server, other) = (Mariadb::start(), Mariadb::start());
     for (server, row) in [(&server, "here"), (&other, "elsewhere")] {
