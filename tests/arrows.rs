@@ -53,7 +53,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("service", &["bus", "control", "job", "process", "state"]),
     (
         "client",
-        &["calendar", "config", "control", "definition", "job", "process", "restic", "service", "state"],
+        &[
+            "calendar",
+            "config",
+            "control",
+            "definition",
+            "job",
+            "process",
+            "restic",
+            "service",
+            "state",
+            "target",
+        ],
     ),
 ];
 

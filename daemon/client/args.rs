@@ -10,14 +10,14 @@ use super::failure::{Exit, Failure};
 use super::output::{Out, When};
 use super::{
     backup, cancel, check, config, export, generate, history, import, init, logs, look, manual, pause, pin,
-    plan, prune, recover, repository, restic, restore, rollback, run, schedule, snapshots, unlock,
+    plan, prune, recover, repository, restic, restore, rollback, run, schedule, setup, snapshots, unlock,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 no daemon, 5 not authorised, \
     130 cancelled.";
 
 /// Commands that the design names and that this version does not have.
-const NOT_YET: [&str; 3] = ["drill", "setup", "bootstrap"];
+const NOT_YET: [&str; 2] = ["drill", "bootstrap"];
 
 /// Backups of this machine: what is, what was, what to do
 #[derive(Debug, Parser)]
@@ -129,6 +129,8 @@ pub(super) enum Command {
     },
     /// Show the compose projects whose labels ask for a backup, as definitions, without a daemon
     Discover,
+    /// Make the machine of an instance reachable over ssh: keys, sudo, and a trial of all of it; without a daemon
+    Setup(setup::SetupArgs),
     /// Explain a schedule expression, without a daemon
     Schedule(schedule::ScheduleArgs),
     /// Remove unused data from a repository

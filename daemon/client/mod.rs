@@ -42,6 +42,7 @@ mod restore;
 mod rollback;
 mod run;
 mod schedule;
+mod setup;
 mod snapshots;
 mod status;
 mod unlock;
@@ -161,6 +162,7 @@ async fn dispatch(context: &Context, command: Command) -> Done {
         Command::Logs(args) => logs::logs(context, args).await,
         Command::Config { verb } => config::config(context, &verb),
         Command::Discover => discover::discover(context).await,
+        Command::Setup(args) => setup::setup(context, args).await,
         Command::Schedule(args) => schedule::schedule(context, args),
         Command::Prune(args) => prune::prune(context, args).await,
         Command::Check(args) => check::check(context, args).await,

@@ -128,10 +128,30 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Done {
             return Err(Failure::new(Exit::Cancelled, "nothing was done"));
         }
     }
+    if let Some(name) = args.what.new_name.as_deref().filter(|_| !args.yes) {
+        takes_over(context, &daemon, name, &args.what).await?;
+    }
     if let [one] = &args.instances[..] {
         return restore_one(context, &daemon, one, &args).await;
     }
     restore_all(context, &daemon, &args).await
+}
+
+/// A compose project may be restored as another one that is there: then that one's data is replaced.
+async fn takes_over(context: &Context, daemon: &Daemon, name: &str, what: &What) -> Result<(), Failure> {
+    let found = daemon.objects().await?;
+    if !found.instances.iter().any(|row| row.text("Name") == name) {
+        return Ok(());
+    }
+    if !ask::possible() {
+        let refusal =
+            Failure::usage(format!("{name} is there, and nobody can be asked whether its data may go"));
+        return Err(refusal.hint("say --yes to do it; the data from before is kept for `holdfast rollback`"));
+    }
+    match confirmed(context, daemon, name, what).await? {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Cancelled, "nothing was done")),
+    }
 }
 
 /// Whether live data is replaced and nobody said yes.

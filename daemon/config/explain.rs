@@ -235,6 +235,7 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
     let Instance {
         name: _,
         module,
+        remote,
         user,
         install_dir,
         volumes,
@@ -266,6 +267,9 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
     });
     vec![
         ("module", text(module.as_ref().map(Name::to_string))),
+        ("ssh", text(remote.as_ref().map(dumps::address))),
+        ("ssh_key", text(remote.as_ref().map(|remote| path(&remote.key)))),
+        ("sudo", remote.as_ref().is_some_and(|remote| remote.sudo).into()),
         ("user", text(user.clone())),
         ("install_dir", text(install_dir.as_deref().map(path))),
         ("volumes", self::volumes(volumes)),
@@ -287,14 +291,24 @@ fn instance(instance: &Instance) -> Vec<(&'static str, Value)> {
 }
 
 fn recovery(recovery: &Recovery) -> Value {
-    let Recovery { unit, guard, attempts, window, cool_down, save_failed, keep_failed, allow_warning } =
-        recovery;
+    let Recovery {
+        unit,
+        guard,
+        attempts,
+        window,
+        cool_down,
+        patience,
+        save_failed,
+        keep_failed,
+        allow_warning,
+    } = recovery;
     table([
         ("unit", Some(unit.as_str().into())),
         ("guard", guard.as_ref().map(list)),
         ("attempts", Some(number(*attempts))),
         ("window", Some(duration_text(*window).into())),
         ("cool_down", Some(duration_text(*cool_down).into())),
+        ("patience", Some(duration_text(*patience).into())),
         ("save_failed", Some((*save_failed).into())),
         ("keep_failed", Some(duration_text(*keep_failed).into())),
         ("allow_warning", Some((*allow_warning).into())),

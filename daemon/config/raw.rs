@@ -9,8 +9,8 @@ use toml::Spanned;
 use super::diagnostic::Source;
 use super::value::{
     AbsolutePath, Argv, Before, ContainerName, Count, Database, Delay, Exclude, FilePath, HostName, Include,
-    Limit, ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, Steps, Stop, Switch,
-    UnitName, Url, UserName, Zone, table,
+    Limit, ManagerWord, MaxUnused, Part, Percent, Port, Priority, ReadData, SourceWord, SshAddress, Steps,
+    Stop, Switch, UnitName, Url, UserName, Zone, table,
 };
 use crate::calendar::{Schedule, Window};
 use crate::definition::{
@@ -152,6 +152,12 @@ table! {
 table! {
     /// What a kind of application needs; every key may also stand in an instance, which wins.
     RawModule {
+        /// The machine that it is on: [user@]host[:port], reached over ssh. Default: this one.
+        ssh: SshAddress,
+        /// The private key for it, mode 0600; a relative path is relative to this file. Default: ssh/INSTANCE in the state directory.
+        ssh_key: FilePath,
+        /// With ssh: whether services and files there take root, by `sudo -n`. Default: false.
+        sudo: bool,
         /// The user that hooks run as. Default: root, or the daemon's own user.
         user: UserName,
         /// The directory of the NS8 layout: bin/, etc/, actions/, state/.
@@ -196,11 +202,11 @@ table! {
 table! {
     /// A data source: what is dumped, and how it is reached.
     RawDump {
-        /// postgresql, mariadb, mysql, redis, openldap, etcd, rabbitmq, sqlite, or command.
+        /// postgresql, mariadb, mysql, redis, openldap, etcd, rabbitmq, opensearch, elasticsearch, mongodb, sqlite, or command.
         source: SourceWord,
         /// Its name: the dump lies at dumps/NAME in the snapshot. Default: the source's word.
         name: Name,
-        /// The databases; openldap: their suffixes; sqlite: its files, state/…, volumes/NAME/…, absolute. Default: all there are.
+        /// The databases; openldap: their suffixes; opensearch, elasticsearch: indices, * stands for anything; sqlite: its files, state/…, volumes/NAME/…, absolute. Default: all there are.
         databases: Vec<Spanned<Database>>,
         /// Databases that are left out of all. Default: none.
         exclude: Vec<Spanned<Database>>,
@@ -214,9 +220,13 @@ table! {
         user: Database,
         /// A file with that user's password, mode 0600; a relative path is relative to this file.
         password_file: FilePath,
-        /// For etcd, rabbitmq: the certificates that the server's is checked against; it is then spoken to over TLS.
+        /// For opensearch, elasticsearch: a file with a key for the API in place of a user, mode 0600.
+        api_key_file: FilePath,
+        /// For mongodb: the database that knows the user. Default: admin.
+        auth_database: Database,
+        /// For etcd, rabbitmq, opensearch, elasticsearch, mongodb: the certificates that the server's is checked against; it is then spoken to over TLS.
         ca_file: FilePath,
-        /// For etcd, rabbitmq: our own certificate, for a server that asks for one.
+        /// Likewise: our own certificate, for a server that asks for one.
         cert_file: FilePath,
         /// The key of that certificate.
         key_file: FilePath,
@@ -224,14 +234,28 @@ table! {
         config_dir: AbsolutePath,
         /// For source = "etcd": where its data lies. Default: /var/lib/etcd/default.
         data_dir: AbsolutePath,
+        /// For opensearch, elasticsearch: a directory of its path.repo, where it writes snapshots and we read them.
+        snapshot_dir: AbsolutePath,
+        /// For opensearch, elasticsearch: the same directory as the server sees it. Default: the same path.
+        server_dir: AbsolutePath,
+        /// For opensearch, elasticsearch: save and restore settings and templates of the whole cluster too. Default: false.
+        global_state: bool,
+        /// For mongodb: all databases as they were at one moment; only members of a replica set can. Default: false.
+        oplog: bool,
         /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
         container: ContainerName,
-        /// The user of this machine that client programs run as. Default: the instance's user.
+        /// The machine that client programs run on: [user@]host[:port], by the instance's key. Default: the instance's.
+        ssh: SshAddress,
+        /// For postgresql, mariadb, mysql: the directory of the client programs. Default: found on PATH.
+        client: AbsolutePath,
+        /// The user of the machine that client programs run as; over ssh by `sudo -n -u`. Default: the instance's user.
         run_as: UserName,
         /// For source = "command": the program that prints the dump, as the instance's user.
         command: Argv,
         /// For source = "command": the program that reads the dump from standard input in a restore. Default: it is not loaded.
         restore: Argv,
+        /// For postgresql, mariadb, mysql and command: the dump goes into the repositories while it comes, and needs no room in staging_dir. Default: false.
+        stream: bool,
         /// Warn when a dump has less than this part of the last good one's size; "0%": never. Default: 50%.
         shrink_limit: Percent,
     }
@@ -278,6 +302,8 @@ table! {
         window: Limit,
         /// The least time between two recoveries. Default: 0s.
         cool_down: Delay,
+        /// How long a repository that does not answer is waited for, before its sets are given up. Default: 5m.
+        patience: Delay,
         /// Whether the data that failed is kept. Default: true.
         save_failed: bool,
         /// How long it is kept; at most 3 times and 32 GiB. Default: 7d.

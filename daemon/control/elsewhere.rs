@@ -174,6 +174,14 @@ impl Control {
     ) -> Result<Request> {
         let saved = restore::saved_databases(&self.manifest(&request).await?).map_err(anyhow::Error::from)?;
         let first = Arc::clone(&request.instance);
+        if let Some(other) = self.other_project(&first, name).await? {
+            if map.is_empty() {
+                return Ok(Request { instance: other, ..request });
+            }
+            let text =
+                format!("the labels of the compose project {name} say where its volumes lie; leave out map");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let renamed = Some((first.name.to_string(), checked(name)?.to_string()));
         let moves = Moves { given: map.to_vec(), renamed };
         let files = first.dumps.iter().filter_map(|dump| {

@@ -18,8 +18,10 @@ use crate::state::{Kind, Outcome};
 
 /// How often a unit is looked at, whatever its manager tells.
 const LOOK: Duration = Duration::from_secs(30);
-/// How long nothing is tried again where nothing could be done.
-const REST: Duration = Duration::from_secs(3_600);
+/// How long nothing is tried again where nothing could be done; it doubles each time.
+const REST: Duration = Duration::from_secs(300);
+/// The longest of that.
+const LONGEST_REST: Duration = Duration::from_secs(3_600);
 /// How long a unit may take to start that was restored before.
 const START: Duration = Duration::from_secs(300);
 /// One recovery begins at a time: the watch and an `OnFailure=` unit ask in the same moment.
@@ -132,7 +134,7 @@ impl Control {
 
     async fn watch_unit(self, instance: Arc<Instance>) {
         let Some(recovery) = &instance.recovery else { return };
-        let mut rests = None;
+        let mut rests = Rests::default();
         let mut cut_off = self.was_cut_off(&instance).await;
         loop {
             let known = self.look_after(&instance, recovery, &mut rests, cut_off).await;
@@ -166,20 +168,20 @@ impl Control {
         &self,
         instance: &Arc<Instance>,
         recovery: &Recovery,
-        rests: &mut Option<Instant>,
+        rests: &mut Rests,
         cut_off: bool,
     ) -> anyhow::Result<Condition> {
         loop {
             let condition = failure::condition(&recovery.unit).await?;
             if condition == Condition::Active {
-                *rests = None;
+                *rests = Rests::default();
                 if cut_off {
                     let uuid = self.identity_of(instance).await.map_err(|e| anyhow::anyhow!(e.message))?;
                     recover::finish(&self.0.context, instance, recovery, uuid).await?;
                 }
             }
             let fails = condition == Condition::Failed || cut_off && condition == Condition::Inactive;
-            if !fails || self.paused().is_some() || rests.is_some_and(|end| Instant::now() < end) {
+            if !fails || self.paused().is_some() || rests.until.is_some_and(|end| Instant::now() < end) {
                 return Ok(condition);
             }
             let uuid = self.identity_of(instance).await.map_err(|e| anyhow::anyhow!(e.message))?;
@@ -189,14 +191,21 @@ impl Control {
             }
             match self.recover(&instance.name, RecoverOptions::default(), "recovery").await {
                 Ok(id) => self.end_of(&id).await,
+                Err(early) if early.kind == ErrorKind::Busy => {
+                    info!(holdfast_instance = %instance.name, "{} has failed: {}", recovery.unit, early.message);
+                    return Ok(condition);
+                }
                 Err(refused) => {
-                    info!(holdfast_instance = %instance.name, "{} has failed: {}", recovery.unit, refused.message);
+                    recover::refused(&self.0.context, &instance.name, &refused.message).await;
+                    rests.begin();
                     return Ok(condition);
                 }
             }
             let after = recover::remembered(&self.0.context, uuid).await?;
             if before.attempts.len() == after.attempts.len() || cut_off {
-                *rests = (!cut_off).then(|| Instant::now() + REST);
+                if !cut_off {
+                    rests.begin();
+                }
                 return failure::condition(&recovery.unit).await;
             }
         }
@@ -210,6 +219,20 @@ impl Control {
                 return;
             }
         }
+    }
+}
+
+/// Nothing could be done: it is not tried again at once, and less often the longer that lasts.
+#[derive(Default)]
+struct Rests {
+    until: Option<Instant>,
+    last: Duration,
+}
+
+impl Rests {
+    fn begin(&mut self) {
+        self.last = (self.last * 2).clamp(REST, LONGEST_REST);
+        self.until = Some(Instant::now() + self.last);
     }
 }
 

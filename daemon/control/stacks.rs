@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::Control;
 use crate::config::{self, Loaded};
-use crate::definition::{Backup, Instance, Name, Selector, Stack};
+use crate::definition::{Backup, Instance, Manager, Name, Selector, Stack, Volumes};
 use crate::service_control;
 use crate::state::durable;
 
@@ -140,6 +140,66 @@ impl Control {
             refused
         })
     }
+}
+
+impl Control {
+    /// Another compose project, to take what was saved of the project that `first` is. None: `first` is no project that was
+    /// found, so that its definition says what a second one is.
+    ///
+    /// # Errors
+    /// There is no such project, or it has no place for a part of what was saved.
+    pub(super) async fn other_project(
+        &self,
+        first: &Instance,
+        name: &str,
+    ) -> super::Result<Option<Arc<Instance>>> {
+        if !self.definitions().discover_docker || !is_project(first) {
+            return Ok(None);
+        }
+        let refused = |text: String| super::Error::new(super::ErrorKind::InvalidArgument, text);
+        let Ok(other) = self.instance_or_stack(super::checked(name)?.as_str()).await else {
+            return Err(refused(format!(
+                "there is no compose project {name} that could take what was saved of {}: make it with the same compose \
+                 file, `docker compose -p {name} up -d`, and restore again; what it has by then is kept for a rollback",
+                first.name
+            )));
+        };
+        if !is_project(&other) {
+            let text = format!("{name} is defined, and is no compose project; choose another name");
+            return Err(super::Error::new(super::ErrorKind::AlreadyExists, text));
+        }
+        let missing = missing(first, &other);
+        if !missing.is_empty() {
+            let text = format!(
+                "the compose project {name} has no place for {} of {}",
+                missing.join(", "),
+                first.name
+            );
+            return Err(refused(format!("{text}; give its services the same labels")));
+        }
+        Ok(Some(other))
+    }
+}
+
+/// Whether an instance is the compose project of its name.
+fn is_project(instance: &Instance) -> bool {
+    instance.services.iter().any(|service| match &service.manager {
+        Manager::Compose { project, .. } => project == instance.name.as_str(),
+        _ => false,
+    })
+}
+
+/// The volumes and dumps of one that the other does not have.
+fn missing(first: &Instance, other: &Instance) -> Vec<String> {
+    let volumes = |instance: &Instance| match &instance.volumes {
+        Volumes::Table(table) => table.keys().map(|name| format!("volumes/{name}")).collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    let dumps = |instance: &Instance| {
+        instance.dumps.iter().map(|dump| format!("dumps/{}", dump.name)).collect::<Vec<_>>()
+    };
+    let there = [volumes(other), dumps(other)].concat();
+    [volumes(first), dumps(first)].concat().into_iter().filter(|part| !there.contains(part)).collect()
 }
 
 /// What stands in place of a project's name when not even Docker could be asked.

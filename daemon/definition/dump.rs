@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Name;
+use super::{Name, Remote};
 
 /// A data source as defined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +15,12 @@ pub struct Dump {
     pub source: Source,
     /// The container that the server runs in; none: it is reached from here.
     pub container: Option<Container>,
-    /// The user of this machine that client programs run as; none: the instance's.
+    /// The machine that its client programs run on; none: this one.
+    pub remote: Option<Remote>,
+    /// The user of that machine that client programs run as; none: the instance's.
     pub run_as: Option<String>,
+    /// It goes into the repositories while it comes, and is never staged.
+    pub stream: bool,
     /// Warn when a dump has less than this percentage of the last good one's size; 0: never.
     pub shrink_limit: u8,
 }
@@ -38,6 +42,12 @@ pub enum Source {
     Etcd(Etcd),
     /// The definitions of a RabbitMQ server, by its management API: users, queues, policies; no messages.
     Rabbitmq(Server),
+    /// Indices of an OpenSearch server, by its snapshots.
+    Opensearch(Search),
+    /// Indices of an Elasticsearch server, by its snapshots.
+    Elasticsearch(Search),
+    /// Databases of a MongoDB server.
+    Mongodb(Mongo),
     /// Files of SQLite: `state/…`, `volumes/NAME/…`, or absolute.
     Sqlite(Vec<String>),
     /// Whatever a program prints.
@@ -63,6 +73,8 @@ pub struct Server {
     pub exclude: Vec<String>,
     /// How it is reached over TLS; none: in the clear.
     pub tls: Option<Tls>,
+    /// The directory that client programs lie in; none: they are found on PATH.
+    pub client: Option<PathBuf>,
 }
 
 /// Files for a connection over TLS.
@@ -92,6 +104,32 @@ pub struct Etcd {
     pub server: Server,
     /// Where its data lies: a restore swaps it.
     pub data_dir: PathBuf,
+}
+
+/// An OpenSearch or Elasticsearch server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// How it is reached; its databases are indices, and may hold `*`.
+    pub server: Server,
+    /// A file with a key for its API, in place of a user.
+    pub api_key_file: Option<PathBuf>,
+    /// A directory where the server may write snapshots, as we see it.
+    pub snapshot_dir: PathBuf,
+    /// The same directory as the server sees it.
+    pub server_dir: PathBuf,
+    /// Whether settings and templates of the whole cluster are saved and restored too.
+    pub global_state: bool,
+}
+
+/// A MongoDB server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mongo {
+    /// How it is reached.
+    pub server: Server,
+    /// The database that knows the user.
+    pub auth_database: String,
+    /// Whether the whole server is dumped as it was at one moment; only members of a replica set can.
+    pub oplog: bool,
 }
 
 /// A program whose standard output is the dump, and one that takes it back.
@@ -142,6 +180,9 @@ impl Source {
             Self::Openldap(_) => "openldap",
             Self::Etcd(_) => "etcd",
             Self::Rabbitmq(_) => "rabbitmq",
+            Self::Opensearch(_) => "opensearch",
+            Self::Elasticsearch(_) => "elasticsearch",
+            Self::Mongodb(_) => "mongodb",
             Self::Sqlite(_) => "sqlite",
             Self::Command(_) => "command",
         }
@@ -156,6 +197,8 @@ impl Source {
             | Self::Redis(server)
             | Self::Rabbitmq(server) => Some(server),
             Self::Etcd(etcd) => Some(&etcd.server),
+            Self::Opensearch(search) | Self::Elasticsearch(search) => Some(&search.server),
+            Self::Mongodb(mongo) => Some(&mongo.server),
             Self::Openldap(_) | Self::Sqlite(_) | Self::Command(_) => None,
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allow, Dump, Name, Recovery, Service};
+use super::{Allow, Dump, Name, Recovery, Remote, Service};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Instance {
     pub name: Name,
     /// The module it is one of; none: its own keys are all.
     pub module: Option<Name>,
+    /// The machine that it is on; none: this one.
+    pub remote: Option<Remote>,
     /// The user that hooks run as; none: root (the daemon's own user when that is not root).
     pub user: Option<String>,
     /// NS8's layout: `bin/`, `etc/`, `actions/`, `state/` below it.
@@ -59,6 +61,7 @@ impl Instance {
         Self {
             name,
             module: None,
+            remote: None,
             user: None,
             install_dir: None,
             volumes: Volumes::None,

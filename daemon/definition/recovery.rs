@@ -15,6 +15,8 @@ pub struct Recovery {
     pub window: Duration,
     /// The least time between the beginnings of two recoveries.
     pub cool_down: Duration,
+    /// How long a repository that does not answer is waited for.
+    pub patience: Duration,
     /// Whether the failed data is kept.
     pub save_failed: bool,
     /// How long.
@@ -33,6 +35,7 @@ impl Recovery {
             attempts: 3,
             window: day,
             cool_down: Duration::ZERO,
+            patience: Duration::from_secs(300),
             save_failed: true,
             keep_failed: 7 * day,
             allow_warning: false,

@@ -24,6 +24,8 @@ pub enum Change {
         /// Each of them.
         pairs: Vec<Pair>,
     },
+    /// What is on a server only while a dump or a restore works.
+    Leftovers,
     /// What lived was dumped before it was replaced.
     Reload {
         /// Where that dump lies: `dumps/…` below it.

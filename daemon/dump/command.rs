@@ -4,19 +4,24 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::Ready;
+use super::object::{Looks, Object, Objects};
 use super::record::Record;
 use super::run::{self, Call};
 use super::site::Site;
-use super::{Ready, Taken};
 use crate::definition::Command;
 
 /// The dump's file.
 const FILE: &str = "dump";
 
 fn call(site: &Site, key: &str, argv: &[String]) -> Result<Call> {
+    let name = argv.first().cloned().unwrap_or_default();
+    if site.dump.remote.is_some() {
+        return Ok(site.client(argv, &[]));
+    }
     let mut program = site.place.command(key, argv)?;
     program.limits = site.long();
-    Ok(Call { name: argv.first().cloned().unwrap_or_default(), program })
+    Ok(Call::here(name, program))
 }
 
 pub(super) fn ready(site: &Site, command: &Command) -> Result<Ready> {
@@ -24,11 +29,15 @@ pub(super) fn ready(site: &Site, command: &Command) -> Result<Ready> {
     Ok(Ready::default())
 }
 
-pub(super) async fn dump(site: &Site, command: &Command, dir: &Path) -> Result<Taken> {
-    let path = dir.join(FILE);
-    run::into_file(call(site, "command", &command.dump)?, &path, &site.cancel).await?;
-    let record = Record::of(&site.dump, &path).await?;
-    Ok(Taken { records: vec![record], warnings: Vec::new() })
+pub(super) fn objects(site: &Site, command: &Command) -> Result<Objects> {
+    let object = Object {
+        what: command.dump.first().cloned().unwrap_or_default(),
+        optional: false,
+        record: Record::named(&site.dump, FILE),
+        call: call(site, "command", &command.dump)?,
+        proof: Looks::Any.into(),
+    };
+    Ok(Objects { list: vec![object], warnings: Vec::new() })
 }
 
 pub(super) async fn load(site: &Site, command: &Command, tree: &Path, records: &[Record]) -> Result<()> {

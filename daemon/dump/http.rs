@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 
 use super::run::{self, Call};
 use super::site::{Site, words};
@@ -20,13 +21,21 @@ pub(super) struct Ask<'a> {
     pub(super) method: &'a str,
     /// Behind the server's address; begins with a slash.
     pub(super) path: &'a str,
-    /// A file with JSON that is sent along.
-    pub(super) body: Option<&'a Path>,
+    /// What is sent along.
+    pub(super) body: Body<'a>,
+}
+
+/// JSON that is sent along.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Body<'a> {
+    None,
+    File(&'a Path),
+    Text(&'a str),
 }
 
 impl<'a> Ask<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self { method: "GET", path, body: None }
+        Self { method: "GET", path, body: Body::None }
     }
 }
 
@@ -60,10 +69,17 @@ pub(super) fn call(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Res
         lines.push(("user", quoted(&format!("{user}:{password}"))));
     }
     let file = |path: &Path| path.to_str().map(quoted).context("a file's name is not UTF-8");
+    if let Some(key) = &site.login.api_key {
+        lines.push(("header", quoted(&format!("Authorization: ApiKey {}", key.expose_secret()))));
+    }
+    let body = match body {
+        Body::None => None,
+        Body::File(path) => Some(format!("@{}", path.to_str().context("a file's name is not UTF-8")?)),
+        Body::Text(text) => Some(text.to_owned()),
+    };
     if let Some(body) = body {
-        let body = body.to_str().context("a file's name is not UTF-8")?;
         lines.push(("header", quoted("Content-Type: application/json")));
-        lines.push(("data-binary", quoted(&format!("@{body}"))));
+        lines.push(("data-binary", quoted(&body)));
     }
     let Tls { ca, own } = server.tls.clone().unwrap_or_default();
     if let Some(ca) = ca {
@@ -90,9 +106,20 @@ pub(super) fn call(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Res
 
 /// Asks, and takes the answer; what the server says of a failure is in the error.
 pub(super) async fn ask(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Result<String> {
+    ask_until(site, server, port, ask, &site.cancel).await
+}
+
+/// Likewise; only `cancel` ends it before its time.
+pub(super) async fn ask_until(
+    site: &Site,
+    server: &Server,
+    port: u16,
+    ask: Ask<'_>,
+    cancel: &CancellationToken,
+) -> Result<String> {
     let about = format!("{} {}", ask.method, ask.path);
     let call = call(site, server, port, ask)?;
-    let Captured { stdout, ended } = process::capture(call.program, &site.cancel, ANSWER).await?;
+    let Captured { stdout, ended } = process::capture(call.program, cancel, ANSWER).await?;
     let said = String::from_utf8(stdout).context("an answer that is not UTF-8")?;
     if let Err(failure) = run::judge(&call.name, &ended) {
         let said: String = said.trim().chars().take(600).collect();

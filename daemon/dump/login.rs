@@ -1,5 +1,7 @@
 //! Who logs in to a server: what the definition says, else what the container was started with.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use secrecy::SecretString;
 
@@ -15,6 +17,8 @@ pub(super) struct Login {
     pub(super) user: Option<String>,
     /// That user's password.
     pub(super) password: Option<SecretString>,
+    /// What an API takes in place of a user.
+    pub(super) api_key: Option<SecretString>,
 }
 
 /// A user and the variable that holds that user's password.
@@ -43,11 +47,15 @@ const MARIADB: &[Pair] = &[
 /// The password file cannot be read, or holds what is no password.
 pub(super) async fn find(site: &Site) -> Result<Login> {
     let Some(server) = site.dump.source.server() else { return Ok(Login::default()) };
-    let mut login = Login { user: server.user.clone(), password: None };
+    let mut login = Login { user: server.user.clone(), ..Login::default() };
     if let Some(path) = server.password_file.clone() {
-        let text =
-            tokio::task::spawn_blocking(move || read_secret(&path)).await?.context("`password_file`")?;
-        login.password = Some(SecretString::from(text.trim_end_matches(['\r', '\n'])));
+        login.password = Some(secret(path).await.context("`password_file`")?);
+        return Ok(login);
+    }
+    if let Source::Opensearch(search) | Source::Elasticsearch(search) = &site.dump.source {
+        if let Some(path) = search.api_key_file.clone() {
+            login.api_key = Some(secret(path).await.context("`api_key_file`")?);
+        }
         return Ok(login);
     }
     let pairs = match &site.dump.source {
@@ -64,7 +72,8 @@ pub(super) async fn find(site: &Site) -> Result<Login> {
             continue;
         };
         if let Some(password) = variable(site, key).await? {
-            return Ok(Login { user: Some(user), password: Some(SecretString::from(password)) });
+            let password = Some(SecretString::from(password));
+            return Ok(Login { user: Some(user), password, ..login });
         }
     }
     let container = site.contained.is_some() && matches!(site.dump.source, Source::Postgresql(_));
@@ -72,6 +81,11 @@ pub(super) async fn find(site: &Site) -> Result<Login> {
         login.user = Some(variable(site, "POSTGRES_USER").await?.unwrap_or_else(|| "postgres".into()));
     }
     Ok(login)
+}
+
+async fn secret(path: PathBuf) -> Result<SecretString> {
+    let text = tokio::task::spawn_blocking(move || read_secret(&path)).await??;
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
 }
 
 /// A variable of the container, or the content of the file that `NAME_FILE` names inside it.

@@ -9,24 +9,31 @@
 
 mod change;
 mod command;
+mod crc;
 mod etcd;
+mod far;
 mod given;
 mod http;
+mod judge;
 mod laid;
 mod login;
+mod method;
+mod mongodb;
 mod mysql;
+mod object;
 mod openldap;
 mod postgresql;
 mod rabbitmq;
 mod record;
 mod redis;
 mod run;
+mod search;
 mod site;
 mod sqlite;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::definition::Source;
 use crate::target::TreePath;
@@ -34,7 +41,9 @@ use crate::target::TreePath;
 pub use change::{Change, Databases, Pair};
 pub use given::{check_given, names_given};
 pub use laid::{Laid, at_rest};
-pub use record::{Record, check, check_pg_archive, check_sql, foreign};
+pub use method::method;
+pub use object::{Object, Objects, missing};
+pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
 
@@ -57,41 +66,6 @@ pub struct Taken {
     pub records: Vec<Record>,
     /// What was noticed and is no failure.
     pub warnings: Vec<String>,
-}
-
-/// How a restore of a source's file goes about it, for plans.
-pub fn method(source: &Source, record: &Record) -> &'static str {
-    match source {
-        Source::Mariadb(_) | Source::Mysql(_) if record.database.is_none() && record.details.is_null() => {
-            "accounts that the server does not have are made, with their rights; those that it has stay as they are"
-        }
-        Source::Postgresql(_) if record.database.is_none() && record.details.is_null() => {
-            "roles that the server does not have are made; those that it has stay as they are"
-        }
-        Source::Postgresql(_) => {
-            "loaded into a new database, which then takes the name; applications are disconnected, the old one is kept"
-        }
-        Source::Mariadb(_) | Source::Mysql(_) => {
-            "what lives is dumped first; then its databases are replaced, and loaded back on failure"
-        }
-        Source::Redis(_) => {
-            "what lives is dumped; then all keys are replaced at once, and loaded back on failure"
-        }
-        Source::Openldap(_) => {
-            "loaded into new directories, which are swapped in while slapd is stopped; the old ones are kept"
-        }
-        Source::Etcd(_) => {
-            "made into a new data directory, which is swapped in while etcd is stopped; the old one is kept"
-        }
-        Source::Rabbitmq(_) => {
-            "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"
-        }
-        Source::Sqlite(_) => "the file is swapped, with its -wal, -shm and -journal; the old one is kept",
-        Source::Command(command) if command.restore.is_some() => {
-            "what lives is dumped; then the restore program reads the dump, and the old one on failure"
-        }
-        Source::Command(_) => "not loaded: the definition names no restore program",
-    }
 }
 
 impl Site {
@@ -117,6 +91,7 @@ impl Site {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::has_database(self, name).await,
             Source::Mariadb(_) | Source::Mysql(_) => mysql::has_database(self, name).await,
+            Source::Mongodb(mongo) => mongodb::has_database(self, mongo, name).await,
             _ => Ok(false),
         }
     }
@@ -133,8 +108,29 @@ impl Site {
             Source::Openldap(ldap) => openldap::ready(self, ldap).await,
             Source::Etcd(etcd) => etcd::ready(self, etcd).await,
             Source::Rabbitmq(server) => rabbitmq::ready(self, server).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => search::ready(self, search).await,
+            Source::Mongodb(mongo) => mongodb::ready(self, mongo).await,
             Source::Sqlite(files) => sqlite::ready(self, files).await,
             Source::Command(command) => command::ready(self, command),
+        }
+    }
+
+    /// What a dump makes on the server while it works, so that it can be written down first.
+    pub fn plan_dump(&self) -> Option<Change> {
+        let makes = matches!(&self.dump.source, Source::Opensearch(_) | Source::Elasticsearch(_));
+        makes.then_some(Change::Leftovers)
+    }
+
+    /// What is to be streamed, each printed by a program of its own.
+    ///
+    /// # Errors
+    /// The server does not answer; or the source's dump is no stream.
+    pub async fn objects(&self) -> Result<Objects> {
+        match &self.dump.source {
+            Source::Postgresql(server) => postgresql::objects(self, server).await,
+            Source::Mariadb(server) | Source::Mysql(server) => mysql::objects(self, server).await,
+            Source::Command(command) => command::objects(self, command),
+            other => bail!("source = {:?} cannot be streamed", other.word()),
         }
     }
 
@@ -144,14 +140,18 @@ impl Site {
     /// Anything that leaves a doubt whether the dump is whole.
     pub async fn dump(&self, dir: &Path) -> Result<Taken> {
         match &self.dump.source {
-            Source::Postgresql(server) => postgresql::dump(self, server, dir).await,
-            Source::Mariadb(server) | Source::Mysql(server) => mysql::dump(self, server, dir).await,
+            Source::Postgresql(_) | Source::Mariadb(_) | Source::Mysql(_) | Source::Command(_) => {
+                object::stage(self, self.objects().await?, dir).await
+            }
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
             Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::dump(self, search, dir).await
+            }
+            Source::Mongodb(mongo) => mongodb::dump(self, mongo, dir).await,
             Source::Sqlite(files) => sqlite::dump(self, files, dir).await,
-            Source::Command(command) => command::dump(self, command, dir).await,
         }
     }
 
@@ -187,6 +187,8 @@ impl Site {
             Source::Openldap(_) => openldap::verify(tree, records).await,
             Source::Etcd(_) => etcd::verify(tree, records).await,
             Source::Rabbitmq(_) => rabbitmq::verify(tree, records).await,
+            Source::Opensearch(_) | Source::Elasticsearch(_) => search::verify(tree, records).await,
+            Source::Mongodb(_) => mongodb::verify(tree, records).await,
             Source::Sqlite(_) => sqlite::verify(tree, records).await,
             Source::Command(_) => Ok(()),
         }
@@ -200,7 +202,7 @@ impl Site {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
             Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_accounts(self, tree, records).await,
-            _ => Ok(Vec::new()),
+            _ => Ok(self.plan_dump().into_iter().collect()),
         }
     }
 
@@ -228,6 +230,10 @@ impl Site {
                 run::private_dir(&made).await?;
                 etcd::lay(self, etcd, tree, records, &made).await
             }
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::prove(self, search, tree, records).await.map(|()| Vec::new())
+            }
+            Source::Mongodb(mongo) => mongodb::fits(self, mongo, records).await.map(|()| Vec::new()),
             _ => Ok(Vec::new()),
         }
     }
@@ -251,6 +257,10 @@ impl Site {
             Source::Rabbitmq(server) => {
                 rabbitmq::plan_apply(self, server, tree, records, safety).await.map(Some)
             }
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::plan_apply(self, search, records, safety).await.map(Some)
+            }
+            Source::Mongodb(mongo) => mongodb::plan_apply(self, mongo, records, safety).await.map(Some),
             Source::Command(command) if command.restore.is_some() => {
                 self.safety(safety, Databases::default()).await.map(Some)
             }
@@ -284,9 +294,14 @@ impl Site {
                 _ => mysql::drop_accounts(self, roles).await,
             },
             Change::Swapped { pairs } => postgresql::swap::make_live(self, pairs, false).await,
+            Change::Leftovers => self.clear().await,
             Change::Reload { dir, records, databases } => {
                 self.verify(&dir.0, records).await?;
                 self.remove(&databases.made).await?;
+                if self.plan_dump().is_some() {
+                    // Whoever is being loaded into them by a job that died ends with them.
+                    self.remove(&databases.here).await?;
+                }
                 self.load(&dir.0, records).await
             }
         }
@@ -328,6 +343,10 @@ impl Site {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
             Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::load(self, search, tree, records).await
+            }
+            Source::Mongodb(mongo) => mongodb::load(self, mongo, tree, records).await,
             Source::Command(command) => command::load(self, command, tree, records).await,
             Source::Postgresql(_) | Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => Ok(()),
         }
@@ -335,13 +354,28 @@ impl Site {
 
     /// Removes what a restore made and what was not there before.
     async fn remove(&self, made: &[String]) -> Result<()> {
-        if let Source::Rabbitmq(server) = &self.dump.source {
-            return rabbitmq::remove(self, server, made).await;
+        match &self.dump.source {
+            Source::Rabbitmq(server) => return rabbitmq::remove(self, server, made).await,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                return search::remove(self, search, made).await;
+            }
+            _ => {}
         }
         for database in made {
-            mysql::drop_database(self, database).await?;
+            match &self.dump.source {
+                Source::Mongodb(mongo) => mongodb::drop_database(self, mongo, database).await?,
+                _ => mysql::drop_database(self, database).await?,
+            }
         }
         Ok(())
+    }
+
+    /// Removes what a dump made on the server.
+    async fn clear(&self) -> Result<()> {
+        match &self.dump.source {
+            Source::Opensearch(search) | Source::Elasticsearch(search) => search::clear(self, search).await,
+            _ => Ok(()),
+        }
     }
 
     /// Dumps what lives now, to be loaded back if need be.
@@ -350,6 +384,12 @@ impl Site {
         run::private_dir(&dir).await?;
         let taken = match &self.dump.source {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::dump_only(self, &databases.here, &dir).await?,
+            Source::Opensearch(search) | Source::Elasticsearch(search) => {
+                search::dump_only(self, search, &databases.here, &dir).await?
+            }
+            Source::Mongodb(mongo) if !mongo.oplog => {
+                mongodb::dump_only(self, mongo, &databases.here, &dir).await?
+            }
             _ => self.dump(&dir).await?,
         };
         Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })

@@ -17,6 +17,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Databases};
+use super::object::{self, Looks, Object, Objects};
 use super::record::{self, Record, file_name};
 use super::run::{self, Call};
 use super::site::{Site, words};
@@ -60,7 +61,7 @@ async fn client(site: &Site, kind: &str, more: Vec<OsString>, long: bool) -> Res
     let mut env = Vec::new();
     if let Some(password) = &site.login.password {
         let password = password.expose_secret();
-        if site.contained.is_some() {
+        if site.apart() {
             env.push(("MYSQL_PWD", OsString::from(password)));
         } else {
             let quoted = password.replace('\\', "\\\\").replace('"', "\\\"");
@@ -145,7 +146,7 @@ fn from_hex(digits: &str) -> Result<String> {
     String::from_utf8(bytes.context("reading a database's name")?).context("a database's name is not UTF-8")
 }
 
-pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
+pub(super) async fn objects(site: &Site, server: &Server) -> Result<Objects> {
     let there: Vec<String> = databases(site).await?.into_iter().map(|(name, _)| name).collect();
     if let Some(missing) = server.databases.iter().find(|name| !there.contains(name)) {
         bail!("there is no database {missing:?} on the server; there are {}", there.join(", "));
@@ -153,14 +154,11 @@ pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Tak
     let all = server.databases.is_empty();
     let asked = |name: &String| (all || server.databases.contains(name)) && !server.exclude.contains(name);
     let wanted: Vec<String> = there.into_iter().filter(asked).collect();
-    let mut taken = dump_only(site, &wanted, dir).await?;
-    match save_accounts(site, dir).await {
-        Ok(record) => taken.records.push(record),
-        Err(failure) if all => taken.warnings.push(format!("the accounts are not in the dump: {failure:#}")),
-        // Whoever may read just these databases need not see who else logs in.
-        Err(failure) => tracing::info!("the accounts are not in the dump: {failure:#}"),
+    let mut objects = only(site, &wanted).await?;
+    if all || accounts::readable(site).await {
+        objects.list.push(accounts(site).await?);
     }
-    Ok(taken)
+    Ok(objects)
 }
 
 pub(super) use accounts::{make as make_accounts, plan as plan_accounts, remove as drop_accounts};
@@ -168,21 +166,24 @@ pub(super) use plain::{names_in, prepare};
 
 /// Dumps just these.
 pub(super) async fn dump_only(site: &Site, wanted: &[String], dir: &Path) -> Result<Taken> {
-    let ready = ready(site).await?;
-    let mut taken = Taken::default();
-    for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
-        let path = dir.join(file_name(&name, "sql"));
-        one(site, &name, &path).await.with_context(|| format!("database {name:?}"))?;
-        taken.warnings.extend(without_transactions(site, &name).await?);
-        let record = Record::of(&site.dump, &path).await?;
-        let details = serde_json::to_value(details)?;
-        let (version, client_version) = (ready.server.clone(), ready.client.clone());
-        taken.records.push(Record { version, client_version, database: Some(name), details, ..record });
-    }
-    Ok(taken)
+    object::stage(site, only(site, wanted).await?, dir).await
 }
 
-async fn one(site: &Site, name: &str, path: &Path) -> Result<()> {
+async fn only(site: &Site, wanted: &[String]) -> Result<Objects> {
+    let ready = ready(site).await?;
+    let mut objects = Objects::default();
+    for (name, details) in databases(site).await?.into_iter().filter(|(name, _)| wanted.contains(name)) {
+        objects.warnings.extend(without_transactions(site, &name).await?);
+        let mut object = one(site, &ready, &name).await?;
+        let (version, client_version) = (ready.server.clone(), ready.client.clone());
+        let details = serde_json::to_value(details)?;
+        object.record = Record { version, client_version, database: Some(name), details, ..object.record };
+        objects.list.push(object);
+    }
+    Ok(objects)
+}
+
+async fn one(site: &Site, ready: &Ready, name: &str) -> Result<Object> {
     let mut more = words([
         "--single-transaction",
         "--quick",
@@ -193,12 +194,22 @@ async fn one(site: &Site, name: &str, path: &Path) -> Result<()> {
         "--no-tablespaces",
         "--default-character-set=utf8mb4",
     ]);
-    if matches!(site.dump.source, Source::Mysql(_)) && program(site, "dump").await? == "mysqldump" {
+    let mysql = matches!(site.dump.source, Source::Mysql(_)) && !ready.client.contains("MariaDB");
+    if mysql && program(site, "dump").await? == "mysqldump" {
         more.push("--set-gtid-purged=OFF".into());
+        if major(&ready.client) >= 8 && major(&ready.server) < 8 {
+            // Only servers from 8 on have the table that it would ask for.
+            more.push("--column-statistics=0".into());
+        }
     }
     more.extend(["--".into(), name.into()]);
-    run::into_file(client(site, "dump", more, true).await?, path, &site.cancel).await?;
-    record::check_ends(path, BEGIN, END).await
+    Ok(Object {
+        what: format!("database {name:?}"),
+        optional: false,
+        record: Record::named(&site.dump, &file_name(name, "sql")),
+        call: client(site, "dump", more, true).await?,
+        proof: Looks::Ends { begins: BEGIN, end: END }.into(),
+    })
 }
 
 /// A snapshot in one transaction says nothing of tables that know none.
@@ -214,26 +225,18 @@ async fn without_transactions(site: &Site, name: &str) -> Result<Option<String>>
         .then(|| format!("{} tables of {name:?} know no transactions; their dump may be torn", count.trim())))
 }
 
-async fn save_accounts(site: &Site, dir: &Path) -> Result<Record> {
-    let path = dir.join(ACCOUNTS);
-    let dumped = match &site.dump.source {
-        Source::Mariadb(_) => {
-            let call = client(site, "dump", words(["--system=users"]), true).await?;
-            run::into_file(call, &path, &site.cancel).await
-        }
-        _ => accounts::dump(site, &path).await,
+async fn accounts(site: &Site) -> Result<Object> {
+    let call = match &site.dump.source {
+        Source::Mariadb(_) => client(site, "dump", words(["--system=users"]), true).await?,
+        _ => accounts::printed(site).await?,
     };
-    let ended = match dumped {
-        Ok(()) => record::check_ends(&path, BEGIN, END).await,
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = ended {
-        if tokio::fs::try_exists(&path).await.unwrap_or(true) {
-            tokio::fs::remove_file(&path).await.context("removing half a dump")?;
-        }
-        return Err(failure);
-    }
-    Record::of(&site.dump, &path).await
+    Ok(Object {
+        what: "the accounts".into(),
+        optional: true,
+        record: Record::named(&site.dump, ACCOUNTS),
+        call,
+        proof: Looks::Ends { begins: BEGIN, end: END }.into(),
+    })
 }
 
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::change::{Change, Databases};
-use super::http::{self, Ask, part};
+use super::http::{self, Ask, Body, part};
 use super::record::{self, Record};
 use super::run;
 use super::site::Site;
@@ -174,7 +174,7 @@ pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[R
     for record in records {
         let path = record.path(tree);
         let saved = read(&path).await?;
-        let ask = Ask { method: "POST", path: "/api/definitions", body: Some(&path) };
+        let ask = Ask { method: "POST", path: "/api/definitions", body: Body::File(&path) };
         http::ask(site, server, PORT, ask).await.with_context(|| format!("loading {}", record.file))?;
         let now = get(site, server, "/api/definitions").await?;
         let there = things(&now);
@@ -221,7 +221,7 @@ async fn delete_plain(site: &Site, server: &Server, path: &str) -> Result<()> {
 }
 
 async fn delete(site: &Site, server: &Server, target: &str) -> Result<()> {
-    http::ask(site, server, PORT, Ask { method: "DELETE", path: target, body: None }).await.map(drop)
+    http::ask(site, server, PORT, Ask { method: "DELETE", path: target, body: Body::None }).await.map(drop)
 }
 
 /// The virtual host that a thing is in; users, global parameters and virtual hosts themselves are in none.

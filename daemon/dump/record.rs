@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// How much of a dump's beginning is looked at, in bytes.
+pub(super) const HEAD: usize = 64;
 /// How much of a text's end is searched for its end marker, in bytes.
-const TAIL: u64 = 4 << 10;
+pub(super) const TAIL: usize = 4 << 10;
 
 /// One file of a dump.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,19 @@ pub struct Record {
     /// What else the engine needs to make it anew.
     #[serde(default)]
     pub details: serde_json::Value,
+    /// The snapshot of its own that it is in; none: it lies in the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
+}
+
+/// Where a dump is that was streamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// The repository that it was streamed into, by its name then. Each has its own, for a dump that was taken again for
+    /// one of them is another one.
+    pub repository: String,
+    /// The snapshot there.
+    pub snapshot: String,
 }
 
 impl Record {
@@ -45,21 +60,30 @@ impl Record {
     /// # Errors
     /// The disk's; an empty file.
     pub(super) async fn of(dump: &crate::definition::Dump, path: &Path) -> Result<Self> {
-        let read = path.to_owned();
-        let (size, sha256) = tokio::task::spawn_blocking(move || digest(&read)).await??;
-        ensure!(size > 0, "the dump {} is empty", path.display());
+        let (size, sha256) = measure(path).await?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self {
+        Ok(Self { size, sha256, ..Self::named(dump, &name) })
+    }
+
+    /// Describes a file of this name of which nothing is known yet.
+    pub(super) fn named(dump: &crate::definition::Dump, name: &str) -> Self {
+        Self {
             dump: dump.name.to_string(),
             source: dump.source.word().to_owned(),
             version: String::new(),
             client_version: String::new(),
             database: None,
             file: format!("dumps/{}/{name}", dump.name),
-            size,
-            sha256,
+            size: 0,
+            sha256: String::new(),
             details: serde_json::Value::Null,
-        })
+            stream: None,
+        }
+    }
+
+    /// The name of its file.
+    pub fn name(&self) -> &str {
+        self.file.rsplit('/').next().unwrap_or_default()
     }
 
     /// The databases in it.
@@ -111,14 +135,32 @@ pub async fn check_sql(path: &Path, mariadb: bool) -> Result<()> {
 /// # Errors
 /// It is not, or cannot be read.
 pub async fn check_pg_archive(path: &Path) -> Result<()> {
+    check_magic(path, b"PGDMP").await
+}
+
+/// Whether a file begins with these bytes.
+pub(super) async fn check_magic(path: &Path, magic: &'static [u8]) -> Result<()> {
     let at = path.to_owned();
     tokio::task::spawn_blocking(move || {
-        let mut magic = [0; 5];
-        open(&at)?.read_exact(&mut magic).with_context(|| format!("reading {}", at.display()))?;
-        ensure!(&magic == b"PGDMP", "{} is no archive of pg_dump", at.display());
-        Ok(())
+        let mut head = Vec::new();
+        open(&at)?.take(HEAD as u64).read_to_end(&mut head)?;
+        check_head(&head, magic).with_context(|| at.display().to_string())
     })
     .await?
+}
+
+/// Whether a dump begins with these bytes.
+pub(super) fn check_head(head: &[u8], magic: &[u8]) -> Result<()> {
+    ensure!(head.starts_with(magic), "it is no archive of pg_dump: it does not begin as one");
+    Ok(())
+}
+
+/// The size and SHA-256 of a file that is not empty.
+pub(super) async fn measure(path: &Path) -> Result<(u64, String)> {
+    let read = path.to_owned();
+    let (size, sha256) = tokio::task::spawn_blocking(move || digest(&read)).await??;
+    ensure!(size > 0, "the dump {} is empty", path.display());
+    Ok((size, sha256))
 }
 
 /// Compares files with their records: size and SHA-256. `tree` is where `dumps/` lies.
@@ -147,7 +189,10 @@ pub async fn check(tree: &Path, records: &[Record]) -> Result<()> {
 }
 
 /// A manifest comes from outside: its paths lead nowhere but below `dumps/`.
-fn check_name(record: &Record) -> Result<()> {
+///
+/// # Errors
+/// They would.
+pub fn check_name(record: &Record) -> Result<()> {
     let mut parts = record.file.split('/');
     let whole = parts.next() == Some("dumps")
         && parts.next() == Some(record.dump.as_str())
@@ -173,12 +218,16 @@ fn digest(path: &Path) -> Result<(u64, String)> {
     loop {
         let n = file.read(&mut buffer).with_context(|| format!("reading {}", path.display()))?;
         if n == 0 {
-            let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            return Ok((size, digits));
+            return Ok((size, hex(&hash.finalize())));
         }
         hash.update(&buffer[..n]);
         size += n as u64;
     }
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a text begins with one of these and has its end marker near its end.
@@ -194,17 +243,20 @@ pub(super) async fn check_ends(
 fn ends(path: &Path, begins: &[&str], end: &str) -> Result<()> {
     let mut file = open(path)?;
     let size = file.metadata()?.len();
-    let mut head = vec![0; 64.min(usize::try_from(size).unwrap_or(64))];
+    let mut head = vec![0; HEAD.min(usize::try_from(size).unwrap_or(HEAD))];
     file.read_exact(&mut head)?;
-    let head = String::from_utf8_lossy(&head).into_owned();
-    if !begins.iter().any(|text| head.starts_with(text)) {
-        bail!("{} does not begin as a dump does", path.display());
-    }
-    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL as u64)))?;
     let mut tail = Vec::new();
-    file.take(TAIL).read_to_end(&mut tail)?;
+    file.take(TAIL as u64).read_to_end(&mut tail)?;
+    check_text(&head, &tail, begins, end).with_context(|| path.display().to_string())
+}
+
+/// Whether a text's first and last bytes are those of a whole dump.
+pub(super) fn check_text(head: &[u8], tail: &[u8], begins: &[&str], end: &str) -> Result<()> {
+    let begun = begins.iter().any(|text| head.starts_with(text.as_bytes()));
+    ensure!(begun, "it does not begin as a dump does");
     let whole = tail.windows(end.len()).any(|window| window == end.as_bytes());
-    ensure!(whole, "{} has no end marker {end:?}: the dump was cut off", path.display());
+    ensure!(whole, "it has no end marker {end:?}: the dump was cut off");
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! takes all keys over at once, with or without append-only file, without being stopped and wherever its directory is.
 //! Placing the file would do nothing where an append-only file is in use: that is loaded instead.
 
+mod contained;
+
 use std::ffi::OsString;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::crc::{step, table};
 use super::record::{self, Record};
 use super::run::{self, Call};
 use super::site::{Site, words};
@@ -122,7 +125,7 @@ fn check(path: &Path) -> Result<()> {
     let mut head = [0; 5];
     file.read_exact(&mut head)?;
     ensure!(head == MAGIC, "it is no RDB file");
-    let table = table();
+    let table = table(POLYNOMIAL);
     let mut sum = head.iter().fold(0, |sum, byte| step(&table, sum, *byte));
     let (mut last, mut left) = (0, size - 13);
     let mut buffer = vec![0; 256 << 10];
@@ -141,28 +144,16 @@ fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn table() -> [u64; 256] {
-    let mut table = [0; 256];
-    for (index, entry) in (0_u64..).zip(&mut table) {
-        *entry = (0..8).fold(index, |sum, _| if sum & 1 == 1 { (sum >> 1) ^ POLYNOMIAL } else { sum >> 1 });
-    }
-    table
-}
-
-fn step(table: &[u64; 256], sum: u64, byte: u8) -> u64 {
-    table[usize::from(sum.to_le_bytes()[0] ^ byte)] ^ (sum >> 8)
-}
-
 /// Replaces all keys by those of the file.
 pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[Record]) -> Result<()> {
-    ensure!(
-        site.contained.is_none(),
-        "restoring a Redis server in a container is not supported yet; give its host and port, or its socket, instead"
-    );
     for record in records {
         let path = record.path(tree);
         read_through(&path).await?;
-        replicate(site, server, path).await.with_context(|| format!("loading {}", record.file))?;
+        let loaded = match site.contained {
+            Some(_) => contained::replicate(site, &path).await,
+            None => replicate(site, server, path).await,
+        };
+        loaded.with_context(|| format!("loading {}", record.file))?;
     }
     Ok(())
 }
@@ -332,10 +323,14 @@ fn follow(
 /// How many keys each database has.
 fn keys(server: &mut Connection) -> Result<Vec<(String, String)>> {
     let info: String = tell(server, &["INFO", "keyspace"])?;
+    Ok(counted(&info))
+}
+
+fn counted(info: &str) -> Vec<(String, String)> {
     let databases = info.lines().filter_map(|line| line.strip_prefix("db")?.split_once(":keys="));
-    Ok(databases
+    databases
         .map(|(db, rest)| (db.to_owned(), rest.split(',').next().unwrap_or_default().to_owned()))
-        .collect())
+        .collect()
 }
 
 fn wait<T>(
@@ -352,17 +347,5 @@ fn wait<T>(
         ensure!(!cancel.is_cancelled(), "it was cancelled");
         ensure!(Instant::now() < end, "{what} for {patience:?}");
         std::thread::sleep(STEP);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_redis_own() {
-        // From Redis' own test of its CRC-64.
-        let table = table();
-        assert_eq!(b"123456789".iter().fold(0, |sum, byte| step(&table, sum, *byte)), 0xe9c6_d914_c4b8_d9ca);
     }
 }

@@ -1,6 +1,8 @@
 //! Client programs: their output into a file, a file into them, and a verdict on how they ended.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -8,7 +10,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::record;
+use crate::definition::Remote;
 use crate::process::{self, Captured, Ended, How, Program, Sign, Stdin, Stdout, Why};
+use crate::target;
 
 /// The most that a question may be answered with, in bytes.
 const ANSWER: usize = 64 << 20;
@@ -40,33 +44,63 @@ pub(super) struct Call {
     /// The program's name, also where a container's engine stands before it.
     pub(super) name: String,
     pub(super) program: Program,
+    /// The machine that it runs on; none: this one.
+    pub(super) remote: Option<Remote>,
+}
+
+impl Call {
+    /// A program of this machine.
+    pub(super) fn here(name: String, program: Program) -> Self {
+        Self { name, program, remote: None }
+    }
 }
 
 /// What a program prints.
 pub(super) async fn ask(call: Call, cancel: &CancellationToken) -> Result<String> {
-    let Call { name, program } = call;
+    let Call { name, program, remote } = call;
     let Captured { stdout, ended } = process::capture(program, cancel, ANSWER).await?;
+    arrived(remote.as_ref(), &ended)?;
     judge(&name, &ended)?;
     String::from_utf8(stdout).map_err(|_| anyhow!("{name} answered with text that is not UTF-8"))
 }
 
 /// Runs a program whose standard output becomes a new file, 0600.
 pub(super) async fn into_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
-    let Call { name, mut program } = call;
+    let Call { name, mut program, remote } = call;
     let file = new_file(path).await?;
     program.stdout = Stdout::File(file.into());
     let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
+    arrived(remote.as_ref(), &ended).with_context(|| format!("dumping to {}", path.display()))?;
     judge(&name, &ended).with_context(|| format!("dumping to {}", path.display()))
 }
 
 /// Runs a program that reads a file.
 pub(super) async fn from_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
-    let Call { name, mut program } = call;
+    let Call { name, mut program, remote } = call;
     let from = path.to_owned();
     let file = tokio::task::spawn_blocking(move || record::open(&from)).await??;
-    program.stdin = Stdin::File(file.into());
+    program.stdin = match std::mem::replace(&mut program.stdin, Stdin::Null) {
+        Stdin::Bytes(first) => Stdin::File(fed(first, file)?),
+        _ => Stdin::File(file.into()),
+    };
     let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
+    arrived(remote.as_ref(), &ended)?;
     judge(&name, &ended)
+}
+
+/// A pipe that gives some bytes, then a file.
+fn fed(first: Vec<u8>, mut file: File) -> Result<OwnedFd> {
+    let (reader, mut writer) = std::io::pipe().context("making a pipe")?;
+    // It ends with the reader: whoever stops reading is judged by its own end.
+    std::thread::spawn(move || {
+        let _ = writer.write_all(&first).and_then(|()| std::io::copy(&mut file, &mut writer).map(drop));
+    });
+    Ok(reader.into())
+}
+
+/// Whether the connection to another machine lasted.
+pub(super) fn arrived(remote: Option<&Remote>, ended: &Ended) -> Result<()> {
+    remote.map_or(Ok(()), |remote| Ok(target::judge(remote, ended)?))
 }
 
 async fn new_file(path: &Path) -> Result<File> {
@@ -87,4 +121,14 @@ pub(super) async fn private_dir(path: &Path) -> Result<()> {
         made.with_context(|| format!("making {}", path.display()))
     })
     .await?
+}
+
+/// Removes what a failed dump left of its file.
+pub(super) async fn remove_half(path: &Path) -> Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(failure) if failure.kind() != std::io::ErrorKind::NotFound => {
+            Err(failure).context("removing half a dump")
+        }
+        _ => Ok(()),
+    }
 }

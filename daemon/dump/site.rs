@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use super::far;
 use super::login::{self, Login};
 use super::run::{self, Call};
 use crate::definition::{Container, Dump, Engine};
@@ -57,7 +58,7 @@ impl Site {
         runtime: &Path,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let account = match dump.run_as.as_deref() {
+        let account = match dump.run_as.as_deref().filter(|_| dump.remote.is_none()) {
             None => place.account.clone(),
             Some(user) => account(Some(user)).context("`run_as`")?,
         };
@@ -95,8 +96,19 @@ impl Site {
         I: IntoIterator,
         I::Item: Into<OsString>,
     {
-        let inner: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+        let mut inner: Vec<OsString> = argv.into_iter().map(Into::into).collect();
         let name = inner.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(program) = inner.first_mut() {
+            *program = self.placed(program);
+        }
+        if let Some(remote) = &self.dump.remote {
+            let program = far::program(remote, self.dump.run_as.as_deref(), inner, env);
+            return Call {
+                name,
+                program: Program { limits: self.long(), ..program },
+                remote: Some(remote.clone()),
+            };
+        }
         let argv = match &self.contained {
             None => inner,
             Some(contained) => contained.exec(inner, env.iter().map(|(key, _)| *key)),
@@ -105,7 +117,21 @@ impl Site {
         program.env = env.iter().map(|(key, value)| (OsString::from(key), value.clone())).collect();
         self.confine(&mut program);
         program.limits = self.long();
-        Call { name, program }
+        Call::here(name, program)
+    }
+
+    /// A client program in the directory that the definition names.
+    fn placed(&self, program: &OsStr) -> OsString {
+        let dir = self.dump.source.server().and_then(|server| server.client.as_ref());
+        match dir {
+            Some(dir) if !program.as_encoded_bytes().contains(&b'/') => dir.join(program).into(),
+            _ => program.to_owned(),
+        }
+    }
+
+    /// Whether client programs cannot read files of ours, so that a password reaches them by their environment.
+    pub(super) fn apart(&self) -> bool {
+        self.contained.is_some() || self.dump.remote.is_some()
     }
 
     /// A program that runs as ourselves, whoever the clients run as: it works in directories that only we enter.
@@ -113,7 +139,7 @@ impl Site {
         let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
         let mut program = Program::new(argv);
         program.limits = self.long();
-        Call { name, program }
+        Call::here(name, program)
     }
 
     /// The limits of what may take long.
@@ -154,9 +180,9 @@ impl Site {
 
     /// Whether a client program is there, where it would run.
     pub(super) async fn has(&self, program: &str) -> bool {
-        match &self.contained {
-            None => crate::process::find(Path::new(program)).is_ok(),
-            Some(_) => run::ask(self.question([program, "--version"], &[]), &self.cancel).await.is_ok(),
+        match self.apart() {
+            false => crate::process::find(Path::new(&self.placed(program.as_ref()))).is_ok(),
+            true => run::ask(self.question([program, "--version"], &[]), &self.cancel).await.is_ok(),
         }
     }
 }
@@ -221,7 +247,7 @@ async fn contained(
         program.user = Some(account.clone());
         program.sandbox = Sandbox::None;
     }
-    let call = Call { name: engine.word().to_owned(), program };
+    let call = Call::here(engine.word().to_owned(), program);
     let looking = || format!("looking for the container {}", container.name);
     let text = run::ask(call, cancel).await.with_context(looking)?;
     let found: serde_json::Value = serde_json::from_str(text.trim()).with_context(looking)?;

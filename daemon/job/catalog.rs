@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::repository::{self, Location, NO_MODULE};
-use super::{Context, remove_tree};
+use super::{Context, remove_tree, sets};
 use crate::definition::{Definitions, Layout, Repository};
 use crate::queue::Caller;
 use crate::restic::{BackupRequest, Restic, Snapshot, Terms};
@@ -130,7 +130,7 @@ async fn shared(
     let module = |snapshot: &Snapshot| {
         snapshot.tags.iter().find_map(|tag| tag.strip_prefix("module=")).unwrap_or_default().to_owned()
     };
-    let sets = snapshots.list.iter().filter_map(|s| Some((repository::set_of(&opened, s)?, module(s))));
+    let sets = snapshots.list.iter().filter_map(|s| Some((sets::of(&opened, s)?, module(s))));
     Ok(newest(sets.map(|(set, module)| Content::of(set, module))))
 }
 

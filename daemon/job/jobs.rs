@@ -51,6 +51,14 @@ pub(super) struct Registry {
     pub(super) cancel_all: CancellationToken,
 }
 
+impl Registry {
+    /// The ids of all jobs that have not ended.
+    pub(super) fn alive(&self) -> Vec<String> {
+        let live = held(&self.live);
+        live.iter().filter(|(_, job)| job.record().outcome.is_none()).map(|(id, _)| id.clone()).collect()
+    }
+}
+
 impl Jobs {
     /// An empty registry that stores what happens in `database`.
     pub fn new(database: Database) -> Self {

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod catalog;
 mod context;
+mod far;
 mod hook;
 pub mod import;
 mod jobs;
@@ -14,8 +15,11 @@ mod repository;
 pub mod restore;
 mod retain;
 pub mod retention;
+mod rsync;
+mod rsync_words;
 mod secrets;
 mod services;
+mod sets;
 pub mod undo;
 mod version;
 
@@ -27,4 +31,5 @@ pub use repository::{
     Location, NO_MODULE, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync,
     test,
 };
+pub use rsync_words::rsync_words;
 pub use services::Holds;

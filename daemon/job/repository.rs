@@ -8,11 +8,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Context, secrets};
+use super::{Context, secrets, sets};
 use crate::definition::{Instance, Layout, Name, Repository};
 use crate::queue::Caller;
 use crate::restic::{self, Access, Restic, Terms};
-use crate::state::SetRecord;
 use crate::state::undo::{Step, Undo};
 
 /// How long removing our own lock may take.
@@ -265,34 +264,15 @@ async fn learn_sets(
 /// Reads the repository's own list of snapshots and makes ours equal to it.
 pub async fn sync(context: &Context, restic: &Restic, opened: &Opened, terms: &Terms) -> anyhow::Result<()> {
     let asked = Timestamp::now();
-    let snapshots = restic.snapshots(&opened.access, &["holdfast", "kind=tree"], terms).await?;
+    let snapshots = restic.snapshots(&opened.access, &["holdfast"], terms).await?;
     for id in &snapshots.unreadable {
         error!(holdfast_repository = %opened.repository.name, "snapshot {id} cannot be read: check the repository");
     }
-    let sets = snapshots.list.iter().filter_map(|s| set_of(opened, s)).collect();
+    if snapshots.list.iter().any(sets::is_stream) {
+        sets::note_streams(context, &opened.repository.name, &opened.location).await?;
+    }
+    let sets = sets::committed(opened, &snapshots.list);
     context.database.replace_sets(&opened.repository.name, &opened.location, asked, sets).await
-}
-
-/// A snapshot as a committed set; none for one that is not ours.
-pub(super) fn set_of(opened: &Opened, snapshot: &restic::Snapshot) -> Option<SetRecord> {
-    let tag = |name: &str| {
-        snapshot.tags.iter().find_map(|t| t.strip_prefix(name)?.strip_prefix('=')).map(String::from)
-    };
-    Some(SetRecord {
-        repository: opened.repository.name.to_string(),
-        location: opened.location.clone(),
-        set: tag("set")?,
-        snapshot: snapshot.id.clone(),
-        instance: tag("instance")?,
-        uuid: tag("uuid")?,
-        backup: tag("backup")?,
-        host: snapshot.hostname.clone(),
-        time: snapshot.time,
-        size: snapshot.summary.as_ref().map_or(0, |s| s.total_bytes_processed),
-        files: snapshot.summary.as_ref().map_or(0, |s| s.total_files_processed),
-        version: tag("version").unwrap_or_default(),
-        outcome: None,
-    })
 }
 
 /// The error for a repository that was there before and is not now.

@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::backup::{Request, Shared};
 use super::repository::{self, Location, Opened};
 use super::retention::{self, SetTime};
-use super::{Context, Live};
+use super::{Context, Live, sets};
 use crate::definition::{Repository, Retention};
 use crate::restic;
 use crate::state::{Outcome, Phase, SetFilter, SetRecord, pins};
@@ -58,12 +58,27 @@ async fn in_repository(
         let doomed = doomed(&sets, rules, request);
         by_location.entry(location).or_default().extend(doomed);
     }
-    for (path, doomed) in by_location.into_iter().filter(|(_, doomed)| !doomed.is_empty()) {
+    for (path, doomed) in by_location {
+        let streams = sets::has_streams(context, &repository.name, &path).await?;
+        if doomed.is_empty() && !streams {
+            continue;
+        }
         let location = Location { path };
         let opened = repository::open(context, restic, repository, location, &live.terms(STALL)).await?;
-        forget(shared, &opened, &doomed).await?;
+        let parts = if streams { parts(shared, &opened, &doomed).await? } else { Vec::new() };
+        if !(doomed.is_empty() && parts.is_empty()) {
+            forget(shared, &opened, &doomed, &parts).await?;
+        }
     }
     Ok(())
+}
+
+/// The streams that go with these sets, and those that never became part of one.
+async fn parts(shared: &Shared, opened: &Opened, doomed: &[String]) -> anyhow::Result<Vec<String>> {
+    let terms = shared.live.terms(STALL);
+    let all = shared.restic.snapshots(&opened.access, &["holdfast"], &terms).await?;
+    let (host, alive) = (&shared.request.definitions.daemon.host, shared.live.registry().alive());
+    Ok(sets::doomed_streams(&all.list, doomed, host, &alive, Timestamp::now()))
 }
 
 /// The sets of this backup and host, those of one instance together.
@@ -109,24 +124,29 @@ fn of_versions(sets: &[SetRecord], most: u32) -> (Vec<&SetRecord>, Vec<String>) 
 }
 
 /// Forgets these snapshots with the repository to ourselves, and forgets them here too.
-async fn forget(shared: &Shared, opened: &Opened, doomed: &[String]) -> anyhow::Result<()> {
+async fn forget(shared: &Shared, opened: &Opened, doomed: &[String], parts: &[String]) -> anyhow::Result<()> {
     let Shared { context, live, restic, .. } = shared;
     let name = &opened.repository.name;
     let wait = |reason| live.waits(name, reason);
     let _alone = context.queue.alone(&opened.key, name, &live.caller(), wait).await?;
     let _permit = context.queue.permit(&live.caller(), wait).await?;
     let terms = live.terms(STALL);
-    let ids: Vec<&str> = doomed.iter().map(String::as_str).collect();
     repository::write_lock_down(&shared.undo, opened).await?;
-    let result = restic.forget(&opened.access, &ids, &terms).await;
-    match repository::healed(restic, opened, result).await {
-        Ok(()) => {}
-        // Somebody forgot some of them already: read what is there, so that the next run knows.
-        Err(restic::Error::NoSnapshot(_)) => return repository::sync(context, restic, opened, &terms).await,
-        Err(other) => return Err(other).context("restic forget"),
+    // Trees first, in a call of their own: a set without its tree is none, one without a stream cannot be restored.
+    for ids in [doomed, parts] {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let result = restic.forget(&opened.access, &ids, &terms).await;
+        match repository::healed(restic, opened, result).await {
+            Ok(()) => {}
+            // Somebody forgot some of them already: read what is there, so that the next run knows.
+            Err(restic::Error::NoSnapshot(_)) => {
+                return repository::sync(context, restic, opened, &terms).await;
+            }
+            Err(other) => return Err(other).context("restic forget"),
+        }
     }
     context.database.remove_sets(name, doomed).await?;
     context.database.set_meta(&format!("forgotten/{name}"), "1").await?;
-    info!(holdfast_repository = %name, holdfast_phase = "retention", "forgot {} old sets", doomed.len());
+    info!(holdfast_repository = %name, holdfast_phase = "retention", "forgot {} old sets, {} streams", doomed.len(), parts.len());
     Ok(())
 }

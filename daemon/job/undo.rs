@@ -7,12 +7,14 @@ use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Context, Location, hook, remove_tree, services};
+use super::{Context, Location, far, hook, remove_tree, services};
 use crate::definition::{Definitions, Name};
 use crate::process;
 use crate::restic::{Restic, Terms};
 use crate::state::undo::{self, Pending, Recorded, Step, Undo};
 use crate::target::{Place, Purpose, Root};
+
+mod later;
 
 /// How long removing a dead restic's lock may take.
 const UNLOCK: std::time::Duration = std::time::Duration::from_secs(60);
@@ -81,7 +83,9 @@ pub(super) async fn after_death(context: &Context, definitions: &Arc<Definitions
 /// Executes all, in order; a sentence for each job that could not be undone.
 async fn run_all(context: &Context, definitions: &Arc<Definitions>, pending: &[Pending]) -> Vec<String> {
     let (mut problems, mut again) = (Vec::new(), Vec::new());
-    for job in in_order(pending).await {
+    // Another machine may not answer for long: nobody here waits for it.
+    let near = later::take_far(context, definitions, pending);
+    for job in in_order(&near).await {
         let (name, loads) = (job.job.clone(), holds(&job, |step| matches!(step, Step::Dump { .. })));
         match run(context, definitions, job).await {
             // Its server may be one of the services that were started only after it.
@@ -154,9 +158,14 @@ async fn finish(
     steps: Vec<(usize, Recorded)>,
 ) -> anyhow::Result<()> {
     let undo = Undo::resume(&context.dirs.undo(), job)?;
-    let (mut left, mut needed) = (0, false);
+    let (mut left, mut needed, mut away) = (0, false, false);
     let kept = super::restore::kept::dir(context);
     for (index, step) in steps {
+        // What lived on another machine lies there, until it lives again.
+        if away && matches!(&step, Recorded::Known(Step::FarRemove { .. })) {
+            left += 1;
+            continue;
+        }
         // What a server is to be given back lies there, until it has it.
         if needed && matches!(&step, Recorded::Known(Step::RemoveDir { path }) if path.starts_with(&kept)) {
             left += 1;
@@ -167,6 +176,7 @@ async fn finish(
             Err(failure) => {
                 left += 1;
                 needed |= matches!(&step, Recorded::Known(Step::Dump { .. }));
+                away |= matches!(&step, Recorded::Known(Step::FarBack { .. }));
                 error!(holdfast_job = %job, "an undo step failed and is kept for the next start: {failure:#}");
             }
         }
@@ -193,7 +203,16 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             swap_back(live, aside, *inode).await
         }
         Step::StartServices { .. } => bail!("services are started by their own file"),
+<<<<<<< HEAD
         Step::Dump { instance, dump, act, change, founding } => {
+=======
+        Step::FarBack { far, .. } => super::restore::far::execute(far).await,
+        Step::FarRemove { remote, dirs } => {
+            let dirs: Vec<_> = dirs.iter().map(Into::into).collect();
+            far::remove(remote, &dirs).await
+        }
+        Step::Dump { instance, dump, act, change } => {
+>>>>>>> ssh
             let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
             let defined = match (founding, definitions.instances.get(&name)) {
                 (Some(step), _) => Arc::new(super::restore::dumps::founded(name, step)?),

@@ -87,6 +87,13 @@ impl Fate {
         }
     }
 
+    /// The listener took this long: that is no time in which what the child left in its pipes could be read.
+    pub(super) fn wait(&mut self, took: Duration) {
+        if let Stage::Ended(at) = &mut self.stage {
+            *at += took;
+        }
+    }
+
     /// When to look at it again.
     pub(super) fn next_look(&self) -> Option<Instant> {
         match self.stage {

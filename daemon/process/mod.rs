@@ -13,6 +13,7 @@
 mod capture;
 mod error;
 mod fate;
+mod feed;
 mod limits;
 mod lines;
 mod orphans;
@@ -28,11 +29,12 @@ mod tests;
 
 pub use capture::{Captured, capture};
 pub use error::Error;
+pub use feed::{Feed, Hunger};
 pub use limits::Limits;
 pub use lines::{Lines, printable};
 pub use orphans::end_orphans;
 pub use program::{Account, Leftovers, Program, Sandbox, Stdin, Stdout, find};
-pub use run::{Ended, How, Sign, Source, Why, run, run_raw};
+pub use run::{Ended, How, Listener, Sign, Source, Why, run, run_heard, run_raw};
 pub(crate) use unit::systemd;
 pub use unit::{next, take_over};
 

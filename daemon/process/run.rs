@@ -125,6 +125,21 @@ impl Sign {
     }
 }
 
+/// Hears a child's output. While it works the child's pipes fill and the child waits; the stall limit waits with it.
+pub trait Listener: Send {
+    /// Takes a piece.
+    fn hear(&mut self, source: Source, piece: &[u8]) -> impl Future<Output = Sign> + Send;
+}
+
+/// A listener that never waits.
+struct AtOnce<F>(F);
+
+impl<F: FnMut(Source, &[u8]) -> Sign + Send> Listener for AtOnce<F> {
+    fn hear(&mut self, source: Source, piece: &[u8]) -> impl Future<Output = Sign> + Send {
+        std::future::ready((self.0)(source, piece))
+    }
+}
+
 /// Like [`run`], but hears the bytes as they come.
 ///
 /// # Errors
@@ -132,7 +147,19 @@ impl Sign {
 pub async fn run_raw(
     program: Program,
     cancel: &CancellationToken,
-    mut on_output: impl FnMut(Source, &[u8]) -> Sign + Send,
+    on_output: impl FnMut(Source, &[u8]) -> Sign + Send,
+) -> Result<Ended, Error> {
+    run_heard(program, cancel, &mut AtOnce(on_output)).await
+}
+
+/// Like [`run_raw`], for a listener that may have to wait.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_heard(
+    program: Program,
+    cancel: &CancellationToken,
+    listener: &mut impl Listener,
 ) -> Result<Ended, Error> {
     let name = program.name();
     let watch = |source: io::Error| Error::Watch { program: name.clone(), source };
@@ -146,7 +173,9 @@ pub async fn run_raw(
                 if source == Source::Stderr {
                     tail.feed(piece);
                 }
-                let sign = on_output(source, piece);
+                let begin = Instant::now();
+                let sign = listener.hear(source, piece).await;
+                fate.wait(begin.elapsed());
                 fate.heard(piece.len(), sign, &running);
             }
             Event::Quiet => {}

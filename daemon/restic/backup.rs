@@ -116,23 +116,42 @@ impl Restic {
         terms: &Terms,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<BackupSummary, Error> {
-        let (mut summary, mut before) = (None, (0, 0));
-        let mut hear = |line: &[u8]| match serde_json::from_slice(line) {
+        let mut said = Said::default();
+        let mut hear = |line: &[u8]| said.hear(line, progress);
+        let done = self.call_lines(access, terms, &request.call()?, &mut hear).await?;
+        said.result(access, done)
+    }
+}
+
+/// What a backup has said so far.
+#[derive(Default)]
+pub(super) struct Said {
+    summary: Option<BackupSummary>,
+    before: (u64, u64),
+}
+
+impl Said {
+    /// Takes a line; more bytes and files than before are a sign of life.
+    pub(super) fn hear(&mut self, line: &[u8], progress: &mut (dyn FnMut(Progress) + Send)) -> Sign {
+        match serde_json::from_slice(line) {
             Ok(Message::Status(status)) => {
                 let now = (status.bytes_done, status.files_done + status.files_total);
-                let sign = if now == before { Sign::Nothing } else { Sign::Life };
-                before = now;
+                let sign = if now == self.before { Sign::Nothing } else { Sign::Life };
+                self.before = now;
                 progress(status);
                 sign
             }
             Ok(Message::Summary(said)) => {
-                summary = Some(said);
+                self.summary = Some(said);
                 Sign::Life
             }
             Ok(Message::Other) | Err(_) => Sign::Nothing,
-        };
-        let done = self.call_lines(access, terms, &request.call()?, &mut hear).await?;
-        let summary = summary.filter(|s| !s.snapshot_id.is_empty()).ok_or(Error::NoSummary)?;
+        }
+    }
+
+    /// What it came to.
+    pub(super) fn result(self, access: &Access, done: Done) -> Result<BackupSummary, Error> {
+        let summary = self.summary.filter(|s| !s.snapshot_id.is_empty()).ok_or(Error::NoSummary)?;
         Ok(complete(access, summary, done))
     }
 }
@@ -157,11 +176,17 @@ fn whole_id(repository: &std::path::Path, short: &str) -> Option<String> {
     found.next().filter(|_| found.next().is_none())
 }
 
+/// restic takes a comma for the end of a tag.
+pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
+    match tags.iter().find(|t| t.contains(',') || t.is_empty()) {
+        Some(tag) => Err(Error::Unusable(format!("tag {tag:?}: a tag is not empty and has no comma"))),
+        None => Ok(()),
+    }
+}
+
 impl BackupRequest {
     fn call(&self) -> Result<Call, Error> {
-        if let Some(tag) = self.tags.iter().find(|t| t.contains(',') || t.is_empty()) {
-            return Err(Error::Unusable(format!("tag {tag:?}: a tag is not empty and has no comma")));
-        }
+        check_tags(&self.tags)?;
         let mut call = Call::new(["backup", "--json", "--host"]);
         call.args.push(self.host.clone().into());
         for list in &self.files_from_raw {

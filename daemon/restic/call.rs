@@ -8,10 +8,13 @@ use super::classify::{brief, classify, storage};
 use super::lock::Patience;
 use super::notes::Notes;
 use super::{Access, Error, Restic, Terms};
-use crate::process::{self, Ended, How, Lines, Program, Sign, Source, Why};
+use crate::process::{self, Ended, How, Lines, Program, Sign, Source, Stdin, Why};
 
 /// How long the second question may take.
 const SECOND_QUESTION: Duration = Duration::from_secs(60);
+
+/// Less than this, in bytes, is a full disk for restic: it writes packs of 16 MiB, two at once.
+const TWO_PACKS: u64 = 32 << 20;
 
 /// What listens to standard output, piece by piece.
 pub(super) type Hear<'a> = &'a mut (dyn FnMut(&[u8]) -> Sign + Send);
@@ -151,8 +154,32 @@ impl Restic {
         call: &Call,
         hear: Hear<'_>,
     ) -> Result<Done, Error> {
-        let (mut notes, mut lines) = (Notes::default(), Lines::default());
         let program = self.program(access, terms, call);
+        self.run(access, terms, call, program, hear).await
+    }
+
+    /// Makes a call that reads `input`, once.
+    pub(super) async fn attempt_with(
+        &self,
+        access: &Access,
+        terms: &Terms,
+        call: &Call,
+        input: Stdin,
+        hear: Hear<'_>,
+    ) -> Result<Done, Error> {
+        let program = Program { stdin: input, ..self.program(access, terms, call) };
+        self.run(access, terms, call, program, hear).await
+    }
+
+    pub(super) async fn run(
+        &self,
+        access: &Access,
+        terms: &Terms,
+        call: &Call,
+        program: Program,
+        hear: Hear<'_>,
+    ) -> Result<Done, Error> {
+        let (mut notes, mut lines) = (Notes::default(), Lines::default());
         let ended = process::run_raw(program, &terms.cancel, |source, piece| match source {
             Source::Stdout => hear(piece),
             Source::Stderr => {
@@ -225,9 +252,18 @@ async fn stopped(access: &Access, terms: &Terms, why: Why, ended: &Ended, notes:
         (Some(error), _) => error,
         (None, Why::Cancelled) => Error::Cancelled,
         (None, Why::TimedOut) => Error::TimedOut(terms.timeout.unwrap_or(ended.duration)),
-        (None, Why::Stalled) => Error::Stalled(terms.stall.unwrap_or(ended.duration)),
+        (None, Why::Stalled) => full(access).unwrap_or(Error::Stalled(terms.stall.unwrap_or(ended.duration))),
         (None, Why::Enough) => Error::Unknown { code: -1, stderr: brief(&access.mask(&notes.text()).await) },
     }
+}
+
+/// Looks for ourselves whether a local repository's disk is full: restic 0.14 may hang then without a word.
+fn full(access: &Access) -> Option<Error> {
+    let path = access.local_path.as_ref()?;
+    let disk = rustix::fs::statvfs(path).ok()?;
+    let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+    (left < TWO_PACKS)
+        .then(|| Error::NoSpace(format!("{} has {left} bytes left, and restic stands still", path.display())))
 }
 
 /// Looks for ourselves where the repository is a local directory: a lost file is not a missing repository.

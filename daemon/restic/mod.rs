@@ -26,6 +26,7 @@ mod raw;
 mod restore;
 mod snapshots;
 mod stats;
+mod stream;
 mod terms;
 
 pub use access::{Access, local_path, private_dir, write_private};
@@ -38,6 +39,7 @@ pub use probe::{OLDEST, Restic, Version};
 pub use restore::{RestoreRequest, RestoreSummary};
 pub use snapshots::{Snapshot, SnapshotSummary, Snapshots, same_snapshot};
 pub use stats::Stats;
+pub use stream::StreamRequest;
 pub use terms::Terms;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) struct Notes {
     head: String,
     tail: String,
     trace: bool,
-    /// The last complaint before a retry.
+    /// The last complaint before a retry, or why it gave up.
     pub(super) retry: Option<String>,
     /// How often it tried again although a disk was full.
     full: u32,
@@ -101,6 +101,10 @@ impl Notes {
             return if refused || self.full >= PATIENCE { Sign::Stop } else { Sign::Nothing };
         }
         self.note(line);
+        if gave_up(line) {
+            self.retry = Some(line.to_owned());
+            return Sign::Stop;
+        }
         Sign::Life
     }
 
@@ -131,6 +135,14 @@ impl Notes {
         let gap = if tail.len() < self.tail.len() { "[…]\n" } else { "" };
         format!("{}{gap}{tail}", self.head).trim().to_owned()
     }
+}
+
+/// Whether restic could not store something for good. Its work is lost then, and it has to be ended: up to 0.18 it waits
+/// for ever where the last pack was to be flushed (measured with a full disk, one run in twelve).
+fn gave_up(line: &str) -> bool {
+    let saved =
+        ["Save(<data/", "Save(<index/", "Save(<snapshot/"].iter().any(|start| line.starts_with(start));
+    saved && line.contains(">) failed: ")
 }
 
 /// At most the last `size` bytes of a text, in whole characters.
@@ -187,6 +199,19 @@ mod tests {
         assert!(
             text.len() < 3 * HALF && text.starts_with("{\"message_type\"") && text.ends_with("line 99999 é")
         );
+    }
+
+    #[test]
+    fn a_pack_that_cannot_be_stored_ends_it_and_a_lock_does_not() {
+        let mut notes = Notes::default();
+        assert_eq!(
+            notes.hear(b"Save(<lock/e2a2e9d82e>) failed: write /r/x: no space left on device"),
+            Sign::Life
+        );
+        let pack = "Save(<data/e2a2e9d82e>) failed: write /r/x: no space left on device";
+        assert_eq!(notes.hear(pack.as_bytes()), Sign::Stop);
+        assert_eq!(notes.retry.as_deref(), Some(pack));
+        assert!(notes.text().ends_with(pack));
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Terms {
     }
 
     /// The same for a question that should be answered within a time.
-    pub(super) fn question(&self, timeout: Duration) -> Self {
+    /// The same, for a question that ends within this time.
+    pub fn question(&self, timeout: Duration) -> Self {
         Self { timeout: Some(self.timeout.map_or(timeout, |t| t.min(timeout))), ..self.clone() }
     }
 

@@ -1,12 +1,14 @@
 //! Programs of managers: run as whom, heard how.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio_util::sync::CancellationToken;
 
+use crate::definition::Remote;
 use crate::process::{self, Account, Ended, How, Leftovers, Limits, Program, Sandbox, Why};
-use crate::target;
+use crate::target::{self, judge, over_ssh, sudo};
 
 /// How long a question may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) account: Account,
+    /// Where; none: here.
+    pub(super) remote: Option<Remote>,
 }
 
 /// What a program said, and how it ended.
@@ -37,17 +41,47 @@ impl Caller {
         leftovers: Leftovers,
         cancel: &CancellationToken,
     ) -> Result<Said> {
-        let shown = argv.join(" ");
+        let shown = match &self.remote {
+            Some(remote) => format!("{} on {}", argv.join(" "), remote.login()),
+            None => argv.join(" "),
+        };
+        let mut program = match &self.remote {
+            Some(remote) => there(remote, argv, leftovers),
+            None => self.here(argv),
+        };
+        program.limits = Limits { grace: GRACE, ..Limits::within(limit) };
+        program.leftovers = leftovers;
+        let captured = process::capture(program, cancel, MAX_ANSWER).await;
+        let captured = captured.with_context(|| format!("running `{shown}`"))?;
+        if let Some(remote) = &self.remote {
+            judge(remote, &captured.ended).with_context(|| format!("running `{shown}`"))?;
+        }
+        Ok(Said { stdout: captured.stdout, ended: captured.ended, shown })
+    }
+}
+
+impl Caller {
+    fn here(&self, argv: &[String]) -> Program {
         let mut program = Program::new(argv);
         program.dir = Some(self.account.home.clone()).filter(|home| home.is_dir());
         program.env.extend(target::session(&self.account));
         program.user = Some(self.account.clone());
         program.sandbox = Sandbox::None;
-        program.limits = Limits { grace: GRACE, ..Limits::within(limit) };
-        program.leftovers = leftovers;
-        let captured = process::capture(program, cancel, MAX_ANSWER).await;
-        let captured = captured.with_context(|| format!("running `{shown}`"))?;
-        Ok(Said { stdout: captured.stdout, ended: captured.ended, shown })
+        program
+    }
+}
+
+/// What is started to stay keeps its output open, and ssh would wait for that to end: so it gets none.
+const DETACHED: &str = "exec \"$@\" </dev/null >/dev/null 2>&1";
+
+fn there(remote: &Remote, argv: &[String], leftovers: Leftovers) -> Program {
+    let argv = sudo(remote, None, argv);
+    match leftovers {
+        Leftovers::End => Program::new(over_ssh(remote, argv)),
+        Leftovers::Stay => {
+            let shell = ["sh", "-c", DETACHED, "sh"].map(OsString::from);
+            Program::new(over_ssh(remote, shell.into_iter().chain(argv)))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::definition::{Manager, Ran};
+use crate::definition::{Manager, Ran, Remote};
 use crate::process::Account;
 use crate::target;
 use call::Caller;
@@ -84,15 +84,24 @@ pub enum Started {
 }
 
 impl Reach {
-    /// The manager of the service `name` of an instance whose programs run as `user`.
+    /// The manager of the service `name` of an instance whose programs run as `user`, here or on another machine.
     ///
     /// # Errors
     /// The user is unknown.
-    pub async fn of(manager: &Manager, name: &str, user: Option<&str>) -> Result<Self> {
+    pub async fn of(
+        manager: &Manager,
+        name: &str,
+        user: Option<&str>,
+        remote: Option<&Remote>,
+    ) -> Result<Self> {
         let user = user.map(str::to_owned);
         let account: Account =
             tokio::task::spawn_blocking(move || target::account(user.as_deref())).await??;
-        Ok(Self { manager: manager.clone(), name: name.to_owned(), caller: Caller { account } })
+        Ok(Self {
+            manager: manager.clone(),
+            name: name.to_owned(),
+            caller: Caller { account, remote: remote.cloned() },
+        })
     }
 
     /// All parts as they stand now, in the order in which they are to be stopped.
@@ -117,6 +126,10 @@ impl Reach {
     pub fn key(&self, part: &Ran) -> String {
         let own = if part.id.is_empty() { &part.name } else { &part.id };
         let user = &self.caller.account.name;
+        if let Some(remote) = &self.caller.remote {
+            let port = remote.port.unwrap_or(22);
+            return format!("{} {own} on {}:{port}", self.manager.word(), remote.host);
+        }
         match &self.manager {
             Manager::Systemd { .. } => format!("systemd {own}"),
             Manager::Monit { binary, .. } => format!("monit {binary} {own}"),

@@ -28,7 +28,7 @@ const DATABASES: [(&str, &str); 2] =
 /// Docker does not answer.
 pub async fn stacks(cancel: &CancellationToken) -> Result<Vec<Stack>> {
     let account = tokio::task::spawn_blocking(|| target::account(None)).await??;
-    let caller = Caller { account };
+    let caller = Caller { account, remote: None };
     let filter = format!("label={ENABLE}=true");
     let format = format!("{{{{.Label \"{PROJECT}\"}}}}");
     let arguments = ["ps", "--all", "--filter", &filter, "--format", &format];

@@ -59,6 +59,7 @@ fn first(root: Root) -> &'static str {
         Root::State => "state",
         Root::Volumes => "volumes",
         Root::Files => "files",
+        Root::Local => super::resolve::LOCAL,
     }
 }
 

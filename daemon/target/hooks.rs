@@ -12,6 +12,8 @@ use rustix::process::geteuid;
 
 use super::Place;
 use super::environment::Environment;
+use super::ssh::over_ssh;
+use crate::definition::Remote;
 use crate::process::{Account, Limits, Program, Sandbox, Stdin};
 
 /// Where hooks find the system's programs.
@@ -95,11 +97,10 @@ impl Place {
     }
 
     fn program(&self, argv: &[OsString], environment: &Environment) -> Program {
-        let mut program = Program::new(argv.iter().cloned());
-        program.dir = Some(self.working_dir());
-        program.env = self.variables(environment);
-        program.user = Some(self.account.clone());
-        program.sandbox = Sandbox::None;
+        let mut program = match &self.instance.remote {
+            Some(remote) => self.there(remote, argv),
+            None => self.here(argv, environment),
+        };
         program.limits = Limits {
             timeout: Some(self.instance.hook_timeout),
             stall: Some(self.instance.stall_timeout),
@@ -108,6 +109,23 @@ impl Place {
             ..Limits::NONE
         };
         program
+    }
+
+    /// As the instance's user, free of our sandbox.
+    fn here(&self, argv: &[OsString], environment: &Environment) -> Program {
+        let mut program = Program::new(argv.iter().cloned());
+        program.dir = Some(self.working_dir());
+        program.env = self.variables(environment);
+        program.user = Some(self.account.clone());
+        program.sandbox = Sandbox::None;
+        program
+    }
+
+    /// On the machine that the instance is on, in the home of whom we log in as.
+    fn there(&self, remote: &Remote, argv: &[OsString]) -> Program {
+        let mut all: Vec<OsString> = vec!["env".into(), format!("MODULE_ID={}", self.instance.name).into()];
+        all.extend_from_slice(argv);
+        Program::new(over_ssh(remote, all))
     }
 
     fn working_dir(&self) -> PathBuf {
@@ -164,6 +182,9 @@ impl Place {
 
     fn explicit(&self, key: &str, argv: &[String]) -> Result<Option<Vec<OsString>>> {
         let Some((name, arguments)) = argv.split_first() else { return Ok(None) };
+        if self.instance.remote.is_some() {
+            return Ok(Some(argv.iter().map(OsString::from).collect()));
+        }
         let path = self.find_program(name).with_context(|| format!("`{key}`"))?;
         self.check_executable(&path).with_context(|| format!("`{key}`"))?;
         Ok(Some(std::iter::once(path.into()).chain(arguments.iter().map(OsString::from)).collect()))

@@ -32,7 +32,12 @@ pub(super) enum Root {
     Volumes,
     /// `files/absolute/path…`.
     Files,
+    /// `local/absolute/path…`: of this machine, where the instance is on another one.
+    Local,
 }
+
+/// How an include of this machine is written, where the instance is on another one.
+pub(super) const LOCAL: &str = "local:";
 
 /// One component of an include.
 #[derive(Debug, Clone)]
@@ -44,13 +49,17 @@ pub(super) enum Step {
 }
 
 impl Include {
-    /// An entry of a definition: `state/…`, `volumes/NAME[/…]`, `~/…` or an absolute path.
+    /// An entry of a definition: `state/…`, `volumes/NAME[/…]`, `~/…`, an absolute path, or one behind `local:`.
     ///
     /// # Errors
     /// Something else, `..`, or a pattern that Go calls bad.
     pub(super) fn defined(text: &str, home: &Path) -> Result<Self> {
         let origin = "include";
         let bytes = text.as_bytes();
+        if let Some(path) = text.strip_prefix(LOCAL).filter(|path| path.starts_with('/')) {
+            let steps = steps_of(&clean(path.as_bytes()).1).with_context(|| shown(bytes, origin))?;
+            return Ok(Self { text: text.into(), origin: origin.into(), root: Root::Local, steps });
+        }
         let home_path = match text.strip_prefix('~') {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Some(rest),
             _ => None,

@@ -16,6 +16,8 @@ pub const FORMAT: u32 = 1;
 
 /// The name of the file at the top of the tree.
 pub const MANIFEST: &str = "manifest.json";
+/// The job's own log in the tree, of instances on another machine.
+pub const JOB_LOG: &str = "job.log";
 
 /// What a set is and how it is put back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -14,8 +14,10 @@ mod manifest;
 mod pattern;
 mod resolve;
 mod root;
+mod rules;
 mod secret;
 mod spelling;
+mod ssh;
 mod staging;
 mod tree;
 mod volumes;
@@ -26,11 +28,15 @@ pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;
 pub use hooks::{Step, Steps, session};
-pub use manifest::{FORMAT, MANIFEST, Manifest, TreePath};
+pub use manifest::{FORMAT, JOB_LOG, MANIFEST, Manifest, TreePath};
 pub use resolve::{Place, Purpose};
 pub use root::{Hex, Root, RootKind, copy_attributes};
 pub use secret::{MAX_SECRET, read_secret};
 pub use spelling::{carried, spelled, unspelled};
+pub use ssh::{
+    SshError, asks_for_a_password, command_line, file_option, judge, of_connection, over_ssh, rsync_path,
+    rsync_shell, sudo,
+};
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
 pub use volumes::Labels;

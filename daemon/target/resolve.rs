@@ -13,8 +13,11 @@ use super::environment::Environment;
 use super::include::{ALWAYS, Include, Root};
 use super::volumes::{Found, Labels, Resolver, Wanted, wanted_by};
 use super::walk;
-use crate::definition::{Instance, Volumes};
+use crate::definition::{Instance, Remote, Volumes};
 use crate::process::Account;
+
+/// The root of a tree that holds what is of this machine, where the instance is on another one.
+pub(super) const LOCAL: &str = "local";
 
 /// What a place is resolved for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,16 +115,22 @@ impl Place {
         }
         let (base, rest) = match parts.split_first() {
             Some((root, rest)) if *root == "state" => (self.state_dir.clone(), rest),
-            Some((root, rest)) if *root == "files" => (Some(PathBuf::from("/")), rest),
+            Some((root, rest)) if *root == "files" => (Some(self.files_root()), rest),
+            Some((root, rest)) if *root == LOCAL => (Some(PathBuf::from("/")), rest),
             Some((root, [name, rest @ ..])) if *root == "volumes" => {
                 (name.to_str().and_then(|name| self.volumes.get(name)).cloned(), rest)
             }
-            _ => bail!("{shown:?} lies under no root of a tree (state/, volumes/NAME/, files/)"),
+            _ => bail!("{shown:?} lies under no root of a tree (state/, volumes/NAME/, files/, local/)"),
         };
         let name = &self.instance.name;
         let mut live = base.ok_or_else(|| anyhow!("instance {name} has no place for {shown:?}"))?;
         live.extend(rest);
         Ok(live)
+    }
+
+    /// Where `files/` of the tree is read: `/`, or the mirror of another machine.
+    pub fn files_root(&self) -> PathBuf {
+        self.instance.remote.as_ref().map_or_else(|| PathBuf::from("/"), Remote::root)
     }
 
     fn prepare(instance: Arc<Instance>, purpose: Purpose, tools: PathBuf) -> Result<Self> {

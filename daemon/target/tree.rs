@@ -17,8 +17,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::exclude::Excludes;
 use super::include::ALWAYS;
 use super::include::Include;
-use super::manifest::{MANIFEST, Manifest, TreePath};
+use super::manifest::{JOB_LOG, MANIFEST, Manifest, TreePath};
 use super::pattern::escape;
+use super::resolve::LOCAL;
 use super::root::{Root, RootKind, describe};
 use super::walk::{self, Dir, Entry, Kind, Links};
 use super::{Place, include::Root as From, include::Step};
@@ -86,6 +87,9 @@ impl Tree {
         if std::fs::read_dir(&dumps).is_ok_and(|mut entries| entries.next().is_some()) {
             self.targets.push("dumps".into());
         }
+        if self.dir.join(JOB_LOG).is_file() {
+            self.targets.push(JOB_LOG.into());
+        }
         let path = self.dir.join(MANIFEST);
         let text = manifest.to_json()?;
         let writing = || format!("writing {}", path.display());
@@ -143,6 +147,7 @@ impl<'a> Survey<'a> {
         let found = match include.root {
             From::State => self.below("state".into(), RootKind::State, &include.steps, include)?,
             From::Files => self.below("files".into(), RootKind::Files, &include.steps, include)?,
+            From::Local => self.below(LOCAL.into(), RootKind::Files, &include.steps, include)?,
             From::Volumes => {
                 let mut found = 0;
                 for name in self.volumes(include.steps.first()) {
@@ -182,7 +187,9 @@ impl<'a> Survey<'a> {
             self.entries.insert(root, entry);
             return Ok(1);
         }
-        let links = if kind == RootKind::Files { Links::Trusted } else { Links::Refused };
+        // A link of another machine would lead about in this one.
+        let mirrored = self.mirrored(&root);
+        let links = if kind == RootKind::Files && !mirrored { Links::Trusted } else { Links::Refused };
         let found = walk::find(dir, steps, links);
         self.missing.extend(found.problems.iter().map(|why| format!("{}: {why}", include.shown())));
         let count = found.entries.len();
@@ -195,6 +202,11 @@ impl<'a> Survey<'a> {
             self.entries.insert(path, entry);
         }
         Ok(count)
+    }
+
+    /// Whether a path of the tree is what was mirrored from another machine.
+    fn mirrored(&self, path: &Path) -> bool {
+        self.place.instance.remote.is_some() && path.starts_with("files")
     }
 
     fn note_link(&mut self, entry: &Entry, include: &Include) {
@@ -226,7 +238,10 @@ impl<'a> Survey<'a> {
     fn own_dirs(&mut self, own_dirs: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
         let mut patterns = Vec::new();
         for own in own_dirs.iter().map(|dir| real_of(dir)) {
-            for (path, entry) in self.entries.iter().filter(|(_, entry)| entry.kind != Kind::Link) {
+            for (path, entry) in &self.entries {
+                if entry.kind == Kind::Link || self.mirrored(path) {
+                    continue;
+                }
                 if entry.real.starts_with(&own) {
                     let (include, own) = (path.display(), own.display());
                     bail!(
@@ -276,7 +291,7 @@ impl<'a> Survey<'a> {
     /// Our own files must not fall to a pattern like `*.json`, and our own directories never come back in.
     fn protect(&mut self, own: Vec<Vec<u8>>) -> Result<()> {
         if !self.excludes.is_empty() {
-            for kept in [ENVIRONMENT, "dumps", MANIFEST] {
+            for kept in [ENVIRONMENT, "dumps", JOB_LOG, MANIFEST] {
                 self.excludes.add(format!("!/{kept}").as_bytes(), true)?;
             }
         }

@@ -68,19 +68,8 @@ fn c03_unknown_keys_are_refused_with_what_was_probably_meant() {
 
 #[test]
 fn keys_of_later_versions_are_refused_not_ignored() {
-    for key in ["ssh", "stream"] {
-        let text = format!("[module.x]\ninclude = ['/x']\n{key} = 'x'\n");
-        let text: &'static str = text.leak();
-        let message: &'static str = format!("`{key}` is not supported yet").leak();
-        assert_said(&[(text, "3:1", message, "leave it out")]);
-    }
     assert_said(&[
-        (
-            "[[module.x.dump]]\nsource = 'redis'\nstream = true\n",
-            "3:1",
-            "`stream` is not supported yet",
-            "leave it out",
-        ),
+        ("[module.x]\ninclude = ['/x']\nstream = true\n", "3:1", "unknown key `stream`", "known here"),
         (
             "[[module.x.dump]]\nsource = 'etcd'\ncert_file = 'own.pem'\n",
             "2:10",
@@ -88,10 +77,28 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "write both",
         ),
         (
-            "[[module.x.dump]]\nsource = 'mongodb'\n",
+            "[[module.x.dump]]\nsource = 'opensearch'\n",
             "2:10",
-            "source = \"mongodb\" is not supported yet",
-            "command",
+            "source = \"opensearch\" needs `snapshot_dir`",
+            "path.repo",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'elasticsearch'\nsnapshot_dir = '/x'\nuser = 'u'\napi_key_file = 'k'\n",
+            "2:10",
+            "both `api_key_file` and `user`",
+            "leave one",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'mongodb'\noplog = true\ndatabases = ['shop']\n",
+            "2:10",
+            "`oplog` is of the whole server",
+            "leave out",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'mongodb'\ncontainer = 'db'\n",
+            "3:1",
+            "`container` means nothing to source = \"mongodb\"",
+            "leave it out",
         ),
         ("[backup.x]\ninstances = ['compose:_']\n", "2:14", "the name begins with", "compose:PROJECT"),
         ("[discovery]\ndocker = 'yes'\n", "2:10", "takes `true` or `false`", "write `true`"),

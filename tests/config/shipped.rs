@@ -30,7 +30,11 @@ fn every_shipped_file_is_right() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         etc.write(&format!("modules/{name}.toml"), std::fs::read(&path).unwrap());
         // A module is right only if an instance of it is.
-        let extra = if name == "ns8" { "user = 'u'\ninstall_dir = '/home/u/.config'\n" } else { "" };
+        let extra = match name.as_str() {
+            "ns8" | "dokuwiki" | "samba" => "user = 'u'\ninstall_dir = '/home/u/.config'\n",
+            "microbosh" => "ssh = 'vcap@director'\ninclude_add = ['local:/srv/bosh/micro_bosh.yml']\n",
+            _ => "",
+        };
         etc.write(
             &format!("etc/conf.d/{name}.toml"),
             format!("[instance.{name}]\nmodule = '{name}'\n{extra}"),

@@ -98,14 +98,24 @@ impl Stacks {
     }
 
     fn psql(&self, database: &str, sql: &str) -> String {
+        self.psql_of("shop", database, sql)
+    }
+
+    fn psql_of(&self, project: &str, database: &str, sql: &str) -> String {
+        let container = format!("{project}_db_1");
         let password = format!("PGPASSWORD={PASSWORD}");
         let psql = ["psql", "-U", "shop", "-d", database, "-X", "-At", "-c", sql];
-        self.engine.good(&[&["exec", "-e", &password, "shop_db_1"], &psql[..]].concat())
+        self.engine.good(&[&["exec", "-e", &password, &container], &psql[..]].concat())
     }
 
     fn maria(&self, sql: &str) -> Output {
+        self.maria_of("shop", sql)
+    }
+
+    fn maria_of(&self, project: &str, sql: &str) -> Output {
+        let container = format!("{project}_maria_1");
         let password = format!("MYSQL_PWD={PASSWORD}");
-        self.engine.call(&["exec", "-e", &password, "shop_maria_1", "mariadb", "-u", "root", "-N", "-e", sql])
+        self.engine.call(&["exec", "-e", &password, &container, "mariadb", "-u", "root", "-N", "-e", sql])
     }
 
     /// The file of a project's `files` volume.
@@ -217,11 +227,37 @@ async fn restored(stacks: &Stacks, lab: &Lab) {
     assert_eq!(left.outcome, "succeeded", "{left:?}\n{}", lab.daemon.log());
     assert_eq!(stacks.states(), ["running", "running", "exited"], "--no-start");
     stacks.compose("shop", &["start", "web"]);
-    let options = std::collections::HashMap::from([("as", zbus::wire::Variant::from("shop2"))]);
+    under_another_name(stacks, lab, &first).await;
+}
+
+/// The same compose file as another project takes what was saved of the first, which goes on as it was.
+async fn under_another_name(stacks: &Stacks, lab: &Lab, first: &str) {
     let other: zbus::Result<zbus::wire::OwnedObjectPath> =
-        lab.daemon.call("Restore", &("shop", "", options)).await;
+        lab.daemon.call("Restore", &("shop", "", named())).await;
     let refusal = other.unwrap_err().to_string();
-    assert!(refusal.contains("nothing says where") && refusal.contains("shop2"), "{refusal}");
+    assert!(refusal.contains("docker compose -p shop2 up -d"), "{refusal}");
+    stacks.up("shop2", &SHOP.replace("@SECRET@", PASSWORD));
+    crate::support::until("its MariaDB answers", || stacks.maria_of("shop2", "select 1").status.success());
+    stacks.write("shop2", "its own\n");
+    stacks.psql("shop", "delete from item where id > 3");
+    stacks.write("shop", "newer\n");
+    let ended = lab.restore("shop", first, &[("as", "shop2".into())]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:?}\n{}", lab.daemon.log());
+    assert_eq!(ended.units[0].instance, "shop2", "{ended:?}");
+    let maria = stdout(&stacks.maria_of("shop2", "select count(*) from shop.item"));
+    let found = (stacks.psql_of("shop2", "shop", "select count(*) from item"), maria.trim().to_owned());
+    assert_eq!(found, ("10".to_owned(), "7".to_owned()), "{}", lab.daemon.log());
+    assert_eq!(fs::read_to_string(stacks.file("shop2")).unwrap(), "one\n");
+    assert_eq!(stacks.psql("shop", "select count(*) from item"), "3", "the first one is left alone");
+    assert_eq!(fs::read_to_string(stacks.file("shop")).unwrap(), "newer\n");
+    let job: zbus::wire::OwnedObjectPath = lab.daemon.call("Rollback", &("shop2",)).await.unwrap();
+    assert_eq!(lab.ended(&job).await.outcome, "succeeded", "{}", lab.daemon.log());
+    assert_eq!(fs::read_to_string(stacks.file("shop2")).unwrap(), "its own\n");
+    stacks.compose("shop2", &["down", "--volumes"]);
+}
+
+fn named() -> std::collections::HashMap<&'static str, zbus::wire::Variant<'static>> {
+    [("as", "shop2".into())].into()
 }
 
 /// Stacks that come, go, or cannot be right.

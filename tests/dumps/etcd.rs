@@ -3,6 +3,7 @@
 
 use std::process::{Command, Output};
 
+use super::certificates::Certificates;
 use super::scripted::{Scripted, free_port};
 use super::servers::good;
 use super::*;
@@ -12,18 +13,36 @@ use crate::support::until;
 struct Etcd {
     server: Scripted,
     port: u16,
+    tls: Option<Certificates>,
 }
 
 impl Etcd {
     fn start(value: &str) -> Self {
+        Self::start_with(value, None)
+    }
+
+    /// With certificates: whoever has none of this authority is not let in.
+    fn start_with(value: &str, tls: Option<Certificates>) -> Self {
         let (port, peer) = (free_port(), free_port());
+        let (scheme, more) = match &tls {
+            None => ("http", String::new()),
+            Some(tls) => (
+                "https",
+                format!(
+                    "--client-cert-auth --trusted-ca-file '{}' --cert-file '{}' --key-file '{}'",
+                    tls.path("ca.pem"),
+                    tls.path("own.pem"),
+                    tls.path("own.key")
+                ),
+            ),
+        };
         let run = format!(
             "setsid etcd --name one --data-dir \"$D/data\" --unsafe-no-fsync --logger zap --log-level error \
-             --listen-client-urls http://127.0.0.1:{port} --advertise-client-urls http://127.0.0.1:{port} \
+             --listen-client-urls {scheme}://127.0.0.1:{port} --advertise-client-urls {scheme}://127.0.0.1:{port} {more} \
              --listen-peer-urls http://127.0.0.1:{peer} --initial-advertise-peer-urls http://127.0.0.1:{peer} \
              --initial-cluster one=http://127.0.0.1:{peer} >>\"$D/log\" 2>&1 </dev/null &\necho $! >\"$D/pid\""
         );
-        let server = Self { server: Scripted::new(&run), port };
+        let server = Self { server: Scripted::new(&run), port, tls };
         server.server.run("start");
         until("etcd answers", || server.etcdctl(None, &["put", "/app/a", value]).status.success());
         good(server.etcdctl(None, &["user", "add", &format!("root:{}", servers::PASSWORD)]));
@@ -34,7 +53,14 @@ impl Etcd {
 
     fn etcdctl(&self, password: Option<&str>, words: &[&str]) -> Output {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://127.0.0.1:{}", self.port));
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        command.env("ETCDCTL_API", "3").arg(format!("--endpoints={scheme}://127.0.0.1:{}", self.port));
+        if let Some(tls) = &self.tls {
+            command.arg(format!("--cacert={}", tls.path("ca.pem")));
+            command
+                .arg(format!("--cert={}", tls.path("own.pem")))
+                .arg(format!("--key={}", tls.path("own.key")));
+        }
         if let Some(password) = password {
             command.env("ETCDCTL_USER", "root").env("ETCDCTL_PASSWORD", password);
         }
@@ -59,9 +85,10 @@ impl Etcd {
     fn definition(&self) -> String {
         let data = self.server.path("data");
         format!(
-            "source = \"etcd\"\nport = {}\nuser = \"root\"\npassword_file = \"{PASSWORD_FILE}\"\ndata_dir = \"{}\"\n{}",
+            "source = \"etcd\"\nport = {}\nuser = \"root\"\npassword_file = \"{PASSWORD_FILE}\"\ndata_dir = \"{}\"\n{}{}",
             self.port,
             data.display(),
+            self.tls.as_ref().map_or_else(String::new, |tls| tls.keys("ca.pem")),
             self.server.service()
         )
     }
@@ -152,4 +179,29 @@ async fn killed_after_the_swap_the_old_data_lives_after_the_next_start() {
     lab.daemon.restart_after_kill().await;
     lab.assert_settled().await;
     assert_eq!(server.state(), late, "{}", lab.daemon.log());
+}
+
+#[tokio::test]
+async fn over_tls_the_server_is_checked_and_lets_only_those_in_that_have_a_certificate() {
+    let dir = servers::open_dir();
+    let server = Etcd::start_with("first", Some(Certificates::make(dir.path())));
+    let other = server.definition().replace("/ca.pem", "/other.pem");
+    let lab = setup("", &[other]).start().await;
+    refused(&lab, &lab.backup("b").await, "certificate");
+    drop(lab);
+    let without: String = server
+        .definition()
+        .lines()
+        .filter(|line| !line.contains("own."))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let lab = setup("", &[without]).start().await;
+    refused(&lab, &lab.backup("b").await, "certificate");
+    drop(lab);
+    let lab = setup("", &[server.definition()]).start().await;
+    lab.good_backup("b").await;
+    server.change();
+    lab.good_restore("app").await;
+    assert_eq!(server.state(), "/app/a\nfirst", "{}", lab.daemon.log());
+    lab.assert_settled().await;
 }

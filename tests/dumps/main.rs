@@ -10,18 +10,23 @@ mod support;
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod certificates;
 mod combined;
 mod command;
 mod etcd;
 mod faults;
 mod given;
 mod mariadb;
+mod mongodb;
 mod openldap;
+mod opensearch;
+mod plain_http;
 mod postgresql;
 mod rabbitmq;
 mod redis;
 mod renamed;
 mod scripted;
+mod search_server;
 mod second;
 mod servers;
 mod sqlite;

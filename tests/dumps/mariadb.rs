@@ -144,3 +144,44 @@ async fn killed_while_it_replaces_and_started_before_the_server_is_there_the_old
     assert_eq!(state(&server), late, "{}", lab.daemon.log());
     lab.assert_settled().await;
 }
+
+/// MySQL's client programs are not in Debian. These take no option that those do not have, say what those say of
+/// themselves, and let MariaDB's do the work.
+#[tokio::test]
+async fn with_source_mysql_its_own_programs_are_called_with_their_own_options() {
+    let server = wiki();
+    let keys = definition(&server).replace("\"mariadb\"", "\"mysql\"");
+    let mut setup = setup("", &[keys]);
+    for (name, real) in [("mysqldump", "mariadb-dump"), ("mysql", "mariadb")] {
+        let script = format!(
+            r#"#!/bin/bash
+[ "$1" != --version ] || {{ echo "{name}  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)"; exit 0; }}
+words=()
+for word in "$@"; do
+    case $word in
+    --set-gtid-purged=OFF | --column-statistics=0) echo "$word" >>'@DIR@/own' ;;
+    --defaults-extra-file=* | --user=* | --host=* | --port=* | --socket=* | --batch | --skip-column-names | --database=* | \
+        --default-character-set=utf8mb4 | --execute | --single-transaction | --quick | --routines | --events | --triggers | \
+        --hex-blob | --no-tablespaces | -- | [!-]*) words+=("$word") ;;
+    *) echo "{name}: [ERROR] unknown variable '$word'." >&2; exit 7 ;;
+    esac
+done
+exec {real} "${{words[@]}}"
+"#
+        );
+        setup.write(&format!("fake/{name}"), &script, 0o755);
+    }
+    put_first(&mut setup);
+    let lab = setup.start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    assert_eq!(manifest(&lab)["dumps"][0]["client_version"], "8.0.36");
+    // MariaDB calls itself 10: as a server it is not older than 8.
+    let own = lab.text("own");
+    assert!(own.contains("--set-gtid-purged=OFF") && !own.contains("--column-statistics"), "{own}");
+    change(&server);
+    lab.good_restore("app").await;
+    assert_eq!(state(&server), before);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::certificates::Certificates;
 use super::scripted::{Scripted, free_port};
 use super::servers::good;
 use super::*;
@@ -13,12 +14,16 @@ struct Rabbit {
     server: Scripted,
     epmd: Child,
     port: u16,
+    /// The same API for those with a certificate.
+    tls_port: u16,
+    tls: Certificates,
 }
 
 impl Rabbit {
     /// Starts it, and does not wait.
     fn begin() -> Self {
         let (names, nodes, amqp, port) = (free_port(), free_port(), free_port(), free_port());
+        let tls_port = free_port();
         let run = format!(
             "export HOME=$D ERL_EPMD_PORT={names} ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_NODENAME=one@localhost \
              RABBITMQ_DIST_PORT={nodes} RABBITMQ_MNESIA_BASE=$D/mnesia RABBITMQ_LOG_BASE=$D/log \
@@ -28,8 +33,12 @@ impl Rabbit {
              setsid /usr/lib/rabbitmq/bin/rabbitmq-server >\"$D/out\" 2>&1 </dev/null &\necho $! >\"$D/pid\""
         );
         let server = Scripted::new(&run);
+        let tls = Certificates::make(&server.path("tls"));
+        let (ca, own, key) = (tls.path("ca.pem"), tls.path("own.pem"), tls.path("own.key"));
         let config = format!(
-            "listeners.tcp.local = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n\
+            "management.ssl.ip = 127.0.0.1\nmanagement.ssl.port = {tls_port}\nmanagement.ssl.cacertfile = {ca}\n\
+             management.ssl.certfile = {own}\nmanagement.ssl.keyfile = {key}\nmanagement.ssl.verify = verify_peer\n\
+             management.ssl.fail_if_no_peer_cert = true\nlisteners.tcp.local = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n\
              default_user = admin\ndefault_pass = {}\n",
             servers::PASSWORD
         );
@@ -39,7 +48,7 @@ impl Rabbit {
         epmd.args(["-address", "127.0.0.1", "-port", &names.to_string()]);
         let epmd = epmd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         server.run("start");
-        Self { server, epmd, port }
+        Self { server, epmd, port, tls_port, tls }
     }
 
     fn wait(self) -> Self {
@@ -136,6 +145,26 @@ async fn half_of_them_are_none(lab: &Lab) {
     lab.write(&format!("config/{PASSWORD_FILE}"), &format!("{}\n", servers::PASSWORD), 0o600);
 }
 
+/// The server is checked, and lets only those in that have a certificate.
+async fn over_tls(lab: &Lab, server: &Rabbit) {
+    let plain = lab.text("config/holdfast.toml");
+    let with = |keys: &str| {
+        let port = format!("port = {}\n", server.port);
+        plain.replace(&port, &format!("port = {}\n{keys}", server.tls_port))
+    };
+    let only_ca: String = server.tls.keys("ca.pem").lines().take(1).map(|line| format!("{line}\n")).collect();
+    for (keys, word) in [(server.tls.keys("other.pem"), "certificate"), (only_ca, "certificate")] {
+        lab.write("config/holdfast.toml", &with(&keys), 0o600);
+        let _: Vec<String> = lab.daemon.call("Reload", &()).await.unwrap();
+        refused(lab, &lab.backup("b").await, word);
+    }
+    lab.write("config/holdfast.toml", &with(&server.tls.keys("ca.pem")), 0o600);
+    let _: Vec<String> = lab.daemon.call("Reload", &()).await.unwrap();
+    lab.good_backup("b").await;
+    lab.write("config/holdfast.toml", &plain, 0o600);
+    let _: Vec<String> = lab.daemon.call("Reload", &()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_are_restored_into_their_own_server_undone_and_rolled_back_and_half_of_them_are_none() {
     let (server, other) = (Rabbit::begin(), Rabbit::begin());
@@ -151,6 +180,7 @@ async fn definitions_are_restored_into_their_own_server_undone_and_rolled_back_a
     let mut lab = setup.start().await;
     let (before, wrong) = (server.state(), other.state());
     half_of_them_are_none(&lab).await;
+    over_tls(&lab, &server).await;
     lab.good_backup("b").await;
 
     // What is gone comes back, what was changed is as it was, what came since stays.

@@ -1,5 +1,7 @@
 //! Redis.
 
+use std::path::Path;
+
 use super::servers::Redis;
 use super::*;
 
@@ -102,4 +104,86 @@ async fn killed_while_the_restored_keys_live_the_old_ones_are_back_after_the_nex
     lab.daemon.restart_after_kill().await;
     assert_eq!(state(&server), late, "{}", lab.daemon.log());
     lab.assert_settled().await;
+}
+
+/// An engine that runs what it is asked to run beside itself, and does not end what it ran when it is ended itself. It knows
+/// just what it is told of the environment.
+const ENGINE: &str = r#"#!/bin/bash
+echo "$*" >>'@DIR@/engine-calls'
+case $1 in
+inspect) echo '{"Id":"0123abcd","State":{"Running":true},"Config":{"Env":[]}}' ;;
+exec)
+    shift 2
+    keep=(PATH="$PATH")
+    while [ "$1" = -e ]; do keep+=("$2=${!2}"); shift 2; done
+    shift
+    [ ! -e '@DIR@/on-exec' ] || . '@DIR@/on-exec'
+    setsid env -i "${keep[@]}" "$@" <&0 &
+    wait $! ;;
+esac
+"#;
+
+fn in_a_container(server: &Redis, more: &str) -> Setup {
+    let keys = format!("{}container = \"cache\"\n", definition(server));
+    let mut setup = setup(more, &[keys]);
+    setup.write("fake/docker", ENGINE, 0o755);
+    put_first(&mut setup);
+    setup
+}
+
+fn nothing_is_left(lab: &Lab) {
+    let left = lab::names(Path::new("/tmp")).into_iter().filter(|name| name == "holdfast-app-redis");
+    assert_eq!(left.count(), 0, "{}", lab.daemon.log());
+}
+
+#[tokio::test]
+async fn in_a_container_the_second_server_runs_there_too_and_nothing_of_it_is_left() {
+    let _alone = alone();
+    let server = Redis::start(true);
+    fill(&server);
+    let mut lab = in_a_container(&server, "").start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    server.ask(&["MSET", "a", "changed", "late", "1"]);
+    let late = state(&server);
+    lab.good_restore("app").await;
+    assert_eq!(state(&server), before, "{}", lab.daemon.log());
+    nothing_is_left(&lab);
+    roll_back(&lab).await;
+    assert_eq!(state(&server), late);
+    for (shell, word) in [
+        ("case \"$*\" in *'cat >'*) echo no room >&2; exit 1;; esac", "no room"),
+        ("case \"$*\" in *redis-server*) exit 127;; esac", "second Redis server"),
+    ] {
+        lab.on("exec", shell);
+        not_restored(&lab, &lab.restore("app", "", &[]).await, word);
+        lab.remove("on-exec");
+        assert_eq!(state(&server), late, "{word}");
+        nothing_is_left(&lab);
+    }
+    // Killed when the second server runs: in the container it runs on.
+    lab.on(
+        "exec",
+        "case \"$*\" in *redis-server*) : >'@DIR@/at-second';; esac"
+            .replace("@DIR@", &lab.dir.display().to_string())
+            .as_str(),
+    );
+    lab.start_restore("app", "", &[]).await;
+    lab.reached("second").await;
+    lab.remove("on-exec");
+    lab.daemon.restart_after_kill().await;
+    assert_eq!(state(&server), late, "{}", lab.daemon.log());
+    nothing_is_left(&lab);
+    let calls = lab.text("engine-calls");
+    assert!(calls.contains("-e REDISCLI_AUTH ") && !calls.contains("canary"), "{calls}");
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+/// What is in the container lies below the machine's `/tmp` here, under one name for all.
+fn alone() -> std::fs::File {
+    let lock =
+        std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-container.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
 }

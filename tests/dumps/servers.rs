@@ -31,7 +31,7 @@ fn as_user(user: &str, program: &str) -> Command {
     command
 }
 
-fn own(user: &str, path: &Path) {
+pub(crate) fn own(user: &str, path: &Path) {
     if rustix::process::geteuid().is_root() {
         let done = Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(path).status().unwrap();
         assert!(done.success());
@@ -127,29 +127,32 @@ fn spawn(command: &mut Command, log: &Path) -> Child {
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
+/// The data of a new PostgreSQL with a password for everybody, to be copied.
+fn postgres_template() -> PathBuf {
+    template(&version(&postgres_program("initdb")), |dir| {
+        let password = dir.join("password");
+        std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+        own("postgres", dir);
+        let initdb = postgres_program("initdb");
+        let mut initdb = as_user("postgres", &initdb);
+        initdb.args(["-A", "scram-sha-256", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
+        good(initdb.arg("--pwfile").arg(password).arg("-D").arg(dir.join("data")).output().unwrap());
+    })
+}
+
+/// The data of a new PostgreSQL at a place, where whoever comes by its socket is let in.
+pub(crate) fn postgres_data(to: &Path) {
+    copy(&postgres_template(), to);
+    std::fs::write(to.join("pg_hba.conf"), "local all all trust\n").unwrap();
+    own("postgres", to);
+}
+
 /// PostgreSQL with a password for everybody.
 pub(crate) struct Postgres(pub(crate) Server);
 
 impl Postgres {
     pub(crate) fn start() -> Self {
-        let template = template(&version(&postgres_program("initdb")), |dir| {
-            let password = dir.join("password");
-            std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-            own("postgres", dir);
-            let initdb = postgres_program("initdb");
-            let mut initdb = as_user("postgres", &initdb);
-            initdb.args([
-                "-A",
-                "scram-sha-256",
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ]);
-            good(initdb.arg("--pwfile").arg(password).arg("-D").arg(dir.join("data")).output().unwrap());
-        });
+        let template = postgres_template();
         let dir = open_dir();
         copy(&template, &dir.path().join("data"));
         own("postgres", dir.path());

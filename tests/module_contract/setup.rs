@@ -49,6 +49,7 @@ impl Module {
         let instance = Instance {
             name: Name::parse("wiki1").unwrap(),
             module: None,
+            remote: None,
             user: None,
             install_dir: None,
             volumes: Volumes::None,

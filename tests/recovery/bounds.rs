@@ -22,6 +22,10 @@ async fn a_guard_says_go_on_or_ask_later_and_one_that_fails_stops_it() {
     shop.lab.on("guard", "echo broken >&2; exit 3");
     let (name, said) = error_of(shop.call(&[]).await).unwrap();
     assert!(name.ends_with(".Failed") && said.contains("broken"), "{name}: {said}");
+    // Where nobody asks, nobody would hear of it: it is an alarm.
+    shop.look_again().await;
+    shop.logged("shop was not recovered: the guard", 1).await;
+    shop.lab.until("the result", || shop.lab.text("state/recovery/shop.result").contains("broken")).await;
     assert_eq!((shop.data().as_str(), shop.recoveries().await.0), ("spoilt", 0));
     shop.lab.on("guard", "exit 0");
     shop.look_again().await;

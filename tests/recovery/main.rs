@@ -11,6 +11,7 @@ mod support;
 mod lab;
 
 mod alone;
+mod away;
 mod bounds;
 mod crash;
 mod shipped;

@@ -82,6 +82,8 @@ async fn at_its_start_the_daemon_saves_what_is_of_a_new_version_and_nothing_else
     shop.lab.write("version", "1.1\n", 0o644);
     shop.lab.daemon.restart_after_kill().await;
     shop.logged("of a new version, so they are saved now", 1).await;
+    // It may not have begun yet when that is said.
+    shop.logged("of b ended: succeeded", 2).await;
     shop.idle().await;
     assert_eq!(causes(&shop).await.len(), 2);
     let sets = shop.lab.sets("shop").await;

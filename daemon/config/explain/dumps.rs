@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use toml_edit::Value;
 
 use super::{list, path, table};
-use crate::definition::{Command, Dump, Server, Source, Tls};
+use crate::definition::{Command, Dump, Remote, Server, Source, Tls};
 
 /// The table that would define it.
 pub(super) fn dump(dump: &Dump) -> Value {
-    let Dump { name, source, container, run_as, shrink_limit } = dump;
+    let Dump { name, source, container, remote, run_as, stream, shrink_limit } = dump;
     let none = Server::default();
     let server = source.server().unwrap_or(&none);
-    let Server { host, port, socket, user, password_file, databases, exclude, tls } = server;
+    let Server { host, port, socket, user, password_file, databases, exclude, tls, client } = server;
     let (databases, exclude) = match source {
         Source::Sqlite(files) => (files, exclude),
         Source::Openldap(ldap) => (&ldap.suffixes, &ldap.exclude),
@@ -30,6 +30,14 @@ pub(super) fn dump(dump: &Dump) -> Value {
         Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
         _ => (None, None),
     };
+    let search = match source {
+        Source::Opensearch(search) | Source::Elasticsearch(search) => Some(search),
+        _ => None,
+    };
+    let mongo = match source {
+        Source::Mongodb(mongo) => Some(mongo),
+        _ => None,
+    };
     let some = |list_of: &Vec<String>| (!list_of.is_empty()).then(|| list(list_of));
     table([
         ("source", Some(source.word().into())),
@@ -41,15 +49,32 @@ pub(super) fn dump(dump: &Dump) -> Value {
         ("socket", socket.as_deref().map(|socket| path(socket).into())),
         ("user", user.as_deref().map(Value::from)),
         ("password_file", file(password_file)),
+        ("api_key_file", search.and_then(|search| file(&search.api_key_file))),
+        ("auth_database", mongo.map(|mongo| mongo.auth_database.as_str().into())),
         ("ca_file", file(&ca)),
         ("cert_file", file(&cert)),
         ("key_file", file(&key)),
         ("config_dir", config_dir),
         ("data_dir", data_dir),
+        ("snapshot_dir", search.map(|search| path(&search.snapshot_dir).into())),
+        ("server_dir", search.map(|search| path(&search.server_dir).into())),
+        ("global_state", search.map(|search| search.global_state.into())),
+        ("oplog", mongo.map(|mongo| mongo.oplog.into())),
         ("container", container.as_ref().map(|c| format!("{}:{}", c.engine.word(), c.name).into())),
+        ("ssh", remote.as_ref().map(|remote| address(remote).into())),
+        ("client", client.as_deref().map(|dir| path(dir).into())),
         ("run_as", run_as.as_deref().map(Value::from)),
         ("command", command),
         ("restore", restore),
+        ("stream", stream.then(|| true.into())),
         ("shrink_limit", Some(format!("{shrink_limit}%").into())),
     ])
+}
+
+/// A machine as it is written.
+pub(super) fn address(remote: &Remote) -> String {
+    let host = if remote.host.contains(':') { format!("[{}]", remote.host) } else { remote.host.clone() };
+    let user = remote.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+    let port = remote.port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{user}{host}{port}")
 }

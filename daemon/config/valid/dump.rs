@@ -6,7 +6,10 @@ use toml::Spanned;
 
 use super::super::raw::{RawDump, RawModule};
 use super::super::value::{AbsolutePath, Database, FilePath, Reader, SourceWord, Table};
-use crate::definition::{Command, Container, Dump, Engine, Etcd, Name, Openldap, Server, Source, Tls};
+use crate::definition::{
+    Address, Command, Container, Dump, Engine, Etcd, Mongo, Name, Openldap, Remote, Search, Server, Source,
+    Tls,
+};
 
 /// A dump that has less than this part of the last good one, in percent, is worth a warning.
 const SHRINK_LIMIT: u8 = 50;
@@ -21,7 +24,7 @@ pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
     for dump in raw.dump.iter().flat_map(|dumps| dumps.get_ref()) {
         let Some(source) = &dump.get_ref().source else {
             let help = "write source = \"postgresql\", \"mariadb\", \"mysql\", \"redis\", \"openldap\", \"etcd\", \
-                \"rabbitmq\", \"sqlite\" or \"command\"";
+                \"rabbitmq\", \"opensearch\", \"elasticsearch\", \"mongodb\", \"sqlite\" or \"command\"";
             reader.error(&dump.span(), "a dump needs `source`", Some(help.into()));
             continue;
         };
@@ -38,11 +41,23 @@ pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
 fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader: &mut Reader<'_>) {
     for (key, span) in dump.given() {
         if !allowed(source).contains(&key) {
+            if key == "stream" {
+                let message = format!("source = {:?} cannot be streamed", source.word());
+                let help =
+                    "its dump is made as files, not printed by one program; leave it out: it is staged";
+                reader.error(&span, message, Some(help.into()));
+                continue;
+            }
             let message = format!("`{key}` means nothing to source = {:?}", source.word());
             let help = format!("leave it out; known here: {}", allowed(source).join(", "));
             reader.error(&span, message, Some(help));
         }
     }
+    if dump.cert_file.is_some() != dump.key_file.is_some() {
+        let help = "write both: the certificate and its key";
+        reader.error(span, "`cert_file` and `key_file` belong together", Some(help.into()));
+    }
+    let choice = dump.databases.is_some() || dump.exclude.is_some();
     let files = dump.databases.as_ref().map(Spanned::get_ref);
     match source {
         SourceWord::Sqlite if files.is_none_or(Vec::is_empty) => {
@@ -60,9 +75,21 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
                 reader.error(&file.span(), message, Some(help.into()));
             }
         }
-        SourceWord::Etcd | SourceWord::Rabbitmq if dump.cert_file.is_some() != dump.key_file.is_some() => {
-            let help = "write both: the certificate and its key";
-            reader.error(span, "`cert_file` and `key_file` belong together", Some(help.into()));
+        SourceWord::Opensearch | SourceWord::Elasticsearch if dump.snapshot_dir.is_none() => {
+            let message = format!("source = {:?} needs `snapshot_dir`", source.word());
+            let help =
+                "write snapshot_dir = \"/DIR\", a directory that path.repo in the server's settings names";
+            reader.error(span, message, Some(help.into()));
+        }
+        SourceWord::Opensearch | SourceWord::Elasticsearch
+            if dump.api_key_file.is_some() && dump.user.is_some() =>
+        {
+            let help = "leave one of them out";
+            reader.error(span, "both `api_key_file` and `user` say who logs in", Some(help.into()));
+        }
+        SourceWord::Mongodb if dump.oplog.as_ref().is_some_and(|oplog| *oplog.get_ref()) && choice => {
+            let help = "leave out `oplog`, or `databases` and `exclude`";
+            reader.error(span, "`oplog` is of the whole server, not of some databases", Some(help.into()));
         }
         SourceWord::Command if dump.command.is_none() => {
             let help = "write command = [\"program\", \"argument\"]: what it prints is the dump";
@@ -81,73 +108,41 @@ fn is_path(text: &str) -> bool {
     rooted && !text.ends_with('/') && !text.split('/').any(|part| part == ".." || part == ".")
 }
 
-fn allowed(source: SourceWord) -> &'static [&'static str] {
-    match source {
-        SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => &[
-            "source",
-            "name",
-            "databases",
-            "exclude",
-            "host",
-            "port",
-            "socket",
-            "user",
-            "password_file",
-            "container",
-            "run_as",
-            "shrink_limit",
-        ],
-        SourceWord::Redis => &[
-            "source",
-            "name",
-            "host",
-            "port",
-            "socket",
-            "user",
-            "password_file",
-            "container",
-            "run_as",
-            "shrink_limit",
-        ],
-        SourceWord::Openldap => {
-            &["source", "name", "databases", "exclude", "config_dir", "run_as", "shrink_limit"]
+/// The keys of a table that mean something to its source.
+fn allowed(source: SourceWord) -> Vec<&'static str> {
+    const LOGIN: [&str; 4] = ["host", "port", "user", "password_file"];
+    const TLS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
+    const CHOICE: [&str; 2] = ["databases", "exclude"];
+    const CLIENT: [&str; 3] = ["socket", "container", "run_as"];
+    const INDEX: [&str; 4] = ["api_key_file", "snapshot_dir", "server_dir", "global_state"];
+    let own: &[&[&'static str]] = match source {
+        SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => {
+            &[&CHOICE, &LOGIN, &CLIENT, &["ssh", "client", "stream"]]
         }
-        SourceWord::Etcd => &[
-            "source",
-            "name",
-            "host",
-            "port",
-            "user",
-            "password_file",
-            "ca_file",
-            "cert_file",
-            "key_file",
-            "data_dir",
-            "shrink_limit",
-        ],
-        SourceWord::Rabbitmq => &[
-            "source",
-            "name",
-            "host",
-            "port",
-            "user",
-            "password_file",
-            "ca_file",
-            "cert_file",
-            "key_file",
-            "shrink_limit",
-        ],
-        SourceWord::Sqlite => &["source", "name", "databases", "shrink_limit"],
-        SourceWord::Command => &["source", "name", "command", "restore", "shrink_limit"],
-    }
+        SourceWord::Redis => &[&LOGIN, &CLIENT],
+        SourceWord::Openldap => &[&CHOICE, &["config_dir", "run_as"]],
+        SourceWord::Etcd => &[&LOGIN, &TLS, &["data_dir"]],
+        SourceWord::Rabbitmq => &[&LOGIN, &TLS],
+        SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
+        SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "oplog", "run_as"]],
+        SourceWord::Sqlite => &[&["databases"]],
+        SourceWord::Command => &[&["command", "restore", "ssh", "run_as", "stream"]],
+    };
+    let mut keys = vec!["source", "name", "shrink_limit"];
+    keys.extend(own.iter().copied().flatten());
+    keys
 }
 
 /// The dumps, in order. What is wrong in them was noted before; such a file is not used.
-pub(super) fn dumps(raw: &[Spanned<RawDump>], engine: Engine) -> Vec<Dump> {
-    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine)).collect()
+pub(super) fn dumps(
+    raw: &[Spanned<RawDump>],
+    engine: Engine,
+    far: impl Fn(Option<&Address>) -> Option<Remote>,
+) -> Vec<Dump> {
+    raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine, &far)).collect()
 }
 
-fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
+fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<Remote>) -> Option<Dump> {
     let word = *raw.source.as_ref()?.get_ref();
     let RawDump {
         source: _,
@@ -159,15 +154,24 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         socket,
         user,
         password_file,
+        api_key_file,
+        auth_database,
         ca_file,
         cert_file,
         key_file,
         config_dir,
         data_dir,
+        snapshot_dir,
+        server_dir,
+        global_state,
+        oplog,
         container,
+        ssh,
+        client,
         run_as,
         command,
         restore,
+        stream,
         shrink_limit,
     } = raw;
     let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
@@ -180,6 +184,7 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         databases: names(databases),
         exclude: names(exclude),
         tls: (tls != Tls::default()).then_some(tls),
+        client: client.as_ref().map(|dir| dir.get_ref().0.clone()),
     };
     let source = match word {
         SourceWord::Postgresql => Source::Postgresql(server),
@@ -193,6 +198,29 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         }),
         SourceWord::Etcd => Source::Etcd(Etcd { server, data_dir: dir(data_dir, DATA_DIR) }),
         SourceWord::Rabbitmq => Source::Rabbitmq(server),
+        SourceWord::Opensearch | SourceWord::Elasticsearch => {
+            let snapshot_dir = snapshot_dir.as_ref()?.get_ref().0.clone();
+            let search = Search {
+                server,
+                api_key_file: file(api_key_file),
+                server_dir: server_dir
+                    .as_ref()
+                    .map_or_else(|| snapshot_dir.clone(), |dir| dir.get_ref().0.clone()),
+                snapshot_dir,
+                global_state: told(global_state),
+            };
+            match word {
+                SourceWord::Elasticsearch => Source::Elasticsearch(search),
+                _ => Source::Opensearch(search),
+            }
+        }
+        SourceWord::Mongodb => Source::Mongodb(Mongo {
+            server,
+            auth_database: auth_database
+                .as_ref()
+                .map_or_else(|| "admin".into(), |name| name.get_ref().0.clone()),
+            oplog: told(oplog),
+        }),
         SourceWord::Sqlite => Source::Sqlite(server.databases),
         SourceWord::Command => Source::Command(Command {
             dump: command.as_ref()?.get_ref().0.clone(),
@@ -203,9 +231,15 @@ fn dump(raw: &RawDump, engine: Engine) -> Option<Dump> {
         name: Name::parse(&name_of(raw, word)).ok()?,
         source,
         container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
+        remote: far(ssh.as_ref().map(|address| &address.get_ref().0)),
         run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
+        stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
         shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
     })
+}
+
+fn told(given: &Option<Spanned<bool>>) -> bool {
+    given.as_ref().is_some_and(|given| *given.get_ref())
 }
 
 fn file(given: &Option<Spanned<FilePath>>) -> Option<std::path::PathBuf> {

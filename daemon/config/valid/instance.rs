@@ -13,8 +13,8 @@ use super::super::value::{Argv, Exclude, Include, Reader, nearest};
 use super::super::written;
 use super::backup::names_of;
 use super::link::Broken;
-use super::{dump, paths};
-use crate::definition::{Allow, Daemon, Engine, Health, Instance, Name, Restore, Version, Volumes};
+use super::{dump, paths, remote};
+use crate::definition::{Address, Allow, Daemon, Engine, Health, Instance, Name, Restore, Version, Volumes};
 
 /// Notes a version that is given in two ways, or in none.
 pub(super) fn version_is_one(raw: &RawModule, reader: &mut Reader<'_>) {
@@ -48,27 +48,32 @@ pub(super) fn no_module(
 }
 
 /// A value with the file that it stands in.
-type Placed<'a, T> = (&'a Arc<Source>, &'a Spanned<T>);
+pub(super) type Placed<'a, T> = (&'a Arc<Source>, &'a Spanned<T>);
 
 /// One key of a layer.
 type Key<T> = for<'r> fn(&'r RawModule) -> &'r Option<Spanned<T>>;
 
 /// An instance over its module.
-struct Layers<'a> {
+pub(super) struct Layers<'a> {
     own: (&'a Arc<Source>, &'a RawModule),
     module: Option<(&'a Arc<Source>, &'a RawModule)>,
 }
 
 impl<'a> Layers<'a> {
     /// The instance's value, else its module's.
-    fn pick<T>(&self, key: Key<T>) -> Option<Placed<'a, T>> {
+    pub(super) fn pick<T>(&self, key: Key<T>) -> Option<Placed<'a, T>> {
         let at =
             |(source, raw): (&'a Arc<Source>, &'a RawModule)| key(raw).as_ref().map(|value| (source, value));
         at(self.own).or_else(|| self.module.and_then(at))
     }
 
-    fn value<T: Clone>(&self, key: Key<T>) -> Option<T> {
+    pub(super) fn value<T: Clone>(&self, key: Key<T>) -> Option<T> {
         self.pick(key).map(|(_, value)| value.get_ref().clone())
+    }
+
+    /// Both layers, with the files that they stand in.
+    pub(super) fn all(&self) -> Vec<(&'a Arc<Source>, &'a RawModule)> {
+        self.module.into_iter().chain([self.own]).collect()
     }
 
     /// A list, and what is appended to it on both layers.
@@ -81,14 +86,14 @@ impl<'a> Layers<'a> {
 }
 
 /// What is wrong with one instance.
-struct Complaints<'f> {
+pub(super) struct Complaints<'f> {
     name: &'f Name,
     first: Option<String>,
     found: &'f mut Vec<Diagnostic>,
 }
 
 impl Complaints<'_> {
-    fn add(&mut self, source: &Source, span: &Range<usize>, message: String, help: &str) {
+    pub(super) fn add(&mut self, source: &Source, span: &Range<usize>, message: String, help: &str) {
         let diagnostic =
             source.error(span, format!("instance `{}`: {message}", self.name), Some(help.into()));
         self.first.get_or_insert(diagnostic.to_string());
@@ -113,7 +118,8 @@ pub(super) fn instance(
     let excludes = layers.list(|raw| &raw.exclude, |raw| &raw.exclude_add);
     check(entry, &layers, &includes, &mut complaints);
     for (source, include) in &includes {
-        if let Some(message) = paths::refused(&include.get_ref().0, env, daemon) {
+        let here = remote::of_this_machine(&layers, std::slice::from_ref(&include.get_ref().0));
+        if let Some(message) = here.first().and_then(|path| paths::refused(path, env, daemon)) {
             complaints.add(
                 source,
                 &include.span(),
@@ -144,8 +150,11 @@ fn merged(
     let volumes = if install_dir.is_some() { Volumes::Podman } else { Volumes::None };
     let include: Vec<String> = includes.iter().map(|(_, include)| include.get_ref().0.clone()).collect();
     let mut exclude: Vec<String> = excludes.iter().map(|(_, exclude)| exclude.get_ref().0.clone()).collect();
-    exclude.extend(paths::own_state_below(&include, env, daemon));
+    let here: Vec<String> = remote::of_this_machine(layers, &include);
+    exclude.extend(paths::own_state_below(&here, env, daemon));
+    let far = |own: Option<&Address>| remote::remote(entry, layers, own, env);
     Instance {
+        remote: far(None),
         name: entry.name.clone(),
         module: entry.raw.module.as_ref().map(|module| module.get_ref().clone()),
         user: layers.value(|raw| &raw.user).map(|user| user.0),
@@ -158,7 +167,7 @@ fn merged(
         cleanup_state: layers.value(|raw| &raw.cleanup_state).map(|argv| argv.0),
         dumps: layers
             .pick(|raw| &raw.dump)
-            .map_or_else(Vec::new, |(_, dumps)| dump::dumps(dumps.get_ref(), engine(layers))),
+            .map_or_else(Vec::new, |(_, dumps)| dump::dumps(dumps.get_ref(), engine(layers), far)),
         hook_timeout: layers.value(|raw| &raw.hook_timeout).map_or(HOUR, |limit| limit.0),
         stall_timeout: layers.value(|raw| &raw.stall_timeout).map_or(HOUR / 2, |limit| limit.0),
         restore: restore(layers),
@@ -237,6 +246,7 @@ fn check(
     let placed = layers.pick(|raw| &raw.install_dir).is_some();
     let need = "give `install_dir`, or an absolute path";
     health(layers, placed, complaints);
+    remote::check(layers, includes, complaints);
     let hooks = [
         ("dump_state", layers.pick(|raw| &raw.dump_state)),
         ("cleanup_state", layers.pick(|raw| &raw.cleanup_state)),

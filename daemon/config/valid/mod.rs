@@ -8,6 +8,7 @@ mod instance;
 mod link;
 mod paths;
 mod recovery;
+mod remote;
 mod repository;
 mod service;
 

@@ -5,6 +5,7 @@ use toml::de::DeValue;
 
 use super::text::plain;
 use super::{Node, Reader, Value, nearest};
+use crate::definition::Address;
 
 /// What is dumped, by its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +17,14 @@ pub(in crate::config) enum SourceWord {
     Openldap,
     Etcd,
     Rabbitmq,
+    Opensearch,
+    Elasticsearch,
+    Mongodb,
     Sqlite,
     Command,
 }
 
-const WORDS: [(&str, SourceWord); 9] = [
+const WORDS: [(&str, SourceWord); 12] = [
     ("postgresql", SourceWord::Postgresql),
     ("mariadb", SourceWord::Mariadb),
     ("mysql", SourceWord::Mysql),
@@ -28,12 +32,12 @@ const WORDS: [(&str, SourceWord); 9] = [
     ("openldap", SourceWord::Openldap),
     ("etcd", SourceWord::Etcd),
     ("rabbitmq", SourceWord::Rabbitmq),
+    ("opensearch", SourceWord::Opensearch),
+    ("elasticsearch", SourceWord::Elasticsearch),
+    ("mongodb", SourceWord::Mongodb),
     ("sqlite", SourceWord::Sqlite),
     ("command", SourceWord::Command),
 ];
-
-/// Sources of the contract that this version cannot dump yet.
-const LATER: [&str; 3] = ["opensearch", "elasticsearch", "mongodb"];
 
 impl SourceWord {
     pub(in crate::config) fn word(self) -> &'static str {
@@ -47,10 +51,6 @@ impl Value for SourceWord {
         let text = reader.text(node, "the word of a data source")?;
         if let Some((_, source)) = WORDS.iter().find(|(word, _)| *word == text) {
             return Some(*source);
-        }
-        if LATER.contains(&text) {
-            let help = "dump it with source = \"command\", or with a dump_state hook";
-            return reader.refuse(node, format!("source = {text:?} is not supported yet"), help);
         }
         let help = match nearest(text, &words) {
             Some(near) => format!("did you mean \"{near}\"?"),
@@ -146,5 +146,23 @@ impl Value for ContainerName {
 
     fn schema() -> serde_json::Value {
         json!({ "type": "string", "pattern": "^((docker|podman):)?[A-Za-z0-9][A-Za-z0-9._-]*$" })
+    }
+}
+
+/// A machine that is reached over ssh.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct SshAddress(pub(in crate::config) Address);
+
+impl Value for SshAddress {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = plain(node, reader, "a machine as ssh names it")?;
+        match Address::parse(text) {
+            Ok(address) => Some(Self(address)),
+            Err(rule) => reader.refuse(node, rule, "write \"user@host\" or \"user@host:2222\""),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^([A-Za-z0-9_][A-Za-z0-9._-]*@)?([A-Za-z0-9_][A-Za-z0-9._-]*|\\[[0-9A-Fa-f:.%A-Za-z_-]+\\])(:[0-9]{1,5})?$" })
     }
 }

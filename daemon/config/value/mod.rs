@@ -19,7 +19,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Severity, Source};
 
-pub(super) use dump::{ContainerName, Database, Percent, Port, SourceWord};
+pub(super) use dump::{ContainerName, Database, Percent, Port, SourceWord, SshAddress};
 pub(super) use path::{AbsolutePath, Exclude, FilePath, Include, Steps};
 pub(super) use service::{ManagerWord, Part, Stop, UnitName};
 pub use storage::check_read_data;
@@ -304,10 +304,6 @@ impl<'s> Reader<'s> {
 
     /// Notes a key that is not known.
     pub(super) fn unknown(&mut self, key: &str, span: &Range<usize>, known: &[&str]) {
-        if LATER.contains(&key) {
-            let help = "this version refuses it rather than ignore it; leave it out".to_owned();
-            return self.error(span, format!("`{key}` is not supported yet"), Some(help));
-        }
         if key == "password" {
             let help = "write it to a file of mode 0600 and give `password_file = \"…\"`, or leave it out: then one is generated";
             return self.error(span, "a password may not stand in this file", Some(help.into()));
@@ -319,9 +315,6 @@ impl<'s> Reader<'s> {
         self.error(span, format!("unknown key `{}`", key.escape_debug()), Some(help));
     }
 }
-
-/// Keys of the contract that this version does not act on yet: refused, never ignored.
-const LATER: &[&str] = &["ssh", "stream"];
 
 /// The known name that was probably meant.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

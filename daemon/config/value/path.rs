@@ -120,7 +120,7 @@ impl Value for Include {
         if text == "volumes/" || text == "volumes" {
             return reader.refuse(node, "which volume is not said", "write \"volumes/NAME\"");
         }
-        let rooted = ["state/", "volumes/", "~/", "/"].iter().any(|root| text.starts_with(root));
+        let rooted = ["state/", "volumes/", "~/", "/", "local:/"].iter().any(|root| text.starts_with(root));
         if !rooted && text != "state" && text != "~" {
             return reader.refuse(node, format!("{text:?} is not a path that can be included"), way);
         }
@@ -135,7 +135,7 @@ impl Value for Include {
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "string", "pattern": "^(state(/|$)|volumes/|~(/|$)|/)" })
+        json!({ "type": "string", "pattern": "^(state(/|$)|volumes/|~(/|$)|/|local:/)" })
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::scan::scan;
 use super::{ACCOUNTS, ask, client};
 use crate::dump::record::{self, Record};
-use crate::dump::{Change, Site, run};
+use crate::dump::run::{self, Call};
+use crate::dump::site::words;
+use crate::dump::{Change, Site};
 use crate::process::Stdin;
 
 /// What the server itself or whoever installed it made: never made anew, whatever a dump says.
@@ -18,8 +20,14 @@ const OWN: [&str; 6] = ["root", "mysql", "mariadb.sys", "mysql.sys", "mysql.sess
 /// An account as `name@host`, a role as its name; quotes taken off.
 type Account = String;
 
-/// All accounts as statements, by the server's own words.
-pub(super) async fn dump(site: &Site, path: &Path) -> Result<()> {
+/// Whether we may see who logs in. Whoever may read just some databases need not.
+pub(super) async fn readable(site: &Site) -> bool {
+    let seen = ask(site, "select count(*) from mysql.user").await;
+    seen.inspect_err(|failure| info!("the accounts are not in the dump: {failure:#}")).is_ok()
+}
+
+/// All accounts as statements, by the server's own words, from a program that prints them as a dump's does.
+pub(super) async fn printed(site: &Site) -> Result<Call> {
     let list = ask(
         site,
         "select concat(quote(user), '@', quote(host)) from mysql.user where user <> '' and host <> ''",
@@ -35,16 +43,9 @@ pub(super) async fn dump(site: &Site, path: &Path) -> Result<()> {
         }
     }
     text.push_str("-- Dump completed\n");
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(text.as_bytes())
-    })
-    .await?
-    .context("writing the accounts")
+    let mut call = site.ours(words(["cat"]));
+    call.program.stdin = Stdin::Bytes(text.into_bytes());
+    Ok(call)
 }
 
 /// The accounts of a dump that the server has not, and the statements that make them.

@@ -16,10 +16,11 @@ use anyhow::{Context, Result, ensure};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
+use super::Ready;
+use super::object::{self, Looks, Object, Objects, Proof};
 use super::record::{self, Record, file_name};
 use super::run::{self, Call};
 use super::site::{Site, words};
-use super::{Ready, Taken};
 use crate::definition::Server;
 use sql::{conninfo, literal};
 
@@ -87,7 +88,7 @@ async fn environment(site: &Site) -> Result<Vec<(&'static str, OsString)>> {
     env.extend(site.login.user.clone().map(|user| ("PGUSER", user.into())));
     let Some(password) = &site.login.password else { return Ok(env) };
     let password = password.expose_secret();
-    if site.contained.is_some() {
+    if site.apart() {
         env.push(("PGPASSWORD", password.into()));
         return Ok(env);
     }
@@ -159,57 +160,70 @@ async fn databases(site: &Site, server: &Server) -> Result<Vec<Database>> {
     Ok(all.into_iter().filter(|d| asked(&d.name) && !server.exclude.contains(&d.name)).collect())
 }
 
-pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
+pub(super) async fn objects(site: &Site, server: &Server) -> Result<Objects> {
     let ready = answers(site).await?;
-    let mut records = vec![globals(site, dir).await.context("dumping the roles")?];
+    let mut list = vec![globals(site).await.context("dumping the roles")?];
     for database in databases(site, server).await? {
-        let name = database.name.clone();
-        records.push(one(site, database, dir).await.with_context(|| format!("database {name:?}"))?);
+        list.push(one(site, database).await?);
     }
-    for record in &mut records {
+    for object in &mut list {
+        let record = &mut object.record;
         (record.version, record.client_version) = (ready.server.clone(), ready.client.clone());
     }
-    Ok(Taken { records, warnings: Vec::new() })
+    Ok(Objects { list, warnings: Vec::new() })
 }
 
 /// Only a superuser sees the roles' passwords; without, roles are dumped without.
-async fn globals(site: &Site, dir: &Path) -> Result<Record> {
+async fn globals(site: &Site) -> Result<Object> {
     let sees = ask(site, "postgres", "select rolsuper from pg_roles where rolname = current_user").await?;
     let mut argv = words(["pg_dumpall", "-w", "--globals-only", "-l", "postgres"]);
     if sees.trim() != "t" {
         argv.push("--no-role-passwords".into());
     }
-    let path = dir.join(GLOBALS);
-    run::into_file(client(site, argv).await?, &path, &site.cancel).await?;
-    record::check_ends(&path, &["--"], GLOBALS_END).await?;
-    Record::of(&site.dump, &path).await
+    Ok(Object {
+        what: "the roles".into(),
+        optional: false,
+        record: Record::named(&site.dump, GLOBALS),
+        call: client(site, argv).await?,
+        proof: Looks::Ends { begins: &["--"], end: GLOBALS_END }.into(),
+    })
 }
 
-async fn one(site: &Site, database: Database, dir: &Path) -> Result<Record> {
-    let path = dir.join(file_name(&database.name, "dump"));
+async fn one(site: &Site, database: Database) -> Result<Object> {
+    let name = database.name.clone();
     let mut argv = words(["pg_dump", "-w", "--format=custom", "--compress=0", "-d"]);
-    argv.push(conninfo(&database.name).into());
-    run::into_file(client(site, argv).await?, &path, &site.cancel).await?;
-    read_through(site, &path).await?;
-    let record = Record::of(&site.dump, &path).await?;
+    argv.push(conninfo(&name).into());
     let details = serde_json::to_value(&database)?;
-    Ok(Record { database: Some(database.name), details, ..record })
+    let record = Record::named(&site.dump, &file_name(&name, "dump"));
+    Ok(Object {
+        what: format!("database {name:?}"),
+        optional: false,
+        record: Record { database: Some(name), details, ..record },
+        call: client(site, argv).await?,
+        proof: Proof { looks: Looks::Begins(MAGIC), reader: Some(reader(site)) },
+    })
+}
+
+/// A truncated archive may end anywhere, so all of it is read; what it would restore goes nowhere.
+/// For another machine's the own program does it, where there is one.
+fn reader(site: &Site) -> Call {
+    let ours = site.dump.remote.is_some() && crate::process::find(Path::new("pg_restore")).is_ok();
+    if ours { site.ours(reading()) } else { site.client(reading(), &[]) }
+}
+
+fn reading() -> Vec<OsString> {
+    words(["pg_restore", "-f", "/dev/null"])
 }
 
 /// Reads an archive to its end.
 async fn read_through(site: &Site, path: &Path) -> Result<()> {
-    let at = path.to_owned();
-    tokio::task::spawn_blocking(move || {
-        use std::io::Read;
-        let mut head = [0; MAGIC.len()];
-        let read = record::open(&at)?.read_exact(&mut head);
-        ensure!(read.is_ok() && head == MAGIC, "{} is no archive of pg_dump", at.display());
-        Ok(())
-    })
-    .await??;
-    let call = site.client(words(["pg_restore", "-f", "/dev/null"]), &[]);
-    let shown = path.display();
-    run::from_file(call, path, &site.cancel).await.with_context(|| format!("reading {shown} to its end"))
+    record::check_magic(path, MAGIC).await?;
+    let read = object::read_through(reader(site), path, &site.cancel).await;
+    if site.dump.remote.is_none() || read.is_ok() || site.cancel.is_cancelled() {
+        return read;
+    }
+    // Ours may be too old for it; then the other machine's is asked, which costs the way there.
+    object::read_through(site.client(reading(), &[]), path, &site.cancel).await
 }
 
 pub(super) async fn verify(site: &Site, tree: &Path, records: &[Record]) -> Result<()> {

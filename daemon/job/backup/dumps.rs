@@ -1,5 +1,6 @@
 //! The typed dumps of one instance: asked at preflight, staged in the tree, compared with the last good ones.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use super::Shared;
 use super::instance::Ready;
 use crate::definition::{Dump, Instance, Source};
 use crate::dump::{Record, Site, Taken};
-use crate::job::Context;
+use crate::job::{Context, restore};
 use crate::state::{Sizes, read_sizes, write_sizes};
 use crate::target::Place;
 use uuid::Uuid;
@@ -45,7 +46,15 @@ pub(super) async fn preflight(
     }
     let state = context.dirs.state.clone();
     let sizes = tokio::task::spawn_blocking(move || read_sizes(&state, uuid)).await??;
-    check_room(&sizes, staging)
+    check_room(&staged(&place.instance, sizes), staging)
+}
+
+/// Those that need room: streams need none.
+fn staged(instance: &Instance, sizes: Sizes) -> Sizes {
+    let streams = instance.dumps.iter().filter(|dump| dump.stream);
+    let places: Vec<String> = streams.map(|dump| format!("dumps/{}/", dump.name)).collect();
+    let streamed = |file: &String| places.iter().any(|place| file.starts_with(place));
+    sizes.into_iter().filter(|(file, _)| !streamed(file)).collect()
 }
 
 fn check_room(sizes: &Sizes, staging: &Path) -> Result<()> {
@@ -63,23 +72,26 @@ fn check_room(sizes: &Sizes, staging: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes all dumps into the tree at `tree`; one that fails fails the instance.
+/// Takes the dumps that are staged into the tree at `tree`; one that fails fails the instance.
 pub(super) async fn take(shared: &Shared, ready: &Ready, tree: &Path) -> Result<Taken> {
     let mut all = Taken::default();
-    if ready.instance.dumps.is_empty() {
-        return Ok(all);
-    }
-    for dump in &ready.instance.dumps {
+    for dump in ready.instance.dumps.iter().filter(|dump| !dump.stream) {
         let taken = one(shared, ready, dump, tree).await;
         let taken = taken.with_context(|| format!("dump {} failed, so no snapshot was taken", dump.name))?;
         all.warnings.extend(taken.warnings.iter().map(|text| format!("dump {}: {text}", dump.name)));
         all.records.extend(taken.records);
     }
+    Ok(all)
+}
+
+/// What is to be said of dumps that are much smaller than when they were last good.
+pub(super) async fn shrunk(shared: &Shared, ready: &Ready, records: &[Record]) -> Result<BTreeSet<String>> {
+    if records.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let (state, uuid) = (shared.context.dirs.state.clone(), ready.uuid);
     let last = tokio::task::spawn_blocking(move || read_sizes(&state, uuid)).await??;
-    let shrunk = all.records.iter().filter_map(|record| shrunk(&ready.instance, record, &last));
-    all.warnings.extend(shrunk.collect::<Vec<_>>());
-    Ok(all)
+    Ok(records.iter().filter_map(|record| smaller(&ready.instance, record, &last)).collect())
 }
 
 async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result<Taken> {
@@ -87,13 +99,24 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
     let dir = tree.join("dumps").join(dump.name.as_str());
     let made = dir.clone();
     tokio::task::spawn_blocking(move || crate::state::durable::create_dir(&made, 0o700)).await??;
+    let step = match site.plan_dump() {
+        Some(left) => {
+            Some(shared.undo.push(restore::dumps::clearing(&ready.instance, &dump.name, &left)?).await?)
+        }
+        None => None,
+    };
     let taken = site.dump(&dir).await?;
+    if let Some(step) = step {
+        shared.undo.done(step).await?;
+    }
     let bytes: u64 = taken.records.iter().map(|record| record.size).sum();
-    info!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
+    let text = format!("dump {}: {} files, {bytes} bytes", dump.name, taken.records.len());
+    info!("{text}");
+    ready.log.note(&text);
     Ok(taken)
 }
 
-fn shrunk(instance: &Instance, record: &Record, last: &Sizes) -> Option<String> {
+fn smaller(instance: &Instance, record: &Record, last: &Sizes) -> Option<String> {
     let before = *last.get(&record.file)?;
     let dump = instance.dumps.iter().find(|dump| *dump.name == *record.dump)?;
     let least = u128::from(before) * u128::from(dump.shrink_limit) / 100;

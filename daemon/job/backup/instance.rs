@@ -1,6 +1,6 @@
 //! One instance of a backup job: preflight, quiesce, dump, snapshot, resume, cleanup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -10,10 +10,12 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
+use super::log::Log;
 use super::slot::{self, Slot};
-use super::{Shared, dumps, snapshot};
-use crate::definition::Instance;
-use crate::dump::Record;
+use super::streams::{self, Sum};
+use super::{Shared, dumps, far, snapshot};
+use crate::definition::{Instance, Name};
+use crate::dump::{Record, Taken};
 use crate::job::live::append;
 use crate::job::recover;
 use crate::job::remove_tree;
@@ -34,6 +36,8 @@ pub(super) struct Ready {
     pub(super) staging: PathBuf,
     /// What was taken before services were stopped; none: there are none to stop.
     pub(super) slot: OnceLock<Slot>,
+    /// What was done on another machine.
+    pub(super) log: Log,
 }
 
 /// A tree that restic can read.
@@ -41,6 +45,17 @@ pub(super) struct Laid {
     pub(super) dir: PathBuf,
     pub(super) list: PathBuf,
     pub(super) exclude_file: Option<PathBuf>,
+    /// What was streamed into each repository, by its name.
+    pub(super) streamed: BTreeMap<String, Sum>,
+}
+
+/// What was dumped before the tree is laid.
+struct Dumped {
+    staging: Staging,
+    records: Vec<Record>,
+    streamed: BTreeMap<String, Sum>,
+    /// Repositories that did not take the streams.
+    lost: BTreeSet<Name>,
 }
 
 /// Backs one instance up into all repositories of the job. How it went stands in the job's units.
@@ -123,6 +138,7 @@ impl Part {
     async fn preflight(&self) -> anyhow::Result<Ready> {
         let (context, instance) = (&self.shared.context, &self.instance);
         let (tools, cancel) = (context.dirs.tools(), self.shared.live.cancelled());
+        far::reachable(&self.shared, instance).await?;
         let volumes = dumps::volumes(instance);
         let place = Place::resolve(instance, Purpose::Backup, &tools, &volumes, cancel).await?;
         let uuid = identity_of(context, instance, &place).await?;
@@ -136,7 +152,7 @@ impl Part {
         services::check(context, &place, For::Backup, cancel).await?;
         recover::note_health(context, instance, uuid, self.shared.live.id()).await?;
         let slot = OnceLock::new();
-        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot })
+        Ok(Ready { instance: Arc::clone(instance), place, uuid, version, staging, slot, log: Log::default() })
     }
 
     /// What must happen even if we do not live to do it, on disk before anything is touched.
@@ -203,14 +219,24 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Qu
     }
     part.phase(Phase::Quiesce);
     quiet.stop().await.context("services could not be stopped, so no snapshot was taken")?;
+    ready.log.note(&format!("stopped {}", quiet.shown().await));
     quiet.start_for_dump().await.context("no snapshot was taken")?;
     part.phase(Phase::Dump);
-    let (staging, records) = dump(&part, &ready).await?;
+    let dumped = dump(&part, &ready).await?;
     ensure_running(&shared)?;
     part.tell(quiet.dumped().await.context("after the dumps, so no snapshot was taken")?);
-    let tree = Arc::new(lay_tree(&part, &ready, staging, &records).await?);
+    let (records, lost) = (dumped.records.clone(), dumped.lost.clone());
+    if ready.instance.remote.is_some() {
+        far::mirror(&shared, &ready).await?.iter().for_each(|text| part.warn(text));
+        // restic reads the mirror: the other machine need not wait for it.
+        part.phase(Phase::Resume);
+        let resumed = quiet.resume().await;
+        ready.log.note(&format!("started again; {}", resumed.shown()));
+        part.tell(resumed);
+    }
+    let tree = Arc::new(lay_tree(&part, &ready, dumped).await?);
     let mut stores = JoinSet::new();
-    for name in &shared.request.backup.repositories {
+    for name in shared.request.backup.repositories.iter().filter(|name| !lost.contains(*name)) {
         let repository = Arc::clone(crate::job::repository::defined(&shared.request.definitions, name)?);
         let store = snapshot::store(Arc::clone(&shared), Arc::clone(&ready), Arc::clone(&tree), repository);
         stores.spawn(store.in_current_span());
@@ -231,8 +257,8 @@ fn ensure_running(shared: &Shared) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the dump hook, then takes the typed dumps, into a staging directory that is made for them.
-async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<(Staging, Vec<Record>)> {
+/// Runs the dump hook, then takes the typed dumps: some into a staging directory that is made for them, some as streams.
+async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<Dumped> {
     run_hook(part, ready).await?;
     let (dir, name) =
         (part.shared.request.definitions.daemon.staging_dir.clone(), ready.instance.name.clone());
@@ -241,12 +267,20 @@ async fn dump(part: &Part, ready: &Ready) -> anyhow::Result<(Staging, Vec<Record
     if staging.cleared {
         warn!("removed what a dead job had left in {}", ready.staging.display());
     }
-    let _permit = if ready.instance.dumps.is_empty() { None } else { part.permit(ready).await? };
-    let taken = dumps::take(&part.shared, ready, &staging.tree()).await?;
-    for warning in &taken.warnings {
+    let staged = stage(part, ready, &staging).await?;
+    let streamed = streams::take(&part.shared, ready).await?;
+    let records: Vec<Record> = staged.records.into_iter().chain(streamed.records).collect();
+    let shrunk = dumps::shrunk(&part.shared, ready, &records).await?;
+    for warning in staged.warnings.iter().chain(&streamed.warnings).chain(&shrunk) {
         part.warn(warning);
     }
-    Ok((staging, taken.records))
+    Ok(Dumped { staging, records, streamed: streamed.sums, lost: streamed.lost })
+}
+
+async fn stage(part: &Part, ready: &Ready, staging: &Staging) -> anyhow::Result<Taken> {
+    let some = ready.instance.dumps.iter().any(|dump| !dump.stream);
+    let _permit = if some { part.permit(ready).await? } else { None };
+    dumps::take(&part.shared, ready, &staging.tree()).await
 }
 
 /// Runs the dump hook under the global cap; without one there is nothing to do.
@@ -261,12 +295,16 @@ async fn run_hook(part: &Part, ready: &Ready) -> anyhow::Result<()> {
 }
 
 /// The tree of links that restic reads, with the manifest that makes it a set.
-async fn lay_tree(part: &Part, ready: &Ready, staging: Staging, records: &[Record]) -> anyhow::Result<Laid> {
+async fn lay_tree(part: &Part, ready: &Arc<Ready>, dumped: Dumped) -> anyhow::Result<Laid> {
+    let Dumped { staging, records, streamed, lost: _ } = dumped;
     let shared = &part.shared;
     let own = own_dirs(shared);
-    let place = ready.place.clone();
+    let (place, held) = (ready.place.clone(), Arc::clone(ready));
     let laid = tokio::task::spawn_blocking(move || {
         let tree = Tree::build(&place, &staging.tree(), &own)?;
+        if place.instance.remote.is_some() {
+            held.log.lay(&staging.tree())?;
+        }
         anyhow::Ok((staging, tree))
     });
     let (staging, mut tree) = laid.await?.context("laying the tree of includes, so no snapshot was taken")?;
@@ -277,7 +315,7 @@ async fn lay_tree(part: &Part, ready: &Ready, staging: Staging, records: &[Recor
     for pattern in &tree.unmatched {
         info!("include {pattern} matches nothing");
     }
-    let mut manifest = Manifest { dumps: dumps::described(records)?, ..manifest(part, ready, &tree) };
+    let mut manifest = Manifest { dumps: dumps::described(&records)?, ..manifest(part, ready, &tree) };
     let laid = tokio::task::spawn_blocking(move || {
         (manifest.users, manifest.groups) = local_names();
         tree.commit(&manifest)?;
@@ -288,7 +326,7 @@ async fn lay_tree(part: &Part, ready: &Ready, staging: Staging, records: &[Recor
         }
         let list = staging.beside("targets");
         std::fs::write(&list, tree.files_from_raw()).context("writing the list of targets")?;
-        anyhow::Ok(Laid { dir: tree.dir, list, exclude_file: some.then_some(exclude_file) })
+        anyhow::Ok(Laid { dir: tree.dir, list, exclude_file: some.then_some(exclude_file), streamed })
     });
     laid.await?
 }

@@ -1,9 +1,12 @@
 //! The backup job: one unit per instance and repository, instances side by side, then retention once per repository.
 
 pub(in crate::job) mod dumps;
+mod far;
 mod instance;
+mod log;
 mod slot;
 mod snapshot;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use super::Shared;
 use super::instance::{Laid, Ready};
+use super::streams::Sum;
 use crate::definition::Repository;
 use crate::job::live::append;
 use crate::job::repository::{self, Opened};
@@ -69,14 +70,9 @@ impl Part {
                 Ok(summary) => return Ok(summary),
                 Err(failure) => failure,
             };
-            let passing = failure.downcast_ref::<restic::Error>().is_some_and(restic::Error::retryable);
-            // With services stopped nothing is tried for long: that was done before.
-            if !passing
-                || self.ready.slot.get().is_some()
-                || left == 0
-                || !self.time_for(pause)
-                || self.cancel().is_cancelled()
-            {
+            // With services stopped nothing is tried for long: that was done before. Those of another machine run again.
+            let stopped = self.ready.slot.get().is_some() && self.ready.instance.remote.is_none();
+            if left == 0 || stopped || !passes(&self.shared, &failure, pause) {
                 return Err(failure);
             }
             self.pause(pause, &failure).await;
@@ -104,23 +100,13 @@ impl Part {
         let automatic = matches!(self.shared.live.record().cause.as_str(), "schedule" | "catch-up" | "after");
         let early = self.ready.slot.get().is_none()
             && begun.elapsed() < COMES_UP_WITHIN
-            && self.time_for(COMES_UP_EVERY);
+            && time_for(&self.shared, COMES_UP_EVERY);
         unreachable && remote && automatic && early && !self.cancel().is_cancelled()
     }
 
-    fn time_for(&self, pause: Duration) -> bool {
-        let Some(until) = self.shared.request.retry_until else { return true };
-        Timestamp::now().checked_add(pause).is_ok_and(|then| then < until)
-    }
-
     async fn pause(&self, pause: Duration, failure: &anyhow::Error) {
-        warn!(holdfast_repository = %self.repository.name, "will be tried again in {pause:?}: {failure:#}");
-        self.waits(Some(format!("tries again in {pause:?}: {failure}")));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.cancel().cancelled() => {}
-        }
-        self.waits(None);
+        let part = format!("{}/{}", self.ready.instance.name, self.repository.name);
+        self::pause(&self.shared, &part, pause, failure).await;
     }
 
     async fn once(&self) -> anyhow::Result<BackupSummary> {
@@ -149,7 +135,7 @@ impl Part {
             dir: self.tree.dir.clone(),
             files_from_raw: vec![self.tree.list.clone()],
             exclude_file: self.tree.exclude_file.clone(),
-            tags: self.tags(),
+            tags: tags(&self.shared, &self.ready, "tree"),
             host: self.shared.request.definitions.daemon.host.clone(),
             parent,
             time: None,
@@ -179,20 +165,6 @@ impl Part {
         self.ready.uuid.to_string()
     }
 
-    fn tags(&self) -> Vec<String> {
-        let ready = &self.ready;
-        let mut tags = vec![
-            "holdfast".to_owned(),
-            format!("instance={}", ready.instance.name),
-            format!("uuid={}", ready.uuid),
-            format!("backup={}", self.shared.request.backup.name),
-            format!("set={}", self.shared.live.id()),
-            "kind=tree".to_owned(),
-        ];
-        tags.extend(ready.instance.module.as_ref().map(|module| format!("module={module}")));
-        tags
-    }
-
     fn progress(&self, progress: &restic::Progress) {
         self.shared.live.advance(&self.ready.instance.name, &self.repository.name, progress);
     }
@@ -202,11 +174,12 @@ impl Part {
         let unread = unreadable(&summary);
         // With what was warned of before, such as an include that is not there: the set lacks it.
         let mut all = outcome;
+        let streamed = self.streamed();
         self.unit(|unit| {
             unit.snapshot.clone_from(&summary.snapshot_id);
-            unit.bytes = summary.total_bytes_processed;
-            unit.bytes_added = summary.data_added;
-            unit.files = summary.total_files_processed;
+            unit.bytes = summary.total_bytes_processed + streamed.bytes;
+            unit.bytes_added = summary.data_added + streamed.added;
+            unit.files = summary.total_files_processed + streamed.files;
             all = unit.outcome.unwrap_or(outcome).max(outcome);
             unit.outcome = Some(all);
             append(&mut unit.error, &unread);
@@ -225,6 +198,11 @@ impl Part {
         }
     }
 
+    /// What of the set lies in snapshots of its own.
+    fn streamed(&self) -> Sum {
+        self.tree.streamed.get(self.repository.name.as_str()).copied().unwrap_or_default()
+    }
+
     fn set(&self, summary: &BackupSummary, outcome: Outcome) -> SetRecord {
         let request = &self.shared.request;
         let location = repository::Location::of(&self.repository, &self.ready.instance, self.ready.uuid);
@@ -238,8 +216,8 @@ impl Part {
             backup: request.backup.name.to_string(),
             host: request.definitions.daemon.host.clone(),
             time: Timestamp::now(),
-            size: summary.total_bytes_processed,
-            files: summary.total_files_processed,
+            size: summary.total_bytes_processed + self.streamed().bytes,
+            files: summary.total_files_processed + self.streamed().files,
             version: self.ready.version.clone(),
             outcome: Some(outcome),
         }
@@ -258,6 +236,42 @@ impl Part {
             append(&mut unit.error, &text);
         });
     }
+}
+
+/// Whether what failed may pass, so that it is worth another try after a pause.
+pub(super) fn passes(shared: &Shared, failure: &anyhow::Error, pause: Duration) -> bool {
+    let passing = failure.downcast_ref::<restic::Error>().is_some_and(restic::Error::retryable);
+    passing && time_for(shared, pause) && !shared.live.cancelled().is_cancelled()
+}
+
+fn time_for(shared: &Shared, pause: Duration) -> bool {
+    let Some(until) = shared.request.retry_until else { return true };
+    Timestamp::now().checked_add(pause).is_ok_and(|then| then < until)
+}
+
+/// Waits before another try, and says so.
+pub(super) async fn pause(shared: &Shared, part: &str, pause: Duration, failure: &anyhow::Error) {
+    warn!("{part} will be tried again in {pause:?}: {failure:#}");
+    shared.live.waits(part, Some(format!("tries again in {pause:?}: {failure}")));
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = shared.live.cancelled().cancelled() => {}
+    }
+    shared.live.waits(part, None);
+}
+
+/// What every snapshot of the set carries.
+pub(super) fn tags(shared: &Shared, ready: &Ready, kind: &str) -> Vec<String> {
+    let mut tags = vec![
+        "holdfast".to_owned(),
+        format!("instance={}", ready.instance.name),
+        format!("uuid={}", ready.uuid),
+        format!("backup={}", shared.request.backup.name),
+        format!("set={}", shared.live.id()),
+        format!("kind={kind}"),
+    ];
+    tags.extend(ready.instance.module.as_ref().map(|module| format!("module={module}")));
+    tags
 }
 
 fn unreadable(summary: &BackupSummary) -> String {

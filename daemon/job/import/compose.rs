@@ -116,6 +116,7 @@ async fn records(
         for value in &manifest.dumps {
             records.push(serde_json::from_value(value.clone()).context("the manifest's list of dumps")?);
         }
+        records = lying(tree, records).await?;
         dump::check(tree, &records).await?;
         relocate(&mut records, &work.request.wishes);
         undefined(work, &records, notes);
@@ -124,6 +125,24 @@ async fn records(
         records.extend(judged(tree, placed, notes).await?);
     }
     records.iter().map(|record| serde_json::to_value(record).context("describing a dump")).collect()
+}
+
+/// What was streamed lies in the archive as if it had been staged. Each repository had a stream of its own: the one that
+/// was exported is meant.
+async fn lying(tree: &Path, records: Vec<Record>) -> Result<Vec<Record>> {
+    let mut found: Vec<Record> = Vec::new();
+    for (number, record) in records.iter().enumerate() {
+        if record.stream.is_some() {
+            let known = found.iter().any(|other| other.file == record.file);
+            let last = !records[number + 1..].iter().any(|other| other.file == record.file);
+            let fits = !known && dump::check(tree, std::slice::from_ref(record)).await.is_ok();
+            if known || !(fits || last) {
+                continue;
+            }
+        }
+        found.push(Record { stream: None, ..record.clone() });
+    }
+    Ok(found)
 }
 
 /// A dump of SQLite is known by its file's path in the tree.

@@ -1,5 +1,6 @@
 //! The recover job: the unit has failed; the newest fit set is restored, the unit started, and all of it is bounded.
 
+mod blame;
 mod past;
 mod select;
 mod standing;
@@ -14,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use self::blame::{Away, Blame, Patience, blame};
 use super::live::append;
 use super::restore::{self, Failed, Wanted};
 use super::{Context, Live, message, version};
 use crate::definition::{Definitions, Instance, Name, Recovery};
 use crate::process::{self, How, Limits};
+use crate::restic::{self, Access, Restic, Terms};
 use crate::service_control::failure::{self, Condition};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
 use crate::target::{Place, Purpose};
@@ -33,6 +36,8 @@ pub use told::{answered, is_asked, refused};
 const START: Duration = Duration::from_secs(300);
 /// How long a guard may take.
 const GUARD: Duration = Duration::from_secs(60);
+/// How long a repository may take to say whether it is there.
+const ANSWER: Duration = Duration::from_secs(60);
 /// What a guard exits with when it is too early to act. Source: sysexits.h, EX_TEMPFAIL.
 const NOT_NOW: i32 = 75;
 
@@ -101,7 +106,7 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         job.units = vec![record];
     })
     .await;
-    let (outcome, text) = match work(&context, &live, request).await {
+    let (outcome, text) = match work(&context, &live, &request).await {
         Ok(Done::Recovered(text)) => (Outcome::Succeeded, text),
         Ok(Done::Runs) => (Outcome::Skipped, format!("{unit} runs; nothing was touched")),
         Err(failure) => live.verdict(&failure),
@@ -120,7 +125,9 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     live.update(|job| {
         for unit in job.units.iter_mut().filter(|unit| unit.outcome.is_none_or(|own| own < outcome)) {
             unit.outcome = Some(outcome);
-            if !unit.error.contains(&text) {
+            if text.contains(&unit.error) {
+                unit.error.clone_from(&text);
+            } else if !unit.error.contains(&text) {
                 append(&mut unit.error, &text);
             }
         }
@@ -132,55 +139,120 @@ enum Done {
     Runs,
 }
 
-async fn work(context: &Context, live: &Arc<Live>, request: Request) -> Result<Done> {
-    let untouched = "nothing was touched";
-    let (instance, recovery) = (Arc::clone(&request.instance), request.recovery.clone());
-    if failure::condition(&recovery.unit).await.context(untouched)? == Condition::Active {
-        return Ok(Done::Runs);
+/// A repository that is away for a moment costs no set: another copy is tried, then the same again, for a while.
+async fn work(context: &Context, live: &Arc<Live>, request: &Request) -> Result<Done> {
+    let mut patience = Patience::of(request.recovery.patience);
+    loop {
+        let sets = patience.within_reach(&request.sets);
+        match once(context, live, request, &sets, patience.is_over()).await {
+            Ok(done) => return Ok(done),
+            Err(failure) => patience.again(live, &request.sets, failure).await?,
+        }
     }
-    let tools = context.dirs.tools();
-    let place = Place::resolve(&instance, Purpose::Restore, &tools, &[], live.cancelled()).await;
-    let place = place.context(untouched)?;
-    let present = version::ask(&place, live.cancelled()).await.context(untouched)?;
-    let mut past = past::read(context, request.uuid).await.context(untouched)?;
+}
+
+/// What a recovery is about to do.
+struct Plan {
+    place: Place,
+    past: Past,
+    opened: super::Opened,
+    set: SetRecord,
+    failed: Failed,
+}
+
+/// `last`: it is not tried again, whatever the storage does.
+async fn once(
+    context: &Context,
+    live: &Arc<Live>,
+    request: &Request,
+    sets: &[SetRecord],
+    last: bool,
+) -> Result<Done> {
+    let recovery = &request.recovery;
+    let plan = plan(context, live, request, sets, last).await.context("nothing was touched")?;
+    let Some(Plan { place, past, opened, set, failed }) = plan else { return Ok(Done::Runs) };
+    let told = format!("{} runs again on snapshot {} of {}", recovery.unit, set.snapshot, set.time);
+    let (away, access) = (Away::of(&set), opened.access.clone());
+    if let Err(failure) = restore_it(context, live, request, opened, set, failed).await {
+        // One that was cancelled says nothing of its set.
+        if live.cancelled().is_cancelled() {
+            return Err(failure);
+        }
+        let blame = verdict(request, &access, &failure, last).await;
+        settle(context, request, past, (blame == Blame::Set).then_some(false)).await?;
+        return Err(if blame == Blame::Storage { failure.context(away) } else { failure });
+    }
+    let up = if request.start { bring_up(live, &place, recovery).await } else { Ok(()) };
+    if !live.cancelled().is_cancelled() {
+        settle(context, request, past, Some(up.is_ok())).await?;
+    }
+    up?;
+    Ok(Done::Recovered(if request.start {
+        told
+    } else {
+        format!("{}: data is restored, nothing was started", request.instance.name)
+    }))
+}
+
+/// Chooses the set and writes down that it is tried; none: the unit runs.
+async fn plan(
+    context: &Context,
+    live: &Live,
+    request: &Request,
+    sets: &[SetRecord],
+    last: bool,
+) -> Result<Option<Plan>> {
+    let (instance, recovery) = (&request.instance, &request.recovery);
+    if failure::condition(&recovery.unit).await? == Condition::Active {
+        return Ok(None);
+    }
+    let place =
+        Place::resolve(instance, Purpose::Restore, &context.dirs.tools(), &[], live.cancelled()).await?;
+    let present = version::ask(&place, live.cancelled()).await?;
+    let mut past = past::read(context, request.uuid).await?;
     if request.acknowledge {
         past.attempts.iter_mut().for_each(|attempt| attempt.acknowledged = true);
     }
-    bounded(&recovery, &past, &instance.name).context(untouched)?;
-    let (opened, set) = choose(context, &request, &present, &past).await.context(untouched)?;
+    bounded(recovery, &past, &instance.name)?;
+    let measure =
+        Measure { terms: recovery, version: &present, host: &request.definitions.daemon.host, past: &past };
+    let (opened, set) = choose(context, request, sets, &measure, last).await?;
     info!(
         holdfast_instance = %instance.name,
         "{} has failed; snapshot {} of {} (version {:?}) is restored", recovery.unit, set.snapshot, set.time, set.version
     );
-    // Before anything is touched: whatever happens next, this set is not tried without end.
     let failed = Failed {
         name: restore::free_name(context, &instance.name, &present),
-        again: brought_by_us(context, &instance, &past).await.context(untouched)?,
+        again: brought_by_us(context, instance, &past).await?,
     };
+    // Before anything is touched: whatever happens next, this set is not tried without end.
     let (at, snapshot) = (Timestamp::now(), set.snapshot.clone());
     past.attempts.push(Attempt { at, snapshot, over: false, acknowledged: false, well: false });
-    past::write(context, request.uuid, past.clone()).await.context(untouched)?;
-    let told = format!("{} runs again on snapshot {} of {}", recovery.unit, set.snapshot, set.time);
-    let (uuid, start) = (request.uuid, request.start);
-    let recovered = async {
-        restore_it(context, live, request, opened, set, failed).await?;
-        if start { bring_up(live, &place, &recovery).await } else { Ok(()) }
-    };
-    let recovered = recovered.await;
-    // One that was cancelled says nothing of its set.
-    if !live.cancelled().is_cancelled()
-        && let Some(attempt) = past.attempts.last_mut()
-    {
-        attempt.over = true;
-        attempt.well = recovered.is_ok();
-        past::write(context, uuid, past).await?;
+    past::write(context, request.uuid, past.clone()).await?;
+    Ok(Some(Plan { place, past, opened, set, failed }))
+}
+
+/// What is to blame. A storage that answers, and has not given the set out in all that time, is damaged where it lies.
+async fn verdict(request: &Request, access: &Access, failure: &anyhow::Error, last: bool) -> Blame {
+    let (blame, cause) = (blame(failure), failure.downcast_ref());
+    if !last || blame != Blame::Storage || matches!(cause, Some(restic::Error::Locked { .. })) {
+        return blame;
     }
-    recovered?;
-    Ok(Done::Recovered(if start {
-        told
-    } else {
-        format!("{}: data is restored, nothing was started", instance.name)
-    }))
+    let terms = Terms::new(&CancellationToken::new()).question(ANSWER);
+    let answer = async {
+        let restic = Restic::probe(&request.definitions.daemon.restic).await?;
+        restic.config_id(access, &terms).await
+    };
+    if answer.await.is_ok() { Blame::Set } else { blame }
+}
+
+/// Remembers how the attempt that was begun came out; none: it says nothing of its set, and does not count.
+async fn settle(context: &Context, request: &Request, mut past: Past, well: Option<bool>) -> Result<()> {
+    match (well, past.attempts.last_mut()) {
+        (Some(well), Some(attempt)) => (attempt.over, attempt.well) = (true, well),
+        _ => drop(past.attempts.pop()),
+    }
+    past::write(context, request.uuid, past).await
 }
 
 /// Whether what lives is what an earlier recovery brought, on which the application was not well.
@@ -233,18 +305,17 @@ fn bounded(recovery: &Recovery, past: &Past, name: &Name) -> Result<()> {
     }
 }
 
-/// The best set whose repository answers.
+/// The best set whose repository answers; the best of all as long as there is time to wait for it.
 async fn choose(
     context: &Context,
     request: &Request,
-    version: &str,
-    past: &Past,
+    sets: &[SetRecord],
+    measure: &Measure<'_>,
+    last: bool,
 ) -> Result<(super::Opened, SetRecord)> {
     let (definitions, instance) = (&request.definitions, &request.instance);
-    let measure = Measure { terms: &request.recovery, version, host: &definitions.daemon.host, past };
-    let mut sets = request.sets.clone();
-    let mut unavailable = None;
-    while let Some(set) = measure.candidate(&sets) {
+    let (mut sets, mut unavailable) = (sets.to_vec(), None);
+    while let Some(set) = measure.candidate(&sets).cloned() {
         let wanted = Wanted {
             repository: Some(Name::parse(&set.repository).map_err(anyhow::Error::msg)?),
             snapshot: set.snapshot.clone(),
@@ -252,15 +323,17 @@ async fn choose(
         };
         let failure = match restore::choose(context, definitions, instance, request.uuid, &wanted).await {
             Ok(found) => return Ok(found),
-            Err(failure) => failure,
+            Err(failure) => anyhow::Error::new(failure),
         };
-        warn!("snapshot {} in {} cannot be used: {failure}", set.snapshot, set.repository);
+        if !last && blame(&failure) == Blame::Storage {
+            return Err(failure.context(Away::of(&set)));
+        }
+        warn!("snapshot {} in {} cannot be used: {failure:#}", set.snapshot, set.repository);
         unavailable = Some(failure);
-        let (repository, snapshot) = (set.repository.clone(), set.snapshot.clone());
-        sets.retain(|other| (&other.repository, &other.snapshot) != (&repository, &snapshot));
+        sets.retain(|other| (&other.repository, &other.snapshot) != (&set.repository, &set.snapshot));
     }
     match unavailable {
-        Some(failure) => Err(anyhow::Error::new(failure).context("no fit set can be read")),
+        Some(failure) => Err(failure.context("no fit set can be read")),
         None => bail!("{}", measure.none_because(&request.sets)),
     }
 }
@@ -269,7 +342,7 @@ async fn choose(
 async fn restore_it(
     context: &Context,
     live: &Arc<Live>,
-    request: Request,
+    request: &Request,
     opened: super::Opened,
     set: SetRecord,
     failed: Failed,
@@ -280,9 +353,8 @@ async fn restore_it(
         true => instance.restore.keep_previous.max(request.recovery.keep_failed),
         false => Duration::ZERO,
     };
-    let (name, repository) = (instance.name.to_string(), set.repository.clone());
     let restore = restore::Request {
-        definitions: request.definitions,
+        definitions: Arc::clone(&request.definitions),
         instance: Arc::new(instance),
         set,
         opened,
@@ -298,13 +370,7 @@ async fn restore_it(
         failed: Some(failed),
         rights: restore::Rights::default(),
     };
-    restore::run(context.clone(), Arc::clone(live), restore).await;
-    let record = live.record();
-    let unit = record.units.iter().find(|unit| unit.instance == name && unit.repository == repository);
-    match unit.and_then(|unit| unit.outcome) {
-        Some(Outcome::Succeeded | Outcome::Warning) => Ok(()),
-        _ => bail!("the restore failed: {}", unit.map_or("", |unit| unit.error.as_str())),
-    }
+    restore::attempt(context.clone(), Arc::clone(live), restore).await.context("the restore failed")
 }
 
 async fn bring_up(live: &Live, place: &Place, recovery: &Recovery) -> Result<()> {

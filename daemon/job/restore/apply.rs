@@ -10,7 +10,8 @@ use tracing::warn;
 use super::dumps::{self, Changed, Wanted};
 use super::kept::{RootWas, Swapped};
 use super::swap::{self, Site};
-use super::{Request, Work, carry, fetch, survey};
+use super::{Request, Work, carry, far, fetch, survey};
+use crate::job::far::Far;
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
 use crate::state::undo::Step;
@@ -29,6 +30,8 @@ pub(super) struct Applied {
     pub(super) dumps: Vec<Changed>,
     /// Roots as they were.
     pub(super) roots: Vec<RootWas>,
+    /// What changes places on another machine, and whether that has begun.
+    pub(super) far: Option<(Far, bool)>,
 }
 
 /// Where a path of the tree lives: below which root, and where there.
@@ -44,6 +47,10 @@ impl Spot {
             let moved = founding.moves.or_same(&Path::new("/").join(below));
             let relative = moved.strip_prefix("/").unwrap_or(&moved).to_owned();
             return Ok(Self { root: PathBuf::from("/"), relative });
+        }
+        // Of this machine, where the instance is on another one.
+        if let Ok(below) = item.strip_prefix("local") {
+            return Ok(Self { root: PathBuf::from("/"), relative: below.to_owned() });
         }
         let depth = if item.starts_with("volumes") { 2 } else { 1 };
         let root: PathBuf = item.components().take(depth).collect();
@@ -169,6 +176,11 @@ async fn files(
         warnings.extend(prepared.with_context(|| item.display().to_string())?);
     }
     settle(work, &survey.items, applied).await?;
+    if let Some((far, begun)) = &mut applied.far {
+        far::carry(work, far, staging, manifest).await?;
+        *begun = true;
+        far::swap(work, far).await?;
+    }
     work.phase(Phase::Apply);
     for (item, live) in &survey.items {
         ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);

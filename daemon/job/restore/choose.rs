@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::streams;
 use crate::definition::{Definitions, Instance, Name, Repository};
 use crate::job::Context;
 use crate::job::repository::{self, Location, Opened};
@@ -44,6 +45,11 @@ pub enum NoSet {
     #[error("{0:#}")]
     Unavailable(anyhow::Error),
 }
+
+/// A failure that any other set would meet as well.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotTheSet(pub String);
 
 /// Finds the set, looking into the repositories of the instance's backups one after another.
 ///
@@ -142,15 +148,21 @@ pub async fn manifest(
     read_manifest(&restic, &opened.access, snapshot, terms).await
 }
 
-/// As [`manifest`], by somebody who holds what is to be held for it.
-pub(super) async fn read_manifest(
+/// As [`manifest`], by somebody who holds what is to be held for it. Of dumps that were streamed it names those in this
+/// repository.
+///
+/// # Errors
+/// As [`manifest`]; a stream is not there any more.
+pub async fn read_manifest(
     restic: &Restic,
     access: &Access,
     snapshot: &str,
     terms: &Terms,
 ) -> anyhow::Result<Manifest> {
     let text = restic.dump(access, snapshot, MANIFEST, MANIFEST_LIMIT, terms).await;
-    Manifest::from_json(&text.context("reading the manifest of the snapshot")?)
+    let mut manifest = Manifest::from_json(&text.context("reading the manifest of the snapshot")?)?;
+    streams::settle(restic, access, &mut manifest, terms).await?;
+    Ok(manifest)
 }
 
 fn nothing(instance: &Instance, wanted: &Wanted, repositories: &[Arc<Repository>]) -> String {

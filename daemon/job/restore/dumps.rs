@@ -19,8 +19,8 @@ use crate::target::{Manifest, Place};
 mod back;
 pub(super) mod plan;
 
+pub(in crate::job) use back::{clearing, execute, founded};
 pub(super) use back::{discard, exchange, place_of, put_back};
-pub(in crate::job) use back::{execute, founded};
 
 /// A change in a server, with the dump whose server it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,10 @@ pub(super) struct Wanted {
 }
 
 /// All that the manifest says of dumps.
-pub(super) fn records(manifest: &Manifest) -> Result<Vec<Record>> {
+///
+/// # Errors
+/// It makes no sense.
+pub fn records(manifest: &Manifest) -> Result<Vec<Record>> {
     let read = |value: &Value| serde_json::from_value(value.clone()).context("the manifest's list of dumps");
     manifest.dumps.iter().map(read).collect()
 }
@@ -53,7 +56,7 @@ pub(super) fn database_files(manifest: &Manifest) -> Result<Vec<PathBuf>> {
 }
 
 /// Those of them that were asked for.
-fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
+pub(super) fn selected(request: &Request, manifest: &Manifest) -> Result<Vec<Record>> {
     let mut records = records(manifest)?;
     if !request.include.is_empty() {
         let asked =

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Mode;
 
-use super::{Work, choose, dumps, edited, parts, rights, room, seed};
+use super::{NotTheSet, Work, choose, dumps, edited, parts, rights, room, seed, streams};
 use crate::job::remove_tree;
 use crate::process::{self, Limits, Program, Sign};
 use crate::state::undo::Step;
@@ -31,6 +31,7 @@ pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<(Manif
     room::check(work, &manifest, staging).await?;
     let over = seed::lay(work, staging, &manifest).await;
     parts::fetch(work, staging, &manifest, over).await?;
+    streams::fetch(work, staging, &manifest).await?;
     drop(share);
     check_included(work, staging)?;
     dumps::check(work, staging, &manifest).await?;
@@ -121,11 +122,13 @@ fn check_room(work: &Work, staging: &Path) -> anyhow::Result<()> {
     let stat = rustix::fs::statvfs(staging)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let needed = needed(&work.request);
-    ensure!(
-        free >= needed || !work.request.include.is_empty(),
-        "{needed} bytes are needed in {} and {free} are free; set daemon.staging_dir to a larger disk",
-        staging.display()
-    );
+    let text = || {
+        let place = staging.display();
+        format!(
+            "{needed} bytes are needed in {place} and {free} are free; set daemon.staging_dir to a larger disk"
+        )
+    };
+    ensure!(free >= needed || !work.request.include.is_empty(), NotTheSet(text()));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use super::dumps::{self, Changed};
 use super::failed::{self, Failed};
 use super::{survey, swap};
 use crate::definition::Definitions;
+use crate::job::far::Far;
 use crate::job::{Context, remove_tree};
 use crate::queue::Caller;
 use crate::state::durable;
@@ -56,6 +57,9 @@ pub struct Kept {
     /// The roots that the data lies in, as they were.
     #[serde(default)]
     pub roots: Vec<RootWas>,
+    /// What lies on another machine: as it would be exchanged by a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub far: Option<Far>,
 }
 
 /// What a root itself was: its owner, mode, attributes and time.
@@ -84,6 +88,7 @@ impl Kept {
     /// Where it is, until when, and what to do with it.
     pub fn told(&self) -> String {
         let mut places: Vec<_> = self.annexes.iter().map(|dir| dir.0.display().to_string()).collect();
+        places.extend(self.far.iter().map(Far::shown));
         places.extend(self.dumps.iter().map(|changed| changed.shown()));
         places.extend(self.failed.iter().map(|failed| format!("failed/{}/{}", self.instance, failed.name)));
         format!(
@@ -249,6 +254,9 @@ async fn finish_removals(context: &Context, definitions: &Definitions) -> Result
         if let Some(kept) = &kept {
             failed::unlink(context, kept).await?;
         }
+        if let Some(far) = kept.as_ref().and_then(|kept| kept.far.as_ref()) {
+            super::far::discard(far).await?;
+        }
         for annex in kept.iter().flat_map(|kept| &kept.annexes) {
             remove_tree(&annex.0).await?;
             remove_carried_away(context, &annex.0).await?;
@@ -301,6 +309,7 @@ mod tests {
             dumps: vec![],
             failed: None,
             roots: vec![],
+            far: None,
         }
     }
 

@@ -8,18 +8,21 @@ mod databases;
 pub(super) mod dumps;
 mod edited;
 mod failed;
+pub(super) mod far;
 mod fetch;
 mod health;
 pub mod kept;
 mod meter;
 mod mounts;
 mod parts;
+mod here;
 mod plan;
 mod rights;
 pub mod rollback;
 mod room;
 mod seed;
 mod stands;
+mod streams;
 mod survey;
 pub(super) mod swap;
 mod users;
@@ -39,11 +42,12 @@ use crate::definition::{Definitions, Instance, VersionMatch};
 use crate::restic::Restic;
 use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
-use crate::target::{Manifest, Place, Purpose, RootKind};
+use crate::target::{Manifest, Place, Purpose};
 
 pub use anew::Founding;
-pub use choose::{NoSet, Wanted, choose, choose_at, manifest};
+pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
 pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
+pub use dumps::records;
 pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
@@ -98,6 +102,15 @@ struct Work {
 
 /// Runs the job to its end; how it ended stands in `live`.
 pub async fn run(context: Context, live: Arc<Live>, request: Request) {
+    // It is told already.
+    let _ = attempt(context, live, request).await;
+}
+
+/// As [`run`], for a job that goes on after it.
+///
+/// # Errors
+/// Why it failed; the live data is as it was, or the error says what is not.
+pub async fn attempt(context: Context, live: Arc<Live>, request: Request) -> anyhow::Result<()> {
     let (instance, repository) = (request.instance.name.clone(), request.set.repository.clone());
     begin(&live, &request).await;
     let definitions = Arc::clone(&request.definitions);
@@ -110,12 +123,12 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
             Err(anyhow::anyhow!("a defect in the daemon ended this restore: {death}"))
         }
     };
-    let (outcome, text) = match result {
+    let (outcome, text) = match &result {
         Ok(Done { warnings, kept }) => {
             let outcome = if warnings.is_empty() { Outcome::Succeeded } else { Outcome::Warning };
-            (outcome, warnings.into_iter().chain(kept).collect::<Vec<_>>().join("\n"))
+            (outcome, warnings.iter().chain(kept).cloned().collect::<Vec<_>>().join("\n"))
         }
-        Err(failure) => live.verdict(&failure),
+        Err(failure) => live.verdict(failure),
     };
     match outcome {
         Outcome::Succeeded => {
@@ -132,6 +145,7 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
         unit.outcome = Some(outcome);
         append(&mut unit.error, &text);
     });
+    result.map(drop)
 }
 
 async fn begin(live: &Live, request: &Request) {
@@ -223,6 +237,9 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
 
 async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
+    if let Some(why) = far::refused(&work.request) {
+        anyhow::bail!("{why}");
+    }
     users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
@@ -240,7 +257,7 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
     let (manifest, warnings) = fetch::staged(work, staging).await.context(untouched)?;
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
-    let place = place(work, &manifest).await.context(untouched)?;
+    let place = here::place(work, &manifest).await.context(untouched)?;
     let mut wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
     let mut beside = Vec::new();
     let result = match dumps::load_beside(work, &mut wanted, staging, &mut beside).await.context(untouched) {
@@ -271,41 +288,6 @@ async fn check_version(work: &Work) -> anyhow::Result<()> {
     version::check(instance.version_match, &work.request.set.version, &present)
 }
 
-/// The instance as it is now; it may be missing in parts, that is why it is restored.
-async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
-    let (instance, tools, cancel) =
-        (&work.request.instance, work.context.dirs.tools(), work.live.cancelled());
-    let mut volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
-    volumes.extend(
-        super::backup::dumps::volumes(instance)
-            .into_iter()
-            .filter(|name| !volumes.contains(name))
-            .collect::<Vec<_>>(),
-    );
-    let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
-    for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
-        info!(holdfast_instance = %instance.name, "creating volume {name}");
-        let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));
-        let labels = root.map(|root| root.labels.clone()).unwrap_or_default();
-        place.create_volume(name, &labels, cancel).await?;
-    }
-    if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
-        make_state(&state, manifest).await?;
-    }
-    Ok(place)
-}
-
-/// The state directory as it was, where it is gone altogether.
-async fn make_state(state: &std::path::Path, manifest: &Manifest) -> anyhow::Result<()> {
-    let root = manifest.roots.iter().find(|root| root.kind == RootKind::State).cloned();
-    let state = state.to_owned();
-    tokio::task::spawn_blocking(move || {
-        std::fs::create_dir(&state).with_context(|| format!("making {}", state.display()))?;
-        root.map_or(Ok(()), |root| root.put_on(&state))
-    })
-    .await?
-}
-
 /// Steps and swap; what was swapped is swapped back when anything fails.
 async fn apply_or_put_back(
     work: &Work,
@@ -324,7 +306,8 @@ async fn apply_or_put_back(
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    let touched = !(applied.swaps.is_empty() && applied.dumps.is_empty());
+    let far = applied.far.as_ref().is_some_and(|(_, begun)| *begun);
+    let touched = far || !(applied.swaps.is_empty() && applied.dumps.is_empty());
     if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
@@ -348,7 +331,11 @@ async fn put_back(work: &Work, place: &Place, applied: &apply::Applied) -> anyho
         work.quiet.start_for_dump().await.context("the databases are to be put back")?;
     }
     let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
-    databases.and(apply::put_back(applied).await)
+    let far = match &applied.far {
+        Some((far, begun)) => far::put_back(work, far, *begun).await,
+        None => Ok(()),
+    };
+    databases.and(far).and(apply::put_back(applied).await)
 }
 
 async fn apply_and_ask(
@@ -360,6 +347,8 @@ async fn apply_and_ask(
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
+    let survey = survey::survey(work, place, manifest, staging)?;
+    applied.far = far::bring(work, &survey, staging).await?.map(|far| (far, false));
     work.phase(Phase::Quiesce);
     if work.request.stop {
         let stopped = async {
@@ -368,7 +357,7 @@ async fn apply_and_ask(
             work.quiet.stop().await
         };
         let advice = "services could not be stopped (`--no-stop` restores without stopping any)";
-        stopped.await.context(advice)?;
+        stopped.await.context(NotTheSet(advice.into()))?;
         if !wanted.is_empty() {
             work.quiet.start_for_dump().await.context("the databases are to be loaded")?;
         }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, anew, carry, choose, dumps, edited, fetch, rights, room};
+use super::{Request, anew, carry, choose, dumps, edited, far, fetch, rights, room, streams};
 use crate::definition::{Instance, VersionMatch, Volumes};
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
@@ -117,6 +117,7 @@ async fn read(
         contents.sizes.insert(path, (entry.kind != "dir").then_some(entry.size));
     };
     restic.ls(&opened.access, snapshot, &terms, note).await.context("listing the snapshot")?;
+    contents.sizes.extend(streams::contents(&manifest)?);
     Ok((manifest, contents))
 }
 
@@ -194,6 +195,7 @@ fn in_place(
     let survey = survey::look(request, &place, manifest, there, children)?;
     let (existing, coming) = split(&survey);
     let mut problems = survey::problems(context, request, &existing);
+    problems.extend(far::refused(request));
     if let Some(founding) = &request.founding {
         problems.extend(anew::refused(context, &request.instance.name, founding));
     }
@@ -219,7 +221,7 @@ fn in_place(
     problems.extend(more);
     plan["dumps"] = json!(dumped);
     plan["create_volumes"] = json!(absent);
-    changes(&mut plan, manifest, contents, &existing, &coming)?;
+    changes(&mut plan, request, manifest, contents, &existing, &coming)?;
     (plan["problems"], plan["warnings"]) = (json!(problems), json!(warnings));
     Ok(plan)
 }
@@ -227,11 +229,13 @@ fn in_place(
 /// What has a root already, and what comes with a root that is made.
 fn split(survey: &Survey) -> (Survey, Vec<(PathBuf, Spot)>) {
     let (existing, coming) = survey.items.iter().cloned().partition(|(_, spot)| spot.root().is_dir());
-    (Survey { items: existing, missing: Vec::new(), removed: survey.removed.clone() }, coming)
+    let far = survey.far.clone();
+    (Survey { items: existing, missing: Vec::new(), removed: survey.removed.clone(), far }, coming)
 }
 
 fn changes(
     plan: &mut Value,
+    request: &Request,
     manifest: &Manifest,
     contents: &Contents,
     existing: &Survey,
@@ -255,6 +259,7 @@ fn changes(
         }
         deleted(&live, item, contents, &carried, &mut gone)?;
     }
+    replace.extend(far::rows(request, existing, |item| inside(contents, item)));
     gone.extend(existing.removed.iter().map(|(item, _)| item.clone()));
     let list = |paths: &[PathBuf]| paths.iter().take(LISTED).map(|path| shown(path)).collect::<Vec<_>>();
     plan["delete_count"] = gone.len().into();
@@ -264,7 +269,7 @@ fn changes(
     Ok(())
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     spelled(path)
 }
 

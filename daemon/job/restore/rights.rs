@@ -29,7 +29,9 @@ pub struct Rights {
 impl Request {
     /// Whether owners are found by their names.
     fn by_name(&self) -> bool {
-        self.rights.owners.unwrap_or(self.instance.restore.owners) == Owners::Name
+        // Names of another machine say nothing about this one, and its numbers are its own.
+        self.instance.remote.is_none()
+            && self.rights.owners.unwrap_or(self.instance.restore.owners) == Owners::Name
     }
 
     pub(super) fn setuid(&self) -> bool {

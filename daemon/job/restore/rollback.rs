@@ -10,6 +10,7 @@ use super::dumps::{self, Changed};
 use super::kept::{self, Kept, RootWas, Swapped};
 use super::{NotPutBack, swap};
 use crate::definition::Instance;
+use crate::job::far::Far;
 use crate::job::live::append;
 use crate::job::services::{For, Quiet};
 use crate::job::{Context, Live};
@@ -100,7 +101,7 @@ async fn ended(
             }
             Ok(now.told())
         }
-        Err(failure) => match undone(context, instance, done).await {
+        Err(failure) => match undone(context, live, instance, done).await {
             Ok(()) => {
                 kept::forget(context, &Kept { job: live.id().to_owned(), failed: None, ..kept.clone() })
                     .await?;
@@ -151,6 +152,12 @@ async fn exchange(
         let s = swapped.clone();
         tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
     }
+    if let Some(far) = &kept.far {
+        let step = Step::FarBack { instance: kept.instance.clone(), far: serde_json::to_value(far)? };
+        undo.push(step).await?;
+        done.far = Some(far.clone());
+        far.swap(live.cancelled()).await?;
+    }
     put_on(&kept.roots).await?;
     let keep = instance.restore.keep_previous;
     let now = Timestamp::now();
@@ -165,6 +172,7 @@ async fn exchange(
         dumps: done.dumps.clone(),
         failed: None,
         roots: done.roots.clone(),
+        far: kept.far.as_ref().map(Far::reversed),
         ..kept.clone()
     };
     kept::write(context, undo, &record).await?;
@@ -179,6 +187,7 @@ struct Done {
     swaps: Vec<Swapped>,
     dumps: Vec<Changed>,
     roots: Vec<RootWas>,
+    far: Option<Far>,
 }
 
 /// What the roots are now, each written down to be put back.
@@ -205,7 +214,10 @@ async fn put_on(roots: &[RootWas]) -> Result<()> {
     .await?
 }
 
-async fn undone(context: &Context, instance: &Arc<Instance>, done: Done) -> Result<()> {
+async fn undone(context: &Context, live: &Live, instance: &Arc<Instance>, done: Done) -> Result<()> {
+    if let Some(far) = &done.far {
+        far.put_back_at_last(&instance.name, |reason| live.waits(&instance.name, reason)).await?;
+    }
     if !done.dumps.is_empty() {
         let place = dumps::place_of(context, instance).await?;
         dumps::put_back(context, &place, &done.dumps).await?;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::{Request, Work, carry, fetch, plan, survey};
+use super::{NotTheSet, Request, Work, carry, fetch, plan, survey};
 use crate::target::{Manifest, Place, Purpose};
 
 /// What one file system must hold besides what it holds.
@@ -46,12 +46,13 @@ pub(super) async fn check(work: &Work, manifest: &Manifest, staging: &Path) -> R
     for need in needs.values() {
         let free = free(&need.place);
         if need.bytes > free {
-            bail!(
+            let text = format!(
                 "{} bytes are needed in {} and {free} are free (files that the backup left out are copied as well); make \
                  room, set daemon.staging_dir to a larger disk, or restore into a directory with target",
                 need.bytes,
                 need.place.display()
             );
+            bail!(NotTheSet(text));
         }
     }
     Ok(())

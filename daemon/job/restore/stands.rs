@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::apply::Applied;
 use super::kept::{self, Kept};
-use super::{Work, dumps};
+use super::{Work, dumps, far};
 use crate::job::remove_tree;
 use crate::state::undo::{Step, Undo};
 use crate::target::{Place, TreePath};
@@ -21,7 +21,8 @@ pub(super) async fn keep(
 ) -> anyhow::Result<Option<Kept>> {
     let keep = work.request.instance.restore.keep_previous;
     let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
-    if second || keep.is_zero() || (applied.swaps.is_empty() && applied.dumps.is_empty()) {
+    let nothing = applied.swaps.is_empty() && applied.dumps.is_empty() && applied.far.is_none();
+    if second || keep.is_zero() || nothing {
         return remove_old(work, place, applied, staging).await.map(|()| None);
     }
     let kept = Kept {
@@ -37,6 +38,7 @@ pub(super) async fn keep(
         dumps: applied.dumps.clone(),
         failed: work.request.failed.clone(),
         roots: applied.roots.clone(),
+        far: applied.far.as_ref().map(|(far, _)| far.reversed()),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
@@ -78,6 +80,10 @@ async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Pat
     }
     let safety = kept::dir(&work.context).join(work.live.id());
     tidy.push(Step::RemoveDir { path: safety.clone() }).await?;
+    if let Some((far, _)) = &applied.far {
+        let dirs = far.annexes().iter().map(|dir| dir.display().to_string()).collect();
+        tidy.push(Step::FarRemove { remote: far.remote.clone(), dirs }).await?;
+    }
     for changed in &applied.dumps {
         tidy.push(dumps::discarding(&work.request.instance, changed)?).await?;
     }
@@ -86,6 +92,12 @@ async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Pat
     let mut all = true;
     for annex in &applied.annexes {
         all &= removed(annex, "the old data").await;
+    }
+    if let Some((far, _)) = &applied.far
+        && let Err(failure) = far::discard(far).await
+    {
+        warn!("the old data is still there and is removed when holdfastd starts: {failure:#}");
+        all = false;
     }
     all &= removed(staging, "the fetched data").await;
     all &= removed(&safety, "the note of the old data").await;

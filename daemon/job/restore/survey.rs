@@ -10,7 +10,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::apply::{ENVIRONMENT, Spot};
 use super::swap::{ANNEX_PREFIX, parent_of};
-use super::{Request, Work, dumps, mounts};
+use super::{Request, Work, dumps, far, mounts};
 use crate::job::{Context, Dirs};
 use crate::restic::local_path;
 use crate::target::{Excludes, Manifest, Place, RootKind};
@@ -24,6 +24,8 @@ pub(super) struct Survey {
     pub(super) missing: Vec<PathBuf>,
     /// Live things that were not there when the backup was made, in directories that were included as a whole.
     pub(super) removed: Vec<(PathBuf, Spot)>,
+    /// Paths of the tree that come to another machine.
+    pub(super) far: Vec<PathBuf>,
 }
 
 /// Looks at what was fetched, and refuses what cannot be done wholly.
@@ -68,6 +70,11 @@ pub(super) fn look(
         survey.removed = removed(request, place, manifest, &items)?;
     }
     for item in items {
+        if far::is_far(request, &item) {
+            let list = if there(&item) { &mut survey.far } else { &mut survey.missing };
+            list.push(item);
+            continue;
+        }
         let spot = Spot::of(request, place, &item)?;
         if !there(&item) {
             survey.missing.push(item);

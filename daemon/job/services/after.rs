@@ -19,14 +19,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// new under a service is worse than a service that was not stopped.
 pub(in crate::job) async fn stop_what_runs(steps: &[(usize, Recorded)]) {
     for (_, recorded) in steps {
-        let Recorded::Known(Step::StartServices { by, service, user, ran, restart: true, instance }) =
+        let Recorded::Known(Step::StartServices { by, service, user, remote, ran, restart: true, instance }) =
             recorded
         else {
             continue;
         };
         let never = CancellationToken::new();
         let stopped = async {
-            let reach = Reach::of(by, service, user.as_deref()).await?;
+            let reach = Reach::of(by, service, user.as_deref(), remote.as_ref()).await?;
             for part in ran {
                 match reach.look_at(part, &never).await? {
                     Some(seen) if seen.state != State::Stopped => {
@@ -54,9 +54,9 @@ pub(in crate::job) async fn start_what_was_stopped(
     let mut problems = Vec::new();
     for (index, recorded) in steps {
         match recorded {
-            Recorded::Known(Step::StartServices { instance, service, by, user, ran, .. }) => {
+            Recorded::Known(Step::StartServices { instance, service, by, user, remote, ran, .. }) => {
                 warn!(holdfast_instance = %instance, "starting the service {service} of {instance}, which a dead job had stopped");
-                let reach = match Reach::of(by, service, user.as_deref()).await {
+                let reach = match Reach::of(by, service, user.as_deref(), remote.as_ref()).await {
                     Ok(reach) => reach,
                     Err(failure) => {
                         problems.push(format!("service {service}: {failure:#}"));
@@ -77,7 +77,14 @@ pub(in crate::job) async fn start_what_was_stopped(
                     instance: instance.clone(),
                     reach: reach.clone(),
                 };
-                start(starter, &parts, &undo, *index).await?;
+                // Whoever comes meanwhile is told that they ran.
+                parts.iter().for_each(|part| starter.holds.owe(&part.key, &part.ran));
+                if remote.is_some() {
+                    // It may not answer for long: nobody here waits for it.
+                    tokio::spawn(in_the_background(starter, parts, undo.clone(), *index));
+                } else {
+                    start(starter, &parts, &undo, *index).await?;
+                }
             }
             other => problems.push(format!("a step that does not belong here: {other:?}")),
         }
@@ -86,9 +93,17 @@ pub(in crate::job) async fn start_what_was_stopped(
     if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
 }
 
+async fn in_the_background(starter: Starter, parts: Vec<Part>, undo: Undo, index: usize) {
+    let started = async {
+        start(starter, &parts, &undo, index).await?;
+        undo.finish_if_done().await
+    };
+    if let Err(failure) = started.await {
+        error!("services that a dead job had stopped: {failure:#}");
+    }
+}
+
 async fn start(starter: Starter, parts: &[Part], undo: &Undo, index: usize) -> Result<()> {
-    // Whoever comes meanwhile is told that they ran.
-    parts.iter().for_each(|part| starter.holds.owe(&part.key, &part.ran));
     let outcome = starter.start(parts, 1, LIMIT).await;
     outcome.notes.iter().for_each(|note| warn!("{note}"));
     if outcome.failed.is_empty() {

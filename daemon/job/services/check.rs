@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::For;
+use super::{For, reach};
 use crate::definition::{Instance, Manager, Service, StopUntil};
 use crate::job::Context;
-use crate::service_control::{Reach, State};
+use crate::service_control::State;
 use crate::target::Place;
 
 /// What a restore would stop; each service with the names of what runs.
@@ -16,7 +16,7 @@ pub(in crate::job) async fn would_stop(
 ) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for service in instance.services.iter().filter(|service| service.stop != StopUntil::Never) {
-        let reach = Reach::of(&service.manager, &service.name, instance.user.as_deref()).await?;
+        let reach = reach(instance, service).await?;
         let seen = reach.look(cancel).await.with_context(|| format!("service {}", service.name))?;
         let running = seen.into_iter().filter(|seen| seen.state != State::Stopped);
         names.extend(running.map(|seen| format!("{} {}", service.manager.word(), seen.part.name)));
@@ -41,8 +41,7 @@ pub(in crate::job) async fn check(
     for service in &instance.services {
         programs(place, service)?;
         let place = || format!("service {}", service.name);
-        let reach =
-            Reach::of(&service.manager, &service.name, instance.user.as_deref()).await.with_context(place)?;
+        let reach = reach(instance, service).await.with_context(place)?;
         let seen = reach.look(cancel).await.with_context(place)?;
         for seen in seen.iter().filter(|_| service.require_healthy && what_for == For::Backup) {
             // What another job of ours has stopped is not sick.

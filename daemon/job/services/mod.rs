@@ -64,6 +64,14 @@ pub(super) struct Resumed {
 }
 
 impl Resumed {
+    /// How it went, in a line.
+    pub(super) fn shown(&self) -> String {
+        match self.down.is_empty() {
+            true => "all that ran before runs".to_owned(),
+            false => format!("down: {}", self.down.join("; ")),
+        }
+    }
+
     /// All that there is to say.
     pub(super) fn told(self) -> Vec<String> {
         let down = self.down.into_iter().map(|why| format!("a service is down: {why}; it is tried again"));
@@ -141,8 +149,7 @@ impl Quiet {
     async fn look(&self, services: &[Service]) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for service in services {
-            let user = self.instance.user.as_deref();
-            let reach = Reach::of(&service.manager, &service.name, user).await?;
+            let reach = self::reach(&self.instance, service).await?;
             let seen = match reach.look(self.live.cancelled()).await {
                 Err(failure) if self.what_for == For::Founding => {
                     warn!("the service {} is left as it is: {failure:#}", service.name);
@@ -193,6 +200,7 @@ impl Quiet {
                 service: entry.service.name.clone(),
                 by: entry.service.manager.clone(),
                 user: self.instance.user.clone(),
+                remote: self.instance.remote.clone(),
                 ran: entry.parts.iter().map(|part| part.ran.clone()).collect(),
                 restart: self.what_for != For::Backup,
             };
@@ -207,6 +215,17 @@ impl Quiet {
         }
         (held.undo, held.entries) = (Some(undo), entries);
         Ok(())
+    }
+
+    /// What is stopped, or was, for people.
+    pub(super) async fn shown(&self) -> String {
+        let held = self.held.lock().await;
+        let one = |entry: &Entry| {
+            let names: Vec<&str> = entry.parts.iter().map(|part| part.ran.name.as_str()).collect();
+            format!("{}: {}", entry.service.manager.word(), names.join(", "))
+        };
+        let all: Vec<String> = held.entries.iter().map(one).collect();
+        if all.is_empty() { "no service".to_owned() } else { all.join("; ") }
     }
 
     /// Starts what must run for the dumps.
@@ -338,4 +357,10 @@ impl Drop for Quiet {
             }
         }
     }
+}
+
+/// The manager of a service of an instance.
+async fn reach(instance: &Instance, service: &Service) -> Result<Reach> {
+    let (user, remote) = (instance.user.as_deref(), instance.remote.as_ref());
+    Reach::of(&service.manager, &service.name, user, remote).await
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{Manager, Ran};
+use crate::definition::{Manager, Ran, Remote};
 
 /// Something to be done when a job ends, and at the next start if it did not get to it. Safe to repeat.
 ///
@@ -57,10 +57,27 @@ pub enum Step {
         by: Manager,
         /// The user that its programs run as; none: our own.
         user: Option<String>,
+        /// The machine that they are on; none: this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remote: Option<Remote>,
         /// What ran, in stop order; started in reverse.
         ran: Vec<Ran>,
         /// Their data may be exchanged beneath them: what runs is to be stopped before data is put back.
         restart: bool,
+    },
+    /// Put back what a restore exchanged on another machine. Written before it is exchanged.
+    FarBack {
+        /// The instance.
+        instance: String,
+        /// What changes places, as the room `job` describes it.
+        far: serde_json::Value,
+    },
+    /// Remove our directories on another machine, with all that is in them.
+    FarRemove {
+        /// The machine.
+        remote: Remote,
+        /// The directories.
+        dirs: Vec<String>,
     },
     /// Take back, or finish, what a restore changed in a server.
     Dump {

@@ -34,6 +34,13 @@ pub(in crate::job) fn founded(name: crate::definition::Name, step: &Value) -> Re
     Ok(Instance { user, dumps: vec![dump], ..Instance::bare(name) })
 }
 
+/// A step that clears what a dump makes on a server while it works.
+pub(in crate::job) fn clearing(instance: &Instance, dump: &str, leftovers: &Change) -> Result<Step> {
+    let (instance, dump) = (instance.name.to_string(), dump.to_owned());
+    let change = serde_json::to_value(leftovers)?;
+    Ok(Step::Dump { instance, dump, act: Act::Undo, change, founding: None })
+}
+
 /// Undoes changes in servers, the last one first.
 pub(in crate::job::restore) async fn put_back(
     context: &Context,
@@ -80,6 +87,9 @@ pub(in crate::job::restore) async fn exchange(
 ) -> Result<()> {
     for Changed { dump, change } in kept.dumps.iter().rev() {
         let site = reach(context, place, dump).await?;
+        if let Some(leftovers) = site.plan_dump() {
+            undo.push(clearing(&place.instance, dump, &leftovers)?).await?;
+        }
         let safety = safety(context, undo, job).await?;
         let mirror = site.mirror(change, &safety).await.with_context(|| format!("dump {dump}"))?;
         let (instance, change_back) = (place.instance.name.to_string(), serde_json::to_value(&mirror)?);

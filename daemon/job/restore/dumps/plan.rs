@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Manifest, Place, Record, Request, Result, Site, defined, selected};
 use crate::dump;
 use crate::job::Context;
-use crate::job::restore::databases;
+use crate::job::restore::{databases, streams};
 
 /// Each file with what will be done, and why it cannot be done.
 pub(in crate::job::restore) fn rows(
@@ -25,8 +25,10 @@ pub(in crate::job::restore) fn rows(
         };
         rows.push(json!({
             "dump": record.dump, "source": record.source, "database": record.database, "file": record.file,
-            "bytes": record.size, "version": record.version, "how": how, "given": given(request, &record),
+            "bytes": record.size, "version": record.version, "how": how,
+            "stream": record.stream.as_ref().map(|stream| &stream.snapshot), "given": given(request, &record),
         }));
+        problems.extend(streams::lost(&record));
         if let Err(failure) = found
             && request.founding.is_none()
         {

@@ -1,0 +1,172 @@
+//! What backups and restores of an instance run on other machines: which programs must be there, and what root is asked for.
+
+use crate::definition::{Dump, Instance, Manager, Remote, Service, Source};
+
+/// A machine that an instance needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) remote: Remote,
+    /// Programs that must be there, and what for.
+    pub(super) programs: Vec<(String, &'static str)>,
+    /// What is run as another user.
+    pub(super) rules: Vec<Rule>,
+    /// monits whose services are not all named: they are asked.
+    pub(super) monits: Vec<String>,
+    /// Questions that change nothing: they are asked, and must be answered. With what may be their exit codes.
+    pub(super) questions: Vec<(Vec<String>, &'static [i32])>,
+    /// Files are mirrored from there.
+    pub(super) mirrored: bool,
+}
+
+/// A command that sudo is to let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// As whom.
+    pub(super) user: String,
+    /// The program and its arguments.
+    pub(super) argv: Vec<String>,
+    /// Any program: only for those that do not run as root.
+    pub(super) any: bool,
+}
+
+impl Rule {
+    /// As root, with exactly these arguments.
+    pub(super) fn root(argv: &[String]) -> Self {
+        Self { user: "root".into(), argv: argv.to_vec(), any: false }
+    }
+
+    /// Any program as another user: client programs of databases are run by `env` and `sh`, and run shells themselves.
+    fn of_user(user: &str) -> Self {
+        Self { user: user.into(), argv: vec!["env".into()], any: true }
+    }
+}
+
+/// The exit codes of a program that answers, and of a `status` (0 runs, 1 to 3 does not).
+const ANSWERS: &[i32] = &[0];
+const STANDS: &[i32] = &[0, 1, 2, 3];
+
+/// The machines of an instance: its own, then those of its dumps.
+pub(super) fn sites(instance: &Instance) -> Vec<Site> {
+    let mut sites: Vec<Site> = Vec::new();
+    if let Some(remote) = &instance.remote {
+        let mut site = Site::of(remote);
+        site.mirrored = instance.include.iter().any(|include| !include.starts_with("local:"));
+        if site.mirrored {
+            site.program("rsync", "files are mirrored with it");
+        }
+        instance.services.iter().for_each(|service| site.service(service));
+        sites.push(site);
+    }
+    for dump in &instance.dumps {
+        let Some(remote) = &dump.remote else { continue };
+        let same =
+            |site: &&mut Site| (&site.remote.login(), site.remote.port) == (&remote.login(), remote.port);
+        match sites.iter_mut().find(same) {
+            Some(site) => site.dump(dump),
+            None => {
+                let mut site = Site::of(remote);
+                site.dump(dump);
+                sites.push(site);
+            }
+        }
+    }
+    sites
+}
+
+impl Site {
+    fn of(remote: &Remote) -> Self {
+        let remote = remote.clone();
+        let (programs, rules, monits, questions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { remote, programs, rules, monits, questions, mirrored: false }
+    }
+
+    fn program(&mut self, name: &str, why: &'static str) {
+        if !self.programs.iter().any(|(known, _)| known == name) {
+            self.programs.push((name.to_owned(), why));
+        }
+    }
+
+    /// What rsync runs there to read files.
+    pub(super) fn rsync(&mut self, words: &[String]) {
+        self.rule(words.to_vec());
+    }
+
+    /// Something that root is asked for, where the definition says `sudo`.
+    fn rule(&mut self, argv: Vec<String>) {
+        let rule = Rule { user: "root".into(), argv, any: false };
+        if self.remote.sudo && !self.rules.contains(&rule) {
+            self.rules.push(rule);
+        }
+    }
+
+    fn service(&mut self, service: &Service) {
+        match &service.manager {
+            Manager::Monit { services, binary } => self.monit(binary, services),
+            Manager::Command { start, stop, status } => {
+                for argv in [start, stop, status] {
+                    self.own_words(argv);
+                }
+                self.questions.push((status.clone(), STANDS));
+            }
+            // Refused where the definition is read.
+            Manager::Systemd { .. }
+            | Manager::Docker { .. }
+            | Manager::Podman { .. }
+            | Manager::Compose { .. } => {}
+        }
+    }
+
+    /// Told of by name only: a pattern for names would let arguments through, and monit has dangerous ones.
+    fn monit(&mut self, binary: &str, services: &[String]) {
+        self.program(binary, "services are stopped and started with it");
+        self.rule(words(&[binary, "status"]));
+        self.questions.push((words(&[binary, "status"]), ANSWERS));
+        self.monit_services(binary, services);
+        if services.is_empty() {
+            self.monits.push(binary.to_owned());
+        }
+    }
+
+    /// The services that a monit may be told to stop and start.
+    pub(super) fn monit_services(&mut self, binary: &str, services: &[String]) {
+        for name in services {
+            self.rule(words(&[binary, "stop", name]));
+            self.rule(words(&[binary, "start", name]));
+        }
+    }
+
+    /// A program of the definition.
+    fn own_words(&mut self, argv: &[String]) {
+        if let Some(program) = argv.first() {
+            self.program(program, "the definition of a service names it");
+        }
+        self.rule(argv.to_vec());
+    }
+
+    fn dump(&mut self, dump: &Dump) {
+        let (mut names, server): (Vec<String>, _) = match &dump.source {
+            Source::Postgresql(server) => {
+                (words(&["pg_dump", "pg_dumpall", "pg_restore", "psql"]), Some(server))
+            }
+            Source::Mariadb(server) => (words(&["mariadb-dump", "mariadb"]), Some(server)),
+            Source::Mysql(server) => (words(&["mysqldump", "mysql"]), Some(server)),
+            Source::Command(command) => {
+                let both = [Some(&command.dump), command.restore.as_ref()];
+                (both.into_iter().flatten().filter_map(|argv| argv.first().cloned()).collect(), None)
+            }
+            _ => return,
+        };
+        if let Some(dir) = server.and_then(|server| server.client.as_ref()) {
+            names = names.iter().map(|name| dir.join(name).display().to_string()).collect();
+        }
+        let rule = dump.run_as.as_deref().map(Rule::of_user);
+        self.rules.extend(rule.filter(|rule| !self.rules.contains(rule)));
+        for name in names {
+            self.program(&name, "a dump is made or loaded with it");
+        }
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}

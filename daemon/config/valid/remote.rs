@@ -1,0 +1,156 @@
+//! An instance on another machine: what its keys need of each other, and which have no meaning there.
+
+use super::super::Environment;
+use super::super::raw::{Entry, RawDump, RawInstance};
+use super::super::value::{Include, SourceWord, Table};
+use super::instance::{Complaints, Layers, Placed};
+use crate::definition::{Address, Remote};
+
+/// How an include of this machine begins, where the instance is on another one.
+const LOCAL: &str = "local:";
+
+/// Keys that are about this machine alone.
+const NEAR: [&str; 4] = ["user", "install_dir", "volumes", "recovery"];
+
+/// Managers that are spoken to over ssh.
+const FAR_MANAGERS: [&str; 2] = ["monit", "command"];
+
+/// The machine of an instance, or of a dump that has its `own`.
+pub(super) fn remote(
+    entry: &Entry<RawInstance>,
+    layers: &Layers<'_>,
+    own: Option<&Address>,
+    env: &Environment,
+) -> Option<Remote> {
+    let instance = layers.value(|raw| &raw.ssh).map(|address| address.0);
+    let same = own.is_none() || own == instance.as_ref();
+    let address = own.cloned().or(instance)?;
+    let mut remote = Remote::new(&address, &entry.name, &env.state_dir, &env.cache_dir);
+    if let Some(key) = layers.value(|raw| &raw.ssh_key) {
+        remote.key = key.0;
+    }
+    remote.sudo = same && layers.value(|raw| &raw.sudo).unwrap_or(false);
+    Some(remote)
+}
+
+/// Includes that are paths of this machine, without their mark.
+pub(super) fn of_this_machine(layers: &Layers<'_>, includes: &[String]) -> Vec<String> {
+    if layers.pick(|raw| &raw.ssh).is_none() {
+        return includes.to_vec();
+    }
+    includes.iter().filter_map(|include| include.strip_prefix(LOCAL)).map(str::to_owned).collect()
+}
+
+/// Notes what does not fit to `ssh`, or means nothing without.
+pub(super) fn check(layers: &Layers<'_>, includes: &[Placed<'_, Include>], complaints: &mut Complaints<'_>) {
+    let far = layers.pick(|raw| &raw.ssh).is_some();
+    if far {
+        near_keys(layers, complaints);
+        services(layers, complaints);
+    } else {
+        far_keys(layers, complaints);
+    }
+    dumps(layers, far, complaints);
+    for (source, include) in includes {
+        let text = include.get_ref().0.as_str();
+        if let Some((message, help)) = refused(text, far) {
+            complaints.add(source, &include.span(), message, help);
+        }
+    }
+}
+
+fn refused(include: &str, far: bool) -> Option<(String, &'static str)> {
+    let local = include.strip_prefix(LOCAL);
+    match (far, local) {
+        (false, Some(_)) => Some((
+            format!("{include:?}: without `ssh` all paths are of this machine"),
+            "write the path itself",
+        )),
+        (true, Some(path)) if path.trim_matches('/').is_empty() => {
+            Some((format!("{include:?} is all of this machine"), "name directories"))
+        }
+        (true, None) if !include.starts_with('/') => Some((
+            format!("{include:?} is no path of another machine"),
+            "write an absolute path there, or local:/path for one here",
+        )),
+        (true, None) if include.trim_matches('/').is_empty() => {
+            Some(("\"/\" of another machine is not mirrored".into(), "name directories"))
+        }
+        (true, None) if include.contains('\\') => {
+            Some((format!("{include:?}: a path of another machine may not hold a \"\\\""), "write ? for it"))
+        }
+        _ => None,
+    }
+}
+
+/// Keys that an instance on another machine cannot have.
+fn near_keys(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
+    for (source, raw) in layers.all() {
+        for (key, span) in raw.given().into_iter().filter(|(key, _)| NEAR.contains(key)) {
+            let message =
+                format!("`{key}` is about this machine, and `ssh` says that the instance is on another");
+            complaints.add(source, &span, message, "leave one of them out");
+        }
+    }
+    if let Some((source, restore)) = layers.pick(|raw| &raw.restore) {
+        let restore = restore.get_ref();
+        if let Some(steps) = &restore.steps {
+            let message = "`steps` of an instance on another machine are not run".to_owned();
+            complaints.add(source, &steps.span(), message, "leave them out");
+        }
+    }
+}
+
+/// Keys that say nothing without `ssh`.
+fn far_keys(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
+    if let Some((source, sudo)) = layers.pick(|raw| &raw.sudo).filter(|(_, sudo)| *sudo.get_ref()) {
+        complaints.add(source, &sudo.span(), "`sudo` needs `ssh`".into(), "write ssh = \"user@host\"");
+    }
+    let dumped = layers
+        .pick(|raw| &raw.dump)
+        .is_some_and(|(_, all)| all.get_ref().iter().any(|dump| dump.get_ref().ssh.is_some()));
+    if let Some((source, key)) = layers.pick(|raw| &raw.ssh_key).filter(|_| !dumped) {
+        complaints.add(source, &key.span(), "`ssh_key` needs `ssh`".into(), "write ssh = \"user@host\"");
+    }
+}
+
+fn services(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
+    let Some((source, list)) = layers.pick(|raw| &raw.service) else { return };
+    for service in list.get_ref() {
+        let Some(manager) = &service.get_ref().manager else { continue };
+        if !FAR_MANAGERS.contains(&manager.get_ref().0) {
+            let message = format!("the manager {} is not spoken to over ssh yet", manager.get_ref().0);
+            let help = "use manager = \"command\" there, with start = [\"systemctl\", \"start\", …] for a unit of systemd";
+            complaints.add(source, &manager.span(), message, help);
+        }
+    }
+}
+
+fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
+    let Some((source, list)) = layers.pick(|raw| &raw.dump) else { return };
+    for dump in list.get_ref() {
+        let raw: &RawDump = dump.get_ref();
+        let Some(word) = &raw.source else { continue };
+        if !far && raw.ssh.is_none() {
+            if let Some(user) = raw.run_as.as_ref().filter(|_| *word.get_ref() == SourceWord::Command) {
+                let message = "`run_as` of a command runs only over ssh".to_owned();
+                complaints.add(source, &user.span(), message, "give the instance its `user`");
+            }
+            continue;
+        }
+        if !over_ssh(*word.get_ref()) {
+            let message = format!("source = {:?} is not dumped over ssh yet", word.get_ref().word());
+            let help = "dump it there with source = \"command\", or reach its server with `host` from an instance here";
+            complaints.add(source, &word.span(), message, help);
+        }
+        if let Some(container) = &raw.container {
+            let message = "a container of another machine is not looked into yet".to_owned();
+            let help = "use source = \"command\" with [\"docker\", \"exec\", …] there";
+            complaints.add(source, &container.span(), message, help);
+        }
+    }
+}
+
+fn over_ssh(word: SourceWord) -> bool {
+    matches!(word, SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql | SourceWord::Command)
+}

@@ -1,0 +1,192 @@
+//! Loading into a server in a container: the second server runs beside it, in the same container, and both are spoken to
+//! through `redis-cli` there. Needs `sh`, `cat`, `kill` and `rm` in the container.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{client, counted, field, random};
+use crate::dump::run::{self, Call};
+use crate::dump::site::Site;
+use crate::process::{self, Limits, Sign, Stdin};
+
+/// How often the two servers are looked at.
+const STEP: Duration = Duration::from_millis(100);
+/// Takes the saved file in; `$1` is a directory of our own.
+const PUT: &str = r#"umask 077 && mkdir -- "$1" && cat >"$1/dump.rdb""#;
+/// Ends the second server and removes the directory. Ending what runs the server from outside would not end it.
+const CLEAR: &str = r#"[ ! -e "$1/pid" ] || kill -9 "$(cat "$1/pid")" 2>/dev/null; rm -rf -- "$1""#;
+
+/// The second server, in the container.
+struct Second {
+    dir: String,
+    port: u16,
+    password: SecretString,
+}
+
+/// Replaces all keys by those of the file.
+pub(super) async fn replicate(site: &Site, path: &Path) -> Result<()> {
+    let bytes: [u8; 2] = {
+        let mut bytes = [0; 2];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        bytes
+    };
+    let second = Second {
+        // Always the same: what a job left that died is found by it.
+        dir: format!("/tmp/holdfast-{}-{}", site.place.instance.name, site.dump.name),
+        port: 20_000 + u16::from_le_bytes(bytes) % 40_000,
+        password: SecretString::from(random()?),
+    };
+    clear(site, &second).await.context("clearing what an earlier job left in the container")?;
+    let loaded = load(site, &second, path).await;
+    let cleared = clear(site, &second).await.context("ending the second Redis server");
+    loaded.and(cleared)
+}
+
+fn shell(site: &Site, script: &str, second: &Second) -> Call {
+    site.client(["sh", "-c", script, "sh", &second.dir], &[])
+}
+
+async fn clear(site: &Site, second: &Second) -> Result<()> {
+    // Goes on although the job is cancelled.
+    let never = CancellationToken::new();
+    run::ask(shell(site, CLEAR, second), &never).await.map(drop)
+}
+
+async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
+    run::from_file(shell(site, PUT, second), path, &site.cancel)
+        .await
+        .context("copying the saved file into the container")?;
+    let over = CancellationToken::new();
+    let mut program = site.client(["redis-server", "-"], &[]).program;
+    program.stdin = Stdin::Bytes(settings(second).into_bytes());
+    program.limits = Limits { grace: Duration::from_secs(5), ..Limits::NONE };
+    let token = over.clone();
+    let runs = tokio::spawn(async move { process::run(program, &token, |_, _| Sign::Life).await });
+    let taken = take_over(site, second).await;
+    over.cancel();
+    let ended = runs.await.context("a defect in the daemon ended the second Redis server")?;
+    if let (Err(_), Ok(ended)) = (&taken, &ended) {
+        warn!("the second Redis server said: {}", ended.stderr_tail.trim());
+    }
+    taken
+}
+
+fn settings(second: &Second) -> String {
+    let Second { dir, port, password } = second;
+    format!(
+        "bind 127.0.0.1\nport {port}\nrequirepass {}\ndir \"{dir}\"\ndbfilename dump.rdb\npidfile \"{dir}/pid\"\n\
+         save \"\"\nappendonly no\ndaemonize no\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\n",
+        password.expose_secret()
+    )
+}
+
+/// Says a command to the server that lives. By standard input: passwords are in some of them.
+async fn live(site: &Site, command: &str) -> Result<String> {
+    live_until(site, command, &site.cancel).await
+}
+
+async fn live_until(site: &Site, command: &str, cancel: &CancellationToken) -> Result<String> {
+    let mut call = client(site, &[], false);
+    call.program.stdin = Stdin::Bytes(format!("{command}\n").into_bytes());
+    run::ask(call, cancel).await
+}
+
+async fn saved(site: &Site, second: &Second, command: &str) -> Result<String> {
+    let password = second.password.expose_secret().into();
+    let port = second.port.to_string();
+    let argv = ["redis-cli", "--no-auth-warning", "-h", "127.0.0.1", "-p", &port];
+    let mut call = site.question(argv, &[("REDISCLI_AUTH", password)]);
+    call.program.stdin = Stdin::Bytes(format!("{command}\n").into_bytes());
+    run::ask(call, &site.cancel).await
+}
+
+/// A command that answers OK; the first word alone stands in errors.
+async fn tell(site: &Site, command: &str, cancel: &CancellationToken) -> Result<()> {
+    let said = live_until(site, command, cancel).await?;
+    ensure!(said.trim() == "OK", "{}: {}", command.split(' ').next().unwrap_or_default(), said.trim());
+    Ok(())
+}
+
+/// A setting's value, as a word that redis-cli takes.
+async fn setting(site: &Site, name: &str) -> Result<String> {
+    let said = live(site, &format!("CONFIG GET {name}")).await?;
+    let value = said.lines().nth(1).unwrap_or_default();
+    Ok(format!("\"{}\"", value.bytes().map(|byte| format!("\\x{byte:02x}")).collect::<String>()))
+}
+
+async fn take_over(site: &Site, second: &Second) -> Result<()> {
+    let role = live(site, "INFO replication").await?;
+    let ours = field(&role, "master_host") == Some("127.0.0.1") && field(&role, "role") == Some("slave");
+    ensure!(
+        field(&role, "role") == Some("master") || ours,
+        "this Redis server is a replica; restore its master instead"
+    );
+    let watch = Watch::new(site);
+    while !started(site, second).await {
+        watch.wait(site, "the second Redis server (`redis-server` in the container) does not answer").await?;
+    }
+    let before = (setting(site, "masterauth").await?, setting(site, "masteruser").await?);
+    let followed = follow(site, second).await;
+    // Its own master again whatever comes of it, also when the job is cancelled.
+    let never = CancellationToken::new();
+    let alone = tell(site, "REPLICAOF NO ONE", &never).await;
+    tell(site, &format!("CONFIG SET masterauth {}", before.0), &never).await?;
+    tell(site, &format!("CONFIG SET masteruser {}", before.1), &never).await?;
+    followed?;
+    alone
+}
+
+async fn follow(site: &Site, second: &Second) -> Result<()> {
+    tell(site, "CONFIG SET masteruser \"\"", &site.cancel).await?;
+    tell(site, &format!("CONFIG SET masterauth {}", second.password.expose_secret()), &site.cancel).await?;
+    tell(site, &format!("REPLICAOF 127.0.0.1 {}", second.port), &site.cancel).await?;
+    let watch = Watch::new(site);
+    while !linked(site, second).await? {
+        watch.wait(site, "the server did not take the keys over").await?;
+    }
+    Ok(())
+}
+
+/// Whether the second server has loaded its file.
+async fn started(site: &Site, second: &Second) -> bool {
+    let said = saved(site, second, "INFO persistence").await.unwrap_or_default();
+    field(&said, "loading") == Some("0")
+}
+
+/// Whether the server that lives has all keys of the second one.
+async fn linked(site: &Site, second: &Second) -> Result<bool> {
+    let info = live(site, "INFO replication").await?;
+    if field(&info, "master_link_status") != Some("up")
+        || field(&info, "master_sync_in_progress") != Some("0")
+    {
+        return Ok(false);
+    }
+    let here = live(site, "INFO keyspace").await?;
+    let there = saved(site, second, "INFO keyspace").await?;
+    Ok(counted(&here) == counted(&there))
+}
+
+/// How long the servers have for a step.
+struct Watch {
+    end: Instant,
+    patience: Duration,
+}
+
+impl Watch {
+    fn new(site: &Site) -> Self {
+        let patience = site.place.instance.stall_timeout;
+        Self { end: Instant::now() + patience, patience }
+    }
+
+    async fn wait(&self, site: &Site, what: &str) -> Result<()> {
+        ensure!(!site.cancel.is_cancelled(), "it was cancelled");
+        ensure!(Instant::now() < self.end, "{what} for {:?}", self.patience);
+        tokio::time::sleep(STEP).await;
+        Ok(())
+    }
+}

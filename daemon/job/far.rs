@@ -1,0 +1,318 @@
+//! Data of another machine changes places there, by a script that may be cut off anywhere and run again.
+//!
+//! Beside what lives lies a directory of ours with `new` and `old`. A swap moves what lives out of the way and what waits
+//! into its place: between the two nothing lives there, for as long as one rename takes, and the undo step says so.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::definition::Remote;
+use crate::process::{self, Limits, Program};
+use crate::restic;
+use crate::target::{SshError, TreePath, judge, over_ssh};
+
+/// How long one call may take: it may remove a large tree.
+const LIMIT: Duration = Duration::from_secs(3_600);
+/// The first and the longest pause between two tries of what must be done.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// The most that a call may say.
+const ANSWER: usize = 1 << 20;
+
+/// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
+const SCRIPT: &str = r#"set -eu
+verb=$1 s=$2; shift 2
+there() { $s test -e "$1" || $s test -L "$1"; }
+for path do
+    case $verb in
+    look) if there "$path"; then echo 1; else echo 0; fi ;;
+    make) $s mkdir -m 0700 -- "$path" "$path/new" "$path/old" ;;
+    remove) case ${path##*/} in .holdfast-j*) $s rm -rf -- "$path" ;; *) exit 9 ;; esac ;;
+    esac
+done
+[ "$verb" = swap ] || [ "$verb" = back ] || exit 0
+[ "$verb" != swap ] || sync
+while [ $# -gt 0 ]; do
+    live=$1 waits="$2/$4/$3" rests="$2/$5/$3" was=$6 comes=$7; shift 7
+    if [ "$verb" = swap ]; then
+        if [ $was = 0 ] && there "$live" && there "$waits"; then echo "$live was not there before" >&2; exit 8; fi
+        if [ $was = 1 ] && there "$live" && ! there "$rests"; then $s mv -T -- "$live" "$rests"; fi
+        if [ $comes = 1 ] && there "$waits"; then $s mv -T -- "$waits" "$live"; fi
+    else
+        if [ $comes = 1 ] && there "$live" && ! there "$waits" && there "${waits%/*}"; then $s mv -T -- "$live" "$waits"; fi
+        if [ $was = 1 ] && there "$rests"; then
+            if there "$live"; then echo "$live is in the way of what lived there" >&2; exit 8; fi
+            $s mv -T -- "$rests" "$live"
+        fi
+    fi
+done
+"#;
+
+/// One thing that changes places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FarItem {
+    /// Where it lives there.
+    pub live: TreePath,
+    /// Our directory beside it.
+    pub annex: TreePath,
+    /// Whether something lived there.
+    pub was: bool,
+    /// Whether something comes there.
+    pub comes: bool,
+}
+
+/// What changes places on another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Far {
+    /// The machine.
+    pub remote: Remote,
+    /// What.
+    pub items: Vec<FarItem>,
+    /// What comes waits in `old`, for it is put back; otherwise in `new`.
+    pub back: bool,
+}
+
+impl Far {
+    /// Our directories there.
+    pub(super) fn annexes(&self) -> Vec<PathBuf> {
+        let mut all: Vec<PathBuf> = self.items.iter().map(|item| item.annex.0.clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// The other way round, once it is done.
+    pub(super) fn reversed(&self) -> Self {
+        let turn = |item: &FarItem| FarItem { was: item.comes, comes: item.was, ..item.clone() };
+        Self { remote: self.remote.clone(), items: self.items.iter().map(turn).collect(), back: !self.back }
+    }
+
+    /// For people.
+    pub(super) fn shown(&self) -> String {
+        let dirs = self.annexes();
+        let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        format!("{} on {}", dirs.join(", "), self.remote.login())
+    }
+
+    fn words(&self) -> Vec<OsString> {
+        let (waits, rests) = if self.back { ("old", "new") } else { ("new", "old") };
+        let digit = |set: bool| OsString::from(if set { "1" } else { "0" });
+        let one = |item: &FarItem| {
+            let name = item.live.0.file_name().unwrap_or(OsStr::new("")).to_owned();
+            let (live, annex) = (item.live.0.clone().into(), item.annex.0.clone().into());
+            [live, annex, name, waits.into(), rests.into(), digit(item.was), digit(item.comes)]
+        };
+        self.items.iter().flat_map(one).collect()
+    }
+
+    /// Lets what waits live, and what lived wait.
+    ///
+    /// # Errors
+    /// The connection's, or the machine's words: then [`Far::put_back`] is due, for nobody knows how far it came.
+    pub(super) async fn swap(&self, cancel: &CancellationToken) -> Result<()> {
+        let swapped = call(&self.remote, "swap", self.words(), cancel).await;
+        swapped.map(drop).with_context(|| format!("changing places on {}", self.remote.login()))
+    }
+
+    /// Undoes a swap wherever it stands. Safe to repeat.
+    ///
+    /// # Errors
+    /// The connection's, or the machine's words.
+    pub(super) async fn put_back(&self) -> Result<()> {
+        let back = call(&self.remote, "back", self.words(), &CancellationToken::new()).await;
+        back.map(drop).with_context(|| format!("putting the old data back on {}", self.remote.login()))
+    }
+
+    /// As [`Far::put_back`], until the machine answers: loudly, and with pauses that grow.
+    ///
+    /// # Errors
+    /// The machine answers, and cannot do it.
+    pub(super) async fn put_back_at_last(
+        &self,
+        instance: &str,
+        waits: impl Fn(Option<String>),
+    ) -> Result<()> {
+        let (mut pause, longest) = PAUSES;
+        loop {
+            let failure = match self.put_back().await {
+                Err(failure) if passes(&failure) => failure,
+                done => return done,
+            };
+            error!(
+                MESSAGE_ID = super::message::SERVICE_DOWN,
+                holdfast_instance = %instance,
+                "{instance} may be without its data, and stays stopped, until {} answers: {failure:#}. It is tried again in \
+                 {pause:?}",
+                self.remote.login()
+            );
+            waits(Some(format!("tries again in {pause:?} to put the old data back: {failure:#}")));
+            tokio::time::sleep(pause).await;
+            waits(None);
+            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+/// Whether it failed only because the machine did not answer.
+pub(super) fn passes(failure: &anyhow::Error) -> bool {
+    failure.downcast_ref::<SshError>().is_some_and(SshError::retryable)
+}
+
+/// Which of these are there, whatever they are.
+pub(super) async fn look(
+    remote: &Remote,
+    paths: &[PathBuf],
+    cancel: &CancellationToken,
+) -> Result<Vec<bool>> {
+    let said = call(remote, "look", words(paths), cancel).await;
+    let said = said.with_context(|| format!("looking at {}", remote.login()))?;
+    let all: Vec<bool> = said.lines().map(|line| line == "1").collect();
+    ensure!(all.len() == paths.len(), "{} said {said:?} of {} paths", remote.login(), paths.len());
+    Ok(all)
+}
+
+/// Makes our directories, 0700, with room for what comes and what was.
+pub(super) async fn make(remote: &Remote, dirs: &[PathBuf], cancel: &CancellationToken) -> Result<()> {
+    let made = call(remote, "make", words(dirs), cancel).await;
+    made.map(drop).with_context(|| format!("making a directory on {}", remote.login()))
+}
+
+/// Removes our directories; none there is well removed.
+///
+/// # Errors
+/// The connection's, or the machine's words.
+pub(super) async fn remove(remote: &Remote, dirs: &[PathBuf]) -> Result<()> {
+    let own = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(OWN));
+    ensure!(dirs.iter().all(own), "not a directory of ours: {dirs:?}");
+    let removed = call(remote, "remove", words(dirs), &CancellationToken::new()).await;
+    removed.map(drop).with_context(|| format!("removing {dirs:?} on {}", remote.login()))
+}
+
+/// How the names of our directories there begin.
+const OWN: &[u8] = b".holdfast-j";
+
+/// Removes them, or says that they are left.
+pub(super) async fn remove_or_tell(remote: &Remote, dirs: &[PathBuf]) {
+    if let Err(failure) = remove(remote, dirs).await {
+        warn!("what is no longer needed stays there: {failure:#}");
+    }
+}
+
+fn words(paths: &[PathBuf]) -> Vec<OsString> {
+    paths.iter().map(|path| path.clone().into()).collect()
+}
+
+async fn call(
+    remote: &Remote,
+    verb: &str,
+    more: Vec<OsString>,
+    cancel: &CancellationToken,
+) -> Result<String> {
+    let root = if remote.sudo { "sudo -n" } else { "" };
+    let mut argv: Vec<OsString> = ["sh", "-c", SCRIPT, "sh", verb, root].map(OsString::from).to_vec();
+    argv.extend(more);
+    let mut program = Program::new(over_ssh(remote, argv));
+    program.limits = Limits::within(LIMIT);
+    let done = process::capture(program, cancel, ANSWER).await?;
+    ensure!(!cancel.is_cancelled(), restic::Error::Cancelled);
+    judge(remote, &done.ended)?;
+    if !done.ended.ok() {
+        bail!("{} says: {}", remote.login(), done.ended.stderr_tail.trim());
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Where a path of the tree lives there.
+pub(super) fn live_of(item: &Path) -> Option<PathBuf> {
+    item.strip_prefix("files").ok().map(|below| Path::new("/").join(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the script here, cut off before its n-th `mv`; 0: not at all.
+    #[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
+    fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
+        let bin = dir.join("bin");
+        let _ = std::fs::create_dir(&bin);
+        let count = dir.join("count");
+        let _ = std::fs::remove_file(&count);
+        let text = format!(
+            "#!/bin/sh\necho >>'{0}'\n[ $(wc -l <'{0}') != {fails_at} ] || kill -9 $PPID\nexec /bin/mv \"$@\"\n",
+            count.display()
+        );
+        std::fs::write(bin.join("mv"), text).unwrap();
+        std::fs::set_permissions(bin.join("mv"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut sh = std::process::Command::new("sh");
+        let status =
+            sh.args(["-c", SCRIPT, "sh", verb, ""]).args(far.words()).env("PATH", path).status().unwrap();
+        assert!(fails_at > 0 || status.success());
+    }
+
+    fn state(dir: &Path) -> Vec<String> {
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_else(|_| "-".into());
+        ["a", "b", "c"].iter().map(|name| read(name)).collect()
+    }
+
+    fn far(dir: &Path, back: bool) -> Far {
+        let item = |name: &str, was, comes| FarItem {
+            live: TreePath(dir.join(name)),
+            annex: TreePath(dir.join(".holdfast-j1")),
+            was,
+            comes,
+        };
+        let remote = Remote {
+            user: None,
+            host: "h".into(),
+            port: None,
+            key: "k".into(),
+            known_hosts: "k".into(),
+            sudo: false,
+            mirror: "m".into(),
+        };
+        Far {
+            remote,
+            items: vec![item("a", true, true), item("b", false, true), item("c", true, false)],
+            back,
+        }
+    }
+
+    #[test]
+    fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
+        for fails_at in 0..6 {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path();
+            let annex = dir.join(".holdfast-j1");
+            for part in ["new", "old"] {
+                std::fs::create_dir_all(annex.join(part)).unwrap();
+            }
+            for (name, text) in
+                [("a", "old"), ("c", "old"), (".holdfast-j1/new/a", "new"), (".holdfast-j1/new/b", "new")]
+            {
+                std::fs::write(dir.join(name), text).unwrap();
+            }
+            let far = far(dir, false);
+            run(&far, "swap", fails_at, dir);
+            if fails_at == 0 {
+                assert_eq!(state(dir), ["new", "new", "-"]);
+                run(&far.reversed(), "swap", 0, dir);
+                assert_eq!(state(dir), ["old", "-", "old"], "a rollback");
+                run(&far.reversed(), "back", 0, dir);
+                assert_eq!(state(dir), ["new", "new", "-"], "a rollback that is undone");
+            }
+            for again in 1..5 {
+                run(&far, "back", again, dir);
+            }
+            run(&far, "back", 0, dir);
+            assert_eq!(state(dir), ["old", "-", "old"], "{fails_at}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A daemon that backs a director up over ssh, and one that only has files there.
+
+use std::path::Path;
+
+use crate::director::Director;
+use crate::host::Host;
+use crate::lab::{Lab, Setup};
+
+/// Makes a setup know the host: our key, and whose host key is trusted.
+pub(crate) fn known(setup: Setup, host: &Host) -> Setup {
+    let key = std::fs::read_to_string(host.identity()).unwrap();
+    setup.write("state/ssh/app", &key, 0o600);
+    setup.write("state/ssh/known_hosts", &host.known_hosts(), 0o644);
+    setup
+}
+
+/// An instance `app` of files of another machine, `store` there, and of one here; a backup `b` of it.
+pub(crate) fn files(host: &Host) -> Setup {
+    host.write("store/one", "one\n", 0o640);
+    host.write("store/deep/two", "two\n", 0o600);
+    host.write("store/tmp/scratch", "nothing\n", 0o644);
+    let setup = known(Setup::new(), host);
+    setup.write("yml/micro_bosh.yml", "name: micro\n", 0o600);
+    setup.config(&format!(
+        "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = {{ attempts = 0 }}\n\
+         [instance.app]\nssh = \"{}:{}\"\ninclude = [\"{store}\", \"local:@DIR@/yml/*.yml\"]\nexclude = [\"{store}/tmp\"]\n",
+        host.login(),
+        host.port,
+        store = host.path("store").display()
+    ))
+}
+
+/// An instance `app` that is a director: monit and then the agent, PostgreSQL, its store; a backup `b` of it.
+pub(crate) fn director(director: &Director) -> Setup {
+    let host = &director.host;
+    let dir = host.dir.path().display();
+    let client = crate::servers::postgres_program("pg_dump");
+    let client = Path::new(&client).parent().unwrap().display().to_string();
+    let (monit, agent) = (director.monit_path(), director.agent_path());
+    let setup = known(Setup::new(), host);
+    setup.write("yml/micro_bosh.yml", "name: micro\n", 0o600);
+    setup.config(&format!(
+        r#"
+[backup.b]
+repositories = ["local"]
+instances = ["app"]
+retry = {{ attempts = 0 }}
+
+[instance.app]
+ssh = "{login}:{port}"
+include = ["{dir}/store/blobstore", "{dir}/store/director", "local:@DIR@/yml/*.yml"]
+exclude = ["{dir}/store/director/tmp"]
+
+[[instance.app.service]]
+manager = "monit"
+binary = "{monit}"
+stop_timeout = "60s"
+start_for_dump = ["postgres"]
+
+[[instance.app.service]]
+manager = "command"
+name = "agent"
+start = ["{agent}", "start"]
+stop = ["{agent}", "stop"]
+status = ["{agent}", "status"]
+
+[[instance.app.dump]]
+source = "postgresql"
+databases = ["bosh"]
+socket = "{dir}/run"
+user = "postgres"
+client = "{client}"
+"#,
+        login = host.login(),
+        port = host.port,
+    ))
+}
+
+/// The latest set of `app`, as files: what `restic dump` says of one of them.
+pub(crate) fn saved(lab: &Lab, path: &str) -> String {
+    crate::servers::good(lab.restic("repo", &["dump", "latest", path]))
+}

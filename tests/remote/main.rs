@@ -1,0 +1,25 @@
+//! Instances on other hosts, end to end: real `holdfastd`, real restic, a real sshd on a loopback port of its own, rsync, and
+//! a director like microBOSH's: monit with services of its own, PostgreSQL among them, and an agent.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[expect(dead_code, unreachable_pub, reason = "shared with the other integration tests; each uses a part")]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[expect(dead_code, reason = "shared with the tests of the daemon; each uses a part")]
+#[path = "../daemon/lab.rs"]
+mod lab;
+
+#[expect(dead_code, reason = "shared with the tests of dumps; each uses a part")]
+#[path = "../dumps/servers.rs"]
+mod servers;
+
+#[expect(dead_code, reason = "each test uses a part of the lab")]
+mod director;
+mod far;
+#[expect(dead_code, reason = "each test uses a part of the lab")]
+mod host;
+
+mod backup;
+mod labs;
+mod setup;
