@@ -79,7 +79,8 @@ async fn lab(server: &Postgres) -> Lab {
 async fn a_text_of_all_databases_made_elsewhere_is_loaded_whole_or_one_taken_out_of_it() {
     let (server, other) = (shop(), shop());
     let lab = lab(&server).await;
-    other.ask("postgres", "create role stranger; create database unrelated");
+    other.ask("postgres", "create role stranger");
+    other.ask("postgres", "create database unrelated");
     for name in ["shop", ODD] {
         other.ask(name, "insert into item values (0, 'from elsewhere')");
     }
@@ -136,7 +137,7 @@ async fn an_edited_dump_is_loaded_instead_of_the_saved_one_and_what_is_none_chan
         ("db/shop", &picture, "neither an archive"),
         ("db/shop", &wrong, "NONSENSE"),
         ("db/shop", &shell, "no command that pg_dump writes"),
-        ("db/shop", &lost, "item"),
+        ("db/shop", &lost, "syntax error"),
         ("db", &mended, "say which one"),
         ("nothing", &mended, "holds no dump"),
     ] {

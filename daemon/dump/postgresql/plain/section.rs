@@ -250,6 +250,8 @@ impl<K: FnMut(usize, &[u8]) -> Result<()>> Taker for Sorter<K> {
         match word {
             // It forbids commands such as are refused here in any case.
             "restrict" | "unrestrict" => Ok(()),
+            // For a name of a database that is not plain; what follows sets its own.
+            "encoding" => Ok(()),
             "connect" | "c" => {
                 let database = connected(rest.trim())?;
                 self.current = self.section(database);
@@ -354,6 +356,6 @@ mod tests {
         for bad in ["! rm -rf /", "i /etc/passwd", "copy x from y", "connect a b c", "connect -x y", "o f"] {
             assert!(sorter.command(bad).is_err(), "{bad:?} was taken");
         }
-        assert!(sorter.command("restrict abc").is_ok());
+        assert!(sorter.command("restrict abc").is_ok() && sorter.command("encoding SQL_ASCII").is_ok());
     }
 }
