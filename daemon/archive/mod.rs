@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use into::Into;
 use member::{BLOCK, Kind, Members};
-use source::Source;
+use source::{Source, Sum};
 
 /// How unpacking goes about it.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct Unpacked {
     pub left_out: Vec<String>,
     /// Directories that the archive does not name: it holds something in them, not all of them.
     pub implied: BTreeSet<PathBuf>,
+    /// The SHA-256 of the archive as it came, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// How many names are told.
@@ -62,7 +64,8 @@ pub fn unpack(
     terms: &Terms,
     mut heard: impl FnMut(&Unpacked),
 ) -> Result<Unpacked> {
-    let mut members = Members::new(opened(from, terms)?);
+    let sum = Sum::default();
+    let mut members = Members::new(opened(from, terms, &sum)?);
     let mut into = Into::open(into, terms.reserve)?;
     let mut done = Unpacked::default();
     while let Some(member) = members.next().context("reading the archive")? {
@@ -85,12 +88,13 @@ pub fn unpack(
     }
     members.drain().context("reading the archive to its end")?;
     done.implied = into.finish()?;
+    done.sha256 = sum.text();
     Ok(done)
 }
 
 /// The tar in it, whatever it is compressed by; its first bytes tell.
-fn opened(from: OwnedFd, terms: &Terms) -> Result<Box<dyn Read + Send>> {
-    let mut source = Source::new(File::from(from), terms.clone());
+fn opened(from: OwnedFd, terms: &Terms, sum: &Sum) -> Result<Box<dyn Read + Send>> {
+    let mut source = Source::new(File::from(from), terms.clone(), sum.clone());
     let mut head = Vec::new();
     source.by_ref().take(BLOCK as u64).read_to_end(&mut head).context("reading the archive")?;
     ensure!(!head.is_empty(), "it is empty");

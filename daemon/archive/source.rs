@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use super::Terms;
 
@@ -15,11 +17,28 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct Source {
     file: File,
     terms: Terms,
+    sum: Sum,
+}
+
+/// The SHA-256 of all that was read so far.
+#[derive(Clone, Default)]
+pub(super) struct Sum(Arc<Mutex<Sha256>>);
+
+impl Sum {
+    fn add(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+    }
+
+    /// In hexadecimal digits.
+    pub(super) fn text(&self) -> String {
+        let sum = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize();
+        sum.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Source {
-    pub(super) const fn new(file: File, terms: Terms) -> Self {
-        Self { file, terms }
+    pub(super) const fn new(file: File, terms: Terms, sum: Sum) -> Self {
+        Self { file, terms, sum }
     }
 
     /// Waits until there is something to read. Whoever holds a pipe's other end may never write.
@@ -51,7 +70,11 @@ impl Read for Source {
             match self.file.read(buffer) {
                 // Somebody else reads the same pipe, or it is not a blocking one.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
+                Ok(count) => {
+                    self.sum.add(&buffer[..count]);
+                    return Ok(count);
+                }
+                failed => return failed,
             }
         }
     }

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{ContentView, Control, Error, ErrorKind, Result};
 use crate::definition::Layout;
 use crate::job::{self, catalog};
+use crate::restic::Terms;
 use crate::state::Kind;
 
 /// Backups come in groups: the list is written this long after one.
@@ -22,7 +25,7 @@ impl Control {
         let repository = self.known_repository(name)?;
         if repository.layout == Layout::PerInstance {
             for location in self.locations(&repository).await? {
-                self.refresh(&repository, location).await?;
+                self.refresh(&repository, location, &Terms::new(&CancellationToken::new())).await?;
             }
         }
         let found = catalog::contents(&self.0.context, &self.definitions(), &repository).await;

@@ -1,18 +1,21 @@
 //! The verb that recovers, and the watch over units that may fail.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::run::ticket;
 use super::{Control, Error, ErrorKind, Event, RecoverOptions, Result};
 use crate::definition::{Instance, Recovery};
 use crate::job::recover::{self, Bound, bound};
+use crate::restic::Terms;
 use crate::service_control::failure::{self, Condition};
 use crate::state::{Kind, Outcome};
 
@@ -24,8 +27,11 @@ const REST: Duration = Duration::from_secs(300);
 const LONGEST_REST: Duration = Duration::from_secs(3_600);
 /// How long a unit may take to start that was restored before.
 const START: Duration = Duration::from_secs(300);
-/// One recovery begins at a time: the watch and an `OnFailure=` unit ask in the same moment.
-static BEGINNING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// How long a repository may take to say which sets it has, before what is known of it must do.
+const ASKED: Duration = Duration::from_secs(30);
+/// Of an instance one recovery begins at a time: the watch and an `OnFailure=` unit ask in the same moment. Others do
+/// not wait for its guard.
+static BEGINNING: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
 
 impl Control {
     /// Starts a recovery, or answers with the one that is at work.
@@ -36,7 +42,11 @@ impl Control {
     pub async fn recover(&self, name: &str, options: RecoverOptions, cause: &str) -> Result<String> {
         let instance = self.known_instance(name)?;
         let recovery = recovery_of(&instance)?;
-        let _beginning = BEGINNING.lock().await;
+        let gate = {
+            let mut gates = BEGINNING.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(gates.entry(name.to_owned()).or_default())
+        };
+        let _beginning = gate.lock().await;
         if let Some(id) = self.0.jobs.is_active(Kind::Recover, name) {
             return Ok(id);
         }
@@ -45,7 +55,8 @@ impl Control {
             let text = format!("the guard of {name} says that it is too early; ask again later");
             return Err(Error::new(ErrorKind::Busy, text));
         }
-        let sets = self.sets_of(name).await?;
+        let terms = Terms::new(&CancellationToken::new()).question(ASKED);
+        let sets = self.sets_told_by(name, &terms).await?;
         let request = recover::Request {
             definitions: self.definitions(),
             uuid: self.identity_of(&instance).await?,
@@ -64,12 +75,12 @@ impl Control {
     }
 
     /// Watches the units of all instances with `[recovery]`, for as long as the daemon lives.
-    async fn watch_units(self) {
+    async fn watch_units(self, stay: Arc<BTreeMap<String, SystemTime>>) {
         let mut events = self.subscribe();
         loop {
             let mut watches = JoinSet::new();
             for instance in self.definitions().instances.values().filter(|i| i.recovery.is_some()) {
-                watches.spawn(self.clone().watch_unit(Arc::clone(instance)));
+                watches.spawn(self.clone().watch_unit(Arc::clone(instance), Arc::clone(&stay)));
             }
             loop {
                 match events.recv().await {
@@ -83,22 +94,26 @@ impl Control {
 
     /// Restores what marker files ask for, before the daemon says that it is ready: units ordered after it wait for that.
     /// For the same reason nothing is started yet; the units that are to be are given back.
-    pub(super) async fn restore_as_asked(&self) -> Vec<String> {
+    pub(super) async fn restore_as_asked(&self) -> Answered {
         let context = &self.0.context;
-        let mut restored = Vec::new();
+        let mut answered = Answered::default();
         for instance in self.definitions().instances.values() {
             let Some(recovery) =
-                instance.recovery.as_ref().filter(|_| recover::is_asked(context, &instance.name))
+                instance.recovery.as_ref().filter(|_| recover::asked_at(context, &instance.name).is_some())
             else {
                 continue;
             };
             match self.restore_one_asked(instance).await {
-                Ok(true) => restored.push(recovery.unit.clone()),
+                Ok(true) => answered.restored.push(recovery.unit.clone()),
                 Ok(false) => {}
-                Err(failure) => warn!(holdfast_instance = %instance.name, "{failure:#}"),
+                Err(failure) => {
+                    warn!(holdfast_instance = %instance.name, "{failure:#}");
+                    let laid = recover::asked_at(context, &instance.name);
+                    answered.stay.extend(laid.map(|at| (instance.name.to_string(), at)));
+                }
             }
         }
-        restored
+        answered
     }
 
     async fn restore_one_asked(&self, instance: &Instance) -> anyhow::Result<bool> {
@@ -123,22 +138,39 @@ impl Control {
     }
 
     /// Starts what was restored as asked, then watches.
-    pub(super) async fn start_and_watch(self, units: Vec<String>) {
-        for unit in units {
+    pub(super) async fn start_and_watch(self, answered: Answered) {
+        for unit in answered.restored {
             if let Err(failure) = failure::start(&unit, START).await {
                 warn!("{unit}: {failure:#}");
             }
         }
-        self.watch_units().await;
+        self.watch_units(Arc::new(answered.stay)).await;
     }
 
-    async fn watch_unit(self, instance: Arc<Instance>) {
+    /// A marker that came too early at our start is over once the unit runs: at a later start it would bring old data
+    /// back over what that unit made since. One that was laid since then stays.
+    async fn end_early_marker(&self, instance: &Instance, stay: &BTreeMap<String, SystemTime>) {
+        let (context, name) = (&self.0.context, &instance.name);
+        if !stay.contains_key(name.as_str())
+            || recover::asked_at(context, name) != stay.get(name.as_str()).copied()
+        {
+            return;
+        }
+        if let Err(failure) = recover::not_needed(context, name).await {
+            warn!(holdfast_instance = %name, "{failure:#}");
+        }
+    }
+
+    async fn watch_unit(self, instance: Arc<Instance>, stay: Arc<BTreeMap<String, SystemTime>>) {
         let Some(recovery) = &instance.recovery else { return };
         let mut rests = Rests::default();
         let mut cut_off = self.was_cut_off(&instance).await;
         loop {
             let known = self.look_after(&instance, recovery, &mut rests, cut_off).await;
             cut_off = false;
+            if matches!(known, Ok(Condition::Active)) {
+                self.end_early_marker(&instance, &stay).await;
+            }
             match known {
                 Ok(known) => tokio::select! {
                     changed = failure::changed(&recovery.unit, known) => {
@@ -158,9 +190,14 @@ impl Control {
     }
 
     /// Whether the last recovery was cut off: perhaps between restore and start, where the unit has not failed.
-    async fn was_cut_off(&self, instance: &Instance) -> bool {
+    async fn was_cut_off(&self, instance: &Arc<Instance>) -> bool {
         let last = self.0.context.database.last_finished(Kind::Recover, &instance.name).await;
-        last.is_ok_and(|last| last.is_some_and(|job| job.outcome == Some(Outcome::Interrupted)))
+        let interrupted =
+            last.is_ok_and(|last| last.is_some_and(|job| job.outcome == Some(Outcome::Interrupted)));
+        let Ok(uuid) = self.identity_of(instance).await else { return false };
+        let past = recover::remembered(&self.0.context, uuid).await.unwrap_or_default();
+        // One that was to start nothing left nothing to be started.
+        interrupted && past.attempts.last().is_some_and(|last| !last.over && !last.no_start)
     }
 
     /// Recovers for as long as the unit fails and something can be done.
@@ -189,8 +226,12 @@ impl Control {
             if matches!(bound(recovery, &before, Timestamp::now()), Bound::CoolDown(_)) {
                 return Ok(condition);
             }
+            let queued;
             match self.recover(&instance.name, RecoverOptions::default(), "recovery").await {
-                Ok(id) => self.end_of(&id).await,
+                Ok(id) => {
+                    queued = self.job(&id).map(|job| job.record.queued);
+                    self.end_of(&id).await;
+                }
                 Err(early) if early.kind == ErrorKind::Busy => {
                     info!(holdfast_instance = %instance.name, "{} has failed: {}", recovery.unit, early.message);
                     return Ok(condition);
@@ -202,7 +243,9 @@ impl Control {
                 }
             }
             let after = recover::remembered(&self.0.context, uuid).await?;
-            if before.attempts.len() == after.attempts.len() || cut_off {
+            // Somebody else may have asked for it: whether the job tried a set counts, not whether we saw it begin.
+            let tried = queued.is_some_and(|at| after.attempts.iter().any(|attempt| attempt.at >= at));
+            if !tried || cut_off {
                 if !cut_off {
                     rests.begin();
                 }
@@ -220,6 +263,15 @@ impl Control {
             }
         }
     }
+}
+
+/// What came of the markers that were there at the start.
+#[derive(Default)]
+pub(super) struct Answered {
+    /// Units to be started: their data is restored.
+    restored: Vec<String>,
+    /// Instances whose markers stay, and when those were laid: it was too early.
+    stay: BTreeMap<String, SystemTime>,
 }
 
 /// Nothing could be done: it is not tried again at once, and less often the longer that lasts.

@@ -165,13 +165,18 @@ impl Control {
 
     /// The same without how they stand.
     pub(super) async fn sets_of(&self, name: &str) -> Result<Vec<SetRecord>> {
+        self.sets_told_by(name, &Terms::new(&CancellationToken::new())).await
+    }
+
+    /// As [`Control::sets_of`], where each repository is asked on these terms.
+    pub(super) async fn sets_told_by(&self, name: &str, terms: &Terms) -> Result<Vec<SetRecord>> {
         let instance = self.known_instance(name)?;
         let uuid = self.identity_of(&instance).await?;
         let definitions = self.definitions();
         let mut failures = Vec::new();
         for repository in definitions.repositories.values() {
             let location = Location::of(repository, &instance, uuid);
-            if let Err(failure) = self.refresh(repository, location).await {
+            if let Err(failure) = self.refresh(repository, location, terms).await {
                 failures.push(failure);
             }
         }
@@ -184,13 +189,17 @@ impl Control {
     }
 
     /// Reads a repository's own list of sets; one that was never made holds none.
-    pub(super) async fn refresh(&self, repository: &Arc<Repository>, location: Location) -> Result<()> {
+    pub(super) async fn refresh(
+        &self,
+        repository: &Arc<Repository>,
+        location: Location,
+        terms: &Terms,
+    ) -> Result<()> {
         let context = &self.0.context;
-        let terms = Terms::new(&CancellationToken::new());
         let restic = Restic::probe(&self.definitions().daemon.restic).await.map_err(anyhow::Error::new)?;
         let unavailable =
             |failure: anyhow::Error| Error::new(ErrorKind::RepositoryUnavailable, job::described(&failure));
-        let opened = match job::open_existing(context, &restic, repository, location, &terms).await {
+        let opened = match job::open_existing(context, &restic, repository, location, terms).await {
             Ok(opened) => opened,
             Err(failure) if job::does_not_exist(&failure) => return Ok(()),
             Err(failure) => return Err(unavailable(failure)),
@@ -198,7 +207,7 @@ impl Control {
         let caller = Caller { label: "listing snapshots".into(), cancel: terms.cancel.clone() };
         let shared = context.queue.share(&opened.key, &repository.name, &caller, |_| {}).await;
         let _shared = shared.map_err(anyhow::Error::new)?;
-        job::sync(context, &restic, &opened, &terms).await.map_err(unavailable)
+        job::sync(context, &restic, &opened, terms).await.map_err(unavailable)
     }
 
     /// The restic repositories of a definition: the shared one, or those where sets or defined instances lie.

@@ -78,6 +78,11 @@ pub(super) async fn clean_up(place: &Place, backup: &Name) -> anyhow::Result<()>
     run(program, "cleanup_state", Phase::Cleanup, &CancellationToken::new()).await
 }
 
+/// What is asked for an answer has less time than a hook, and no more than hooks may have.
+fn answer_limit(program: &Program) -> Duration {
+    program.limits.timeout.map_or(ANSWER_LIMIT, |limit| limit.min(ANSWER_LIMIT))
+}
+
 /// The JSON that a program prints.
 ///
 /// # Errors
@@ -87,7 +92,7 @@ pub(super) async fn document(
     name: &str,
     cancel: &CancellationToken,
 ) -> anyhow::Result<serde_json::Value> {
-    program.limits = Limits::within(ANSWER_LIMIT);
+    program.limits = Limits::within(answer_limit(&program));
     let captured = process::capture(program, cancel, 1024 * 1024).await?;
     judge(name, &captured.ended)?;
     serde_json::from_slice(&captured.stdout).with_context(|| format!("{name} printed no JSON"))
@@ -102,7 +107,7 @@ pub(super) async fn answer(
     name: &str,
     cancel: &CancellationToken,
 ) -> anyhow::Result<String> {
-    program.limits = Limits::within(ANSWER_LIMIT);
+    program.limits = Limits::within(answer_limit(&program));
     let captured = process::capture(program, cancel, 64 * 1024).await?;
     judge(name, &captured.ended)?;
     let line = captured.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();

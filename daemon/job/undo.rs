@@ -203,16 +203,12 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             swap_back(live, aside, *inode).await
         }
         Step::StartServices { .. } => bail!("services are started by their own file"),
-<<<<<<< HEAD
-        Step::Dump { instance, dump, act, change, founding } => {
-=======
         Step::FarBack { far, .. } => super::restore::far::execute(far).await,
         Step::FarRemove { remote, dirs } => {
             let dirs: Vec<_> = dirs.iter().map(Into::into).collect();
             far::remove(remote, &dirs).await
         }
-        Step::Dump { instance, dump, act, change } => {
->>>>>>> ssh
+        Step::Dump { instance, dump, act, change, founding } => {
             let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
             let defined = match (founding, definitions.instances.get(&name)) {
                 (Some(step), _) => Arc::new(super::restore::dumps::founded(name, step)?),

@@ -37,7 +37,6 @@ impl Terms {
     }
 
     /// The same for a question that should be answered within a time.
-    /// The same, for a question that ends within this time.
     pub fn question(&self, timeout: Duration) -> Self {
         Self { timeout: Some(self.timeout.map_or(timeout, |t| t.min(timeout))), ..self.clone() }
     }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+/// How often a start that takes long is told.
+const STARTING: Duration = Duration::from_secs(30);
+
 /// Says that the daemon is ready.
 pub(super) fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
@@ -24,6 +27,17 @@ pub(super) fn status(status: &str) {
 pub(super) fn stopping(within: Duration) {
     let micros = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
     send(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status("stopping")]);
+}
+
+/// Says from time to time that the start takes longer, until dropped: what a marker asks for is restored in it, and that
+/// may be large.
+pub(super) async fn starting() {
+    let mut tick = tokio::time::interval(STARTING);
+    loop {
+        tick.tick().await;
+        let micros = u32::try_from((STARTING * 3).as_micros()).unwrap_or(u32::MAX);
+        send(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status("starting")]);
+    }
 }
 
 /// Pets the watchdog at half its interval, from the runtime that does the work, until dropped.

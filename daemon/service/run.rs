@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::{Arguments, metrics, notify};
@@ -33,7 +34,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     process::take_over(&dirs.runtime).await.context("asking systemd which service this is")?;
     // Before anything can take long: signals that come early are not lost.
     let signals = Signals::new()?;
+    let starting = AbortOnDropHandle::new(tokio::spawn(notify::starting()));
     let control = control::start(Start { dirs }).await?;
+    drop(starting);
     let served = bus::serve(control.clone(), &arguments.bus, CancellationToken::new()).await?;
     let restic = control.restic_version().await;
     info!("ready, restic {restic}");

@@ -194,12 +194,19 @@ async fn an_archive_of_the_compose_sidecar_is_restored_dumps_and_all() {
     ["uploads", "config-volume"].iter().for_each(|dir| std::fs::create_dir(house.path(dir)).unwrap());
     house.daemon.write("live", "live\n");
     stack(&house);
-    for name in [
-        "backup_my_app_20231105-120000_0a1b2c3d-1111-4222-8333-444455556666.tar.zst",
-        "backup-my_app-20231105-120000-0a1b2c3d-1111-4222-8333-444455556666.tar.zst",
+    // In another order: the very same archive would be there already.
+    for (name, order) in [
+        (
+            "backup_my_app_20231105-120000_0a1b2c3d-1111-4222-8333-444455556666.tar.zst",
+            ["db", "maria", "web"],
+        ),
+        (
+            "backup-my_app-20231105-120000-0a1b2c3d-1111-4222-8333-444455556666.tar.zst",
+            ["web", "maria", "db"],
+        ),
     ] {
         let archive = house.path(name);
-        packed(&house.path("stack"), &archive, &["db", "maria", "web"]);
+        packed(&house.path("stack"), &archive, &order);
         // No dump of the instance can load that of the second server: kept, and told.
         house.import(&archive, &[]).ends_with(3).has(&["dumps/maria/all_databases.sql"]);
         house.import(&archive, &["--exclude", "maria"]).ends_with(0);
@@ -349,11 +356,20 @@ async fn a_directory_of_microshift_becomes_sets_with_their_versions_and_standing
     };
     assert_eq!(told("recovery-sick/%").matches("j20").count(), 1);
     assert_eq!(told("recovery-attempts/%").matches("\"snapshot\"").count(), 2);
+    // Once more: they are there. One was used meanwhile, which is told.
+    std::fs::remove_dir_all(house.path("auto/20240609132059_4.16")).unwrap();
+    microshift(&house, "20240614132059_4.17", "later");
+    house.daemon.write("auto/state.json", "{\"LastBackup\":\"20240610132059_4.17\"}");
+    house.import(&house.path("auto"), &[]).ends_with(0).has(&["it is there already, as snapshot"]);
+    assert_eq!(house.sets().len(), 6, "only the new one is made");
+    assert_eq!(told("recovery-attempts/%").matches("\"snapshot\"").count(), 3);
+    assert_eq!(told("recovery-sick/%").matches("j20").count(), 1);
     house.daemon.write("auto/state.json", "{");
     house.import(&house.path("auto"), &[]).ends_with(1).complains(&["state.json makes no sense"]);
     house.import(&house.path("microshift"), &[]).ends_with(1).complains(&["holds no backup of MicroShift"]);
-    std::fs::remove_dir_all(house.path("auto/20240610132059_4.17/etcd")).unwrap();
-    house.import(&house.path("auto/20240610132059_4.17"), &[]).ends_with(3).has(&["there is no etcd"]);
+    microshift(&house, "20240615132059_4.17", "half");
+    std::fs::remove_dir_all(house.path("auto/20240615132059_4.17/etcd")).unwrap();
+    house.import(&house.path("auto/20240615132059_4.17"), &[]).ends_with(3).has(&["there is no etcd"]);
     house.assert_tidy();
 }
 
@@ -538,4 +554,33 @@ async fn killed_while_it_unpacks_or_stores_nothing_is_left_and_the_next_import_s
     house.import(&archive, &["--map", &map]).ends_with(0);
     house.restore();
     assert_eq!(house.daemon.read("data/a"), "a\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_archive_imported_twice_makes_one_set_and_what_was_forgotten_is_made_again() {
+    let house = house("include = [\"@DIR@/data\"]").await;
+    house.daemon.write("from/a", "a\n");
+    let archive = house.path("a.tar");
+    packed(&house.path("from"), &archive, &["."]);
+    let map = format!(".={}", house.path("data").display());
+    house.import(&archive, &["--map", &map]).ends_with(0);
+    let first = house.sets();
+    std::fs::rename(&archive, house.path("b.tar")).unwrap();
+    let again = house.import(&house.path("b.tar"), &["--map", &map]).ends_with(0);
+    again.has(&["skipped", "it is there already, as snapshot", first[0]["id"].as_str().unwrap()]);
+    assert_eq!(house.sets().len(), 1);
+    // Something else is made of it, so that is another set.
+    let elsewhere = format!(".={}/deeper", house.path("data").display());
+    house.import(&house.path("b.tar"), &["--map", &elsewhere]).ends_with(0);
+    assert_eq!(house.sets().len(), 2);
+    // Another archive with the same name is another set.
+    house.daemon.write("from/a", "b\n");
+    packed(&house.path("from"), &archive, &["."]);
+    house.import(&archive, &["--map", &map]).ends_with(0);
+    assert_eq!(house.sets().len(), 3);
+    let forgotten = house.holdfast(&["restic", "app-1", "--", "forget", first[0]["id"].as_str().unwrap()]);
+    forgotten.ends_with(0);
+    house.import(&house.path("b.tar"), &["--map", &map]).ends_with(0);
+    assert_eq!(house.sets().len(), 3, "forgotten behind our back, and made again");
+    house.assert_tidy();
 }

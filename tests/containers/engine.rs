@@ -24,7 +24,16 @@ pub(crate) struct Engine {
     pub(crate) word: &'static str,
     dir: TempDir,
     daemon: Option<Child>,
+    /// Whose it is, if it is not root's.
+    user: Option<u32>,
 }
+
+/// The user of [`Engine::rootless_podman`]: it has no range of other users, and needs none.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// crun refuses control groups of both versions at once, and limits that it may not raise.
+const PODMAN: &str = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=512:512\"]\n\
+                      [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
 
 impl Engine {
     /// A Docker engine with the image `small`.
@@ -51,7 +60,7 @@ impl Engine {
             .stderr(fs::File::create(dir.path().join("log.err")).unwrap())
             .spawn()
             .expect("dockerd runs (package docker.io)");
-        let engine = Self { word: "docker", dir, daemon: Some(daemon) };
+        let engine = Self { word: "docker", dir, daemon: Some(daemon), user: None };
         until("dockerd answers", || engine.call(&["info"]).status.success());
         engine.import_small();
         engine
@@ -61,11 +70,23 @@ impl Engine {
     pub(crate) fn podman() -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test must be run as root");
         let dir = tempfile::Builder::new().prefix("hfp").tempdir_in("/tmp").unwrap();
-        let engine = Self { word: "podman", dir, daemon: None };
-        // crun refuses control groups of both versions at once, and limits that it may not raise.
-        let config = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=512:512\"]\n\
-                      [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-        fs::write(engine.dir.path().join("containers.conf"), config).unwrap();
+        let engine = Self { word: "podman", dir, daemon: None, user: None };
+        fs::write(engine.dir.path().join("containers.conf"), PODMAN).unwrap();
+        engine.import_small();
+        engine
+    }
+
+    /// The same without root, of the user `nobody`.
+    pub(crate) fn rootless_podman() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test must be run as root");
+        let dir = tempfile::Builder::new().prefix("hfp").tempdir_in("/tmp").unwrap();
+        fs::write(dir.path().join("containers.conf"), PODMAN).unwrap();
+        for name in ["", "home", "session"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let engine = Self { word: "podman", dir, daemon: None, user: Some(NOBODY) };
         engine.import_small();
         engine
     }
@@ -77,8 +98,17 @@ impl Engine {
             Some(_) => vec!["--host".into(), format!("unix://{}", path("sock"))],
             None => vec!["--root".into(), path("root"), "--runroot".into(), path("run")],
         };
+        let (home, session) = match self.user {
+            Some(_) => (path("home"), format!("XDG_RUNTIME_DIR={}", path("session"))),
+            None => ("/root".into(), "TERM=dumb".into()),
+        };
+        let home = format!("HOME={home}");
+        let own = match self.user {
+            Some(_) => [own, vec!["--storage-driver".into(), "vfs".into()]].concat(),
+            None => own,
+        };
         let config = format!("CONTAINERS_CONF={}", path("containers.conf"));
-        let start = ["env", "-i", &format!("PATH={PATH}"), "HOME=/root", &config, self.word];
+        let start = ["env", "-i", &format!("PATH={PATH}"), &home, &session, &config, self.word];
         start.iter().map(|word| (*word).to_owned()).chain(own).collect()
     }
 
@@ -88,9 +118,12 @@ impl Engine {
 
     /// Calls the engine.
     pub(crate) fn call(&self, arguments: &[&str]) -> Output {
-        let argv = self.argv();
-        let mut command = Command::new(&argv[0]);
-        command.args(&argv[1..]).args(arguments).stdin(Stdio::null()).current_dir("/");
+        let mut command = Command::new("setpriv");
+        if let Some(user) = self.user {
+            let user = user.to_string();
+            command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+        }
+        command.arg("--").args(self.argv()).args(arguments).stdin(Stdio::null()).current_dir("/");
         command.output().unwrap_or_else(|e| panic!("{}: {e}", self.word))
     }
 
@@ -149,6 +182,7 @@ impl Engine {
         let packed =
             Command::new("tar").arg("-C").arg(tree.path()).arg("-cf").arg(&tar).arg(".").status().unwrap();
         assert!(packed.success());
+        fs::set_permissions(&tar, fs::Permissions::from_mode(0o644)).unwrap();
         self.import(&tar, "small:1");
     }
 }

@@ -11,5 +11,6 @@ mod support;
 mod lab;
 
 mod engine;
+mod rootless;
 mod services;
 mod stack;

@@ -7,7 +7,7 @@ use crate::lab::text;
 use crate::shop::Shop;
 use crate::support::{stderr, stdout};
 
-fn holdfast(shop: &Shop, bus: &str, arguments: &[&str]) -> Command {
+pub(crate) fn holdfast(shop: &Shop, bus: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
     for name in ["config", "state", "cache", "runtime"] {
         command.env(format!("HOLDFAST_{}", name.to_uppercase()), shop.lab.path(name));
@@ -18,7 +18,7 @@ fn holdfast(shop: &Shop, bus: &str, arguments: &[&str]) -> Command {
 }
 
 /// Off the runtime, on which this very test answers for systemd.
-async fn run(mut command: Command) -> Output {
+pub(crate) async fn run(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 

@@ -22,4 +22,5 @@ mod host;
 
 mod backup;
 mod labs;
+mod microbosh;
 mod setup;

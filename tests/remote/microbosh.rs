@@ -49,7 +49,11 @@ fn assert_data(director: &Director, lab: &Lab) {
     let host = &director.host;
     let log = lab.daemon.log();
     assert_eq!(director.ask("bosh", "select name from vms"), "router/0", "{log}");
-    assert_eq!(director.ask("bosh", "select count(*) from pg_tables where tablename = 'leftover'"), "0", "{log}");
+    assert_eq!(
+        director.ask("bosh", "select count(*) from pg_tables where tablename = 'leftover'"),
+        "0",
+        "{log}"
+    );
     assert_eq!(host.text("store/blobstore/store/0a/blob-1"), "a compiled package\n", "{log}");
     assert_eq!(host.text("store/blobstore/store/latest"), "a compiled package\n", "{log}");
     assert_eq!(host.text("store/blobstore/store/ff/blob-2"), "another one\n", "{log}");
@@ -59,7 +63,10 @@ fn assert_data(director: &Director, lab: &Lab) {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(host.path(name)).unwrap().permissions().mode() & 0o7777
     };
-    assert_eq!((mode("store/blobstore/store/0a/blob-1"), mode("store/blobstore/store/ff/blob-2")), (0o640, 0o600));
+    assert_eq!(
+        (mode("store/blobstore/store/0a/blob-1"), mode("store/blobstore/store/ff/blob-2")),
+        (0o640, 0o600)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,20 +92,28 @@ async fn a_director_is_set_up_backed_up_restored_and_exported() {
     assert_data(&director, &lab);
     until("all run again", || director.all_run());
     let did = director.did();
-    assert!(did.iter().any(|line| line == "stop agent") && did.iter().any(|line| line == "start agent"), "{did:?}");
+    assert!(
+        did.iter().any(|line| line == "stop agent") && did.iter().any(|line| line == "start agent"),
+        "{did:?}"
+    );
     lab.assert_settled().await;
 }
 
 /// All is stopped, PostgreSQL alone runs for its dump, then the agent stops; and all comes back, the agent first.
 fn in_order(did: &[String]) {
-    let at = |line: &str| did.iter().position(|one| one == line).unwrap_or_else(|| panic!("no {line}: {did:?}"));
-    let last = |line: &str| did.iter().rposition(|one| one == line).unwrap_or_else(|| panic!("no {line}: {did:?}"));
+    let at =
+        |line: &str| did.iter().position(|one| one == line).unwrap_or_else(|| panic!("no {line}: {did:?}"));
+    let last =
+        |line: &str| did.iter().rposition(|one| one == line).unwrap_or_else(|| panic!("no {line}: {did:?}"));
     assert!(at("stop director") < at("stop postgres"), "{did:?}");
     for service in SERVICES {
         assert!(at(&format!("stop {service}")) < at("start postgres"), "{did:?}");
         assert!(last("start agent") < last(&format!("start {service}")), "{did:?}");
     }
-    assert!(last("stop postgres") > at("start postgres"), "PostgreSQL does not run while files are copied: {did:?}");
+    assert!(
+        last("stop postgres") > at("start postgres"),
+        "PostgreSQL does not run while files are copied: {did:?}"
+    );
     assert!(last("start postgres") > at("stop agent"), "{did:?}");
 }
 
@@ -107,7 +122,9 @@ fn exported(lab: &Lab) {
     let out = lab.path("bosh.tgz").display().to_string();
     ends_with_0(lab, &["export", "app", &out]);
     let listed = good(Command::new("tar").args(["-tzf", &out]).output().unwrap());
-    for wanted in ["blob-1", "blob-2", "store/latest", "micro_bosh.yml", "bosh.dump", "job.log", "manifest.json"] {
+    for wanted in
+        ["blob-1", "blob-2", "store/latest", "micro_bosh.yml", "bosh.dump", "job.log", "manifest.json"]
+    {
         assert!(listed.contains(wanted), "{wanted} is not in\n{listed}");
     }
     assert!(!listed.contains("scratch"), "{listed}");

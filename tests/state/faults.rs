@@ -112,3 +112,59 @@ async fn a_rename_that_fails_leaves_old_or_new() {
 async fn a_change_of_size_or_mode_that_fails_leaves_old_or_new() {
     fail_all("ftruncate,fchmod,fallocate", "ENOSPC").await;
 }
+
+/// What a definition of a discovered stack, a pin, the result of a recovery are written by.
+#[test]
+#[ignore = "the victim of the test below"]
+fn writer() {
+    let (dir, new) = given();
+    durable::write(&dir.join("stacks/shop.toml"), 0o600, new.as_bytes()).unwrap();
+    say("written");
+}
+
+/// Killed at the n-th of its system calls, for all n: the file is old or new, nothing beside it ends in `.toml`, the next
+/// start removes what is left, and what was written before the answer is synced before it got its name.
+#[test]
+fn a_kill_at_any_call_of_a_write_leaves_old_or_new() {
+    let new = "[instance.shop]\n".repeat(500);
+    for n in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        let (stacks, trace) = (dir.path().join("stacks"), dir.path().join("trace"));
+        fs::create_dir(&stacks).unwrap();
+        fs::write(stacks.join("shop.toml"), "old").unwrap();
+        let calls =
+            "write,pwrite64,fsync,fdatasync,fchmod,rename,renameat,renameat2,link,linkat,unlink,unlinkat";
+        let (only, kill) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when={n}"));
+        let wrapper = ["strace", "-f", "-qq", "-y", "-o", trace.to_str().unwrap(), "-e", &only, "-e", &kill];
+        let output =
+            command(&wrapper, "faults::writer", dir.path(), &new).output().expect("strace is needed");
+        let written = String::from_utf8(output.stdout).unwrap().lines().filter_map(said).next().is_some();
+        let is = fs::read_to_string(stacks.join("shop.toml")).unwrap();
+        assert!(is == new || is == "old" && !written, "{n}: {} bytes", is.len());
+        let beside: Vec<_> = fs::read_dir(&stacks)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .filter(|n| n != "shop.toml")
+            .collect();
+        assert!(
+            beside.iter().all(|name| name.to_str().unwrap().starts_with(".holdfast-")
+                && !name.to_str().unwrap().ends_with(".toml")),
+            "{beside:?}"
+        );
+        if !fs::read_to_string(&trace).unwrap().contains("killed by SIGKILL") {
+            assert!(n > 4 && written && is == new, "only {n} calls: the test tests nothing");
+            ordered(&fs::read_to_string(&trace).unwrap());
+            return;
+        }
+    }
+}
+
+/// The content is on the disk before it has its name, and the name before the answer.
+fn ordered(trace: &str) {
+    let at = |what: &dyn Fn(&str) -> bool| trace.lines().position(what).unwrap_or_else(|| panic!("{trace}"));
+    let content = at(&|line| line.contains("sync(") && line.contains("/stacks/.holdfast-"));
+    let name = at(&|line| line.contains("rename") && line.contains("/stacks/shop.toml"));
+    let dir = at(&|line| line.contains("sync(") && line.contains("/stacks>"));
+    let answer = at(&|line| line.contains("write(") && line.contains("said: written"));
+    assert!(content < name && name < dir && dir < answer, "{trace}");
+}

@@ -8,6 +8,8 @@ manager=(org.holdfast.Backup1 /org/holdfast/Backup1 org.holdfast.Backup1.Manager
 repository=/srv/backup/main
 home=/home/wiki1/.config
 restic=/usr/bin/restic
+# Rows of the table that a case of recoveries prints.
+measures=()
 
 fail() {
     printf 'FAILED: %s\n' "$*" >&2
@@ -179,4 +181,71 @@ listing() {
             find . -name '.holdfast-*' -prune -o -type f -print0 | sort -z | xargs -0r sha256sum
         )
     done
+}
+
+# failing_service LINE...: shop.service, which fails unless /srv/shop/data begins with `good`, as an instance with a backup
+# of the same name; LINE goes into its [Unit].
+failing_service() {
+    systemctl stop shop.service 2>/dev/null || true
+    rm -rf /srv/shop
+    mkdir -p /srv/shop
+    printf '1.0\n' >/srv/shop-version
+    printf '%s\n' '[Unit]' "$@" '[Service]' \
+        "ExecStart=/bin/bash -c 'while grep -q \"^good\" /srv/shop/data; do sleep 0.1; done; exit 1'" \
+        >/etc/systemd/system/shop.service
+    systemctl daemon-reload
+    (umask 077 && printf 'a password for tests\n' >/etc/holdfast/secrets/main.password)
+    cat >/etc/holdfast/conf.d/shop.toml <<TOML
+[repository.main]
+url = "$repository"
+password_file = "../secrets/main.password"
+layout = "shared"
+
+[backup.shop]
+repositories = ["main"]
+instances = ["shop"]
+
+[instance.shop]
+include = ["/srv/shop"]
+version = { command = ["cat", "/srv/shop-version"] }
+recovery = { unit = "shop.service", attempts = 9 }
+TOML
+}
+
+# After failing_service: a set of this data, which the service runs on.
+save() {
+    printf 'good %s\n' "$1" >/srv/shop/data
+    systemctl restart shop.service
+    is "$(outcome_of "$(job_id "$(run_backup shop)")")" succeeded "the backup of $1"
+}
+
+is_back() { systemctl is-active --quiet shop.service && [[ $(cat /srv/shop/data) == "good $1" ]]; }
+
+idle() { [[ $(busctl get-property "${manager[@]}" ActiveJobs) == "u 0" ]]; }
+
+milliseconds() { printf '%d\n' $((${EPOCHREALTIME/./} / 1000)); }
+
+corrupt_now() {
+    # shellcheck disable=SC2034 # the cases use it
+    corrupted=$(milliseconds)
+    printf 'corrupt\n' >/srv/shop/data
+}
+
+# Not before a recovery has ended: what fails in it is its own failure.
+corrupt() {
+    until_true 30 "the end of all jobs" idle
+    corrupt_now
+}
+
+# measure SCENARIO SET SINCE [KEPT]: a row of the table at the end of a case; SINCE in milliseconds, `-`: nothing was restored.
+measure() {
+    local kept=${4:-} took=-
+    [[ -n $kept ]] || kept="$(find /var/lib/holdfast/failed -mindepth 2 -maxdepth 2 2>/dev/null | wc -l) × failed data"
+    [[ $3 == - ]] || took="$(($(milliseconds) - $3)) ms"
+    measures+=("$(printf '%-52s | %-9s | %9s | %s' "$1" "$2" "$took" "$kept")")
+}
+
+print_measures() {
+    printf 'MEASURED: %-52s | %-9s | %9s | %s\n' "scenario" "restored" "healthy in" "kept"
+    printf 'MEASURED: %s\n' "${measures[@]}"
 }

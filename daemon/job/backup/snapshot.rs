@@ -271,6 +271,9 @@ pub(super) fn tags(shared: &Shared, ready: &Ready, kind: &str) -> Vec<String> {
         format!("kind={kind}"),
     ];
     tags.extend(ready.instance.module.as_ref().map(|module| format!("module={module}")));
+    // Recoveries choose by it, also where what was known of the set is lost. A tag has no comma.
+    let version = Some(&ready.version).filter(|version| !version.is_empty() && !version.contains(','));
+    tags.extend(version.map(|version| format!("version={version}")));
     tags
 }
 

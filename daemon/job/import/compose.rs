@@ -19,6 +19,10 @@ pub(super) struct Composed {
     pub(super) time: Timestamp,
     pub(super) version: String,
     pub(super) notes: Vec<String>,
+    /// Of the archive; none: it is a directory.
+    pub(super) sha256: Option<String>,
+    /// The time that somebody told: the caller, or the archive.
+    pub(super) told: Option<Timestamp>,
 }
 
 pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) -> Result<Composed> {
@@ -27,6 +31,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) 
     let (instance, cover) = (work.request.instance.clone(), cover(work)?);
     let zone = work.request.definitions.daemon.timezone.clone();
     let mut notes: Vec<String> = unpacked.left_out.iter().map(|what| format!("left out: {what}")).collect();
+    let sha256 = Some(unpacked.sha256);
     let arranging = tokio::task::spawn_blocking(move || {
         leave_out(&raw, &wishes.exclude)?;
         let layout = layout::of(&raw, &name, &cover, &zone)?;
@@ -40,6 +45,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) 
     });
     let (layout, arranged) = arranging.await??;
     let records = records(work, &staging.tree(), &layout, &arranged, &mut notes).await?;
+    let told = work.request.wishes.time.or(layout.time);
     let time = time(work, layout.time, &mut notes)?;
     let version = work.request.wishes.version.clone().or(layout.version).unwrap_or_default();
     let from = format!("{} ({})", work.request.name, layout.kind);
@@ -51,7 +57,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, unpacked: Unpacked) 
         "the archive holds nothing"
     );
     let tree = commit(staging.tree(), targets, manifest).await?;
-    Ok(Composed { tree, time, version, notes })
+    Ok(Composed { tree, time, version, notes, sha256, told })
 }
 
 /// An export names absolute paths as its tree does; other archives begin at `/`.

@@ -53,7 +53,7 @@ pub(super) async fn compose(work: &Work, staging: &Staging, data: OwnedFd) -> Re
     let said = Said { time, version: version.clone(), from, records: Vec::new() };
     let manifest = manifest(work, &arranged, None, said)?;
     let tree = commit(staging.tree(), targets, manifest).await?;
-    Ok(Composed { tree, time, version, notes })
+    Ok(Composed { tree, time, version, notes, sha256: None, told: None })
 }
 
 /// Where the data belongs: as `map` says, where MicroShift has it, or the only include that there is.

@@ -8,6 +8,7 @@ mod compose;
 mod directory;
 mod layout;
 pub mod names;
+mod twice;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -95,12 +96,16 @@ pub async fn run(context: Context, live: Arc<Live>, request: Request) {
     })
     .await;
     let (outcome, text) = match work(context, Arc::clone(&live), request).await {
-        Ok(notes) if notes.is_empty() => (Outcome::Succeeded, String::new()),
-        Ok(notes) => (Outcome::Warning, notes.join("\n")),
+        Ok(Came::There(set)) => {
+            (Outcome::Skipped, format!("it is there already, as snapshot {}", set.snapshot))
+        }
+        Ok(Came::Stored(notes)) if notes.is_empty() => (Outcome::Succeeded, String::new()),
+        Ok(Came::Stored(notes)) => (Outcome::Warning, notes.join("\n")),
         Err(failure) => live.verdict(&failure.context("nothing was imported")),
     };
     match outcome {
         Outcome::Succeeded => info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "imported"),
+        Outcome::Skipped => info!(holdfast_instance = %instance, holdfast_outcome = %outcome, "{text}"),
         Outcome::Warning => {
             warn!(holdfast_instance = %instance, holdfast_outcome = %outcome, "imported: {text}")
         }
@@ -133,8 +138,15 @@ impl Work {
     }
 }
 
-/// What needs a look, when the set stands.
-async fn work(context: Context, live: Arc<Live>, request: Request) -> Result<Vec<String>> {
+/// What came of it.
+enum Came {
+    /// A set, and what of it needs a look.
+    Stored(Vec<String>),
+    /// It was there before.
+    There(SetRecord),
+}
+
+async fn work(context: Context, live: Arc<Live>, request: Request) -> Result<Came> {
     let restic = Restic::probe(&request.definitions.daemon.restic).await?;
     let undo = Undo::begin(&context.dirs.undo(), live.id())?;
     let (queue, name) = (context.queue.clone(), request.instance.name.clone());
@@ -156,14 +168,17 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> Result<Vec
         Ok(()) => work.undo.finish().await,
         Err(_) => Ok(()),
     };
-    let mut notes = result?;
+    let mut notes = match result? {
+        Came::Stored(notes) => notes,
+        there => return closed.map(|()| there),
+    };
     let told = |what: &str, failure| format!("{what}: {failure:#}");
     notes.extend(cleaned.err().map(|failure| told("the staging directory could not be removed", failure)));
     notes.extend(closed.err().map(|failure| told("the undo steps could not be closed", failure)));
-    Ok(notes)
+    Ok(Came::Stored(notes))
 }
 
-async fn import(work: &Work, staging: &Staging) -> Result<Vec<String>> {
+async fn import(work: &Work, staging: &Staging) -> Result<Came> {
     work.phase(Phase::Fetch);
     let data = work.request.data.try_clone()?;
     let is_dir = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&data)?.st_mode).is_dir();
@@ -175,16 +190,25 @@ async fn import(work: &Work, staging: &Staging) -> Result<Vec<String>> {
         }
     };
     work.running()?;
-    stand(work).await?;
     work.phase(Phase::Snapshot);
-    let summary = store(work, staging, &composed).await?;
+    let terms = work.live.terms(work.request.instance.stall_timeout);
+    let location = Location::of(&work.request.repository, &work.request.instance, work.request.uuid);
+    let opened =
+        repository::open(&work.context, &work.restic, &work.request.repository, location, &terms).await?;
+    if let Some(set) = twice::there(work, &opened, &composed).await? {
+        stand(work, &set.set).await?;
+        return Ok(Came::There(set));
+    }
+    stand(work, work.live.id()).await?;
+    twice::note(work, &composed).await?;
+    let summary = store(work, staging, &composed, &opened).await?;
     remember(work, &summary, &composed).await;
     let mut notes = composed.notes;
     if summary.partial {
         let some: Vec<_> = summary.unreadable.iter().take(5).map(String::as_str).collect();
         notes.push(format!("some files could not be read: {}", some.join(", ")));
     }
-    Ok(notes)
+    Ok(Came::Stored(notes))
 }
 
 /// Unpacks into `raw` beside the tree.
@@ -225,8 +249,8 @@ async fn unpack(work: &Work, staging: &Staging, data: OwnedFd) -> Result<Unpacke
 }
 
 /// Before the set is there: no recovery may take it for fit in between.
-async fn stand(work: &Work) -> Result<()> {
-    let (context, uuid, set) = (&work.context, work.request.uuid, work.live.id());
+async fn stand(work: &Work, set: &str) -> Result<()> {
+    let (context, uuid) = (&work.context, work.request.uuid);
     match work.request.wishes.standing {
         Some(Standing::Restored) => recover::restored(context, uuid, set).await,
         Some(Standing::Failed) => recover::sick(context, uuid, set).await,
@@ -234,16 +258,19 @@ async fn stand(work: &Work) -> Result<()> {
     }
 }
 
-async fn store(work: &Work, staging: &Staging, composed: &Composed) -> Result<BackupSummary> {
+async fn store(
+    work: &Work,
+    staging: &Staging,
+    composed: &Composed,
+    opened: &Opened,
+) -> Result<BackupSummary> {
     let (request, live) = (&work.request, &work.live);
     let terms = live.terms(request.instance.stall_timeout);
-    let location = Location::of(&request.repository, &request.instance, request.uuid);
-    let opened = repository::open(&work.context, &work.restic, &request.repository, location, &terms).await?;
     let wait = |reason| live.waits(&request.instance.name, reason);
     let queue = &work.context.queue;
     let _shared = queue.share(&opened.key, &request.repository.name, &live.caller(), wait).await?;
     let _permit = queue.permit(&live.caller(), wait).await?;
-    repository::write_lock_down(&work.undo, &opened).await?;
+    repository::write_lock_down(&work.undo, opened).await?;
     let (list, text) = (staging.beside("targets"), composed.tree.files_from_raw());
     tokio::fs::write(&list, text).await.context("writing the list of targets")?;
     let backup = BackupRequest {
@@ -252,7 +279,7 @@ async fn store(work: &Work, staging: &Staging, composed: &Composed) -> Result<Ba
         exclude_file: None,
         tags: tags(work, composed),
         host: request.definitions.daemon.host.clone(),
-        parent: parent(work, &opened).await?,
+        parent: parent(work, opened).await?,
         time: Some(composed.time),
     };
     let progress = |p: Progress| live.advance(&request.instance.name, &request.repository.name, &p);

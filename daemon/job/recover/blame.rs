@@ -69,20 +69,22 @@ impl Away {
 pub(super) struct Patience {
     away: BTreeSet<String>,
     pause: Duration,
-    end: tokio::time::Instant,
+    limit: Duration,
+    /// From the first failure on: a long fetch does not use it up.
+    end: Option<tokio::time::Instant>,
     /// Why sets in repositories that are away are wanted no more.
     given_up: Option<String>,
 }
 
 impl Patience {
     pub(super) fn of(limit: Duration) -> Self {
-        let end = tokio::time::Instant::now() + limit;
-        Self { away: BTreeSet::new(), pause: FIRST_PAUSE, end, given_up: None }
+        Self { away: BTreeSet::new(), pause: FIRST_PAUSE, limit, end: None, given_up: None }
     }
 
     /// Whether what is tried now is tried for the last time.
     pub(super) fn is_over(&self) -> bool {
-        tokio::time::Instant::now() >= self.end
+        let now = tokio::time::Instant::now();
+        self.limit.is_zero() || self.end.is_some_and(|end| now >= end)
     }
 
     /// The sets to choose from: a copy in a repository that answers goes before one in a repository that did not.
@@ -115,6 +117,7 @@ impl Patience {
         }
         // Not its last word.
         live.update(|job| job.units.iter_mut().for_each(|unit| unit.outcome = None));
+        self.end.get_or_insert_with(|| tokio::time::Instant::now() + self.limit);
         self.away.insert(repository.clone());
         if self.elsewhere(set, sets) {
             info!("{failure:#}; its copy in another repository is used");

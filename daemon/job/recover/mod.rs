@@ -30,7 +30,7 @@ pub use past::read as remembered;
 pub(super) use past::{restored, sick};
 pub use select::{Attempt, Bound, Measure, Past, Standing, bound};
 pub use standing::{present_version, words};
-pub use told::{answered, is_asked, refused};
+pub use told::{answered, asked_at, not_needed, refused};
 
 /// How long the unit may take to start.
 const START: Duration = Duration::from_secs(300);
@@ -227,7 +227,8 @@ async fn plan(
     };
     // Before anything is touched: whatever happens next, this set is not tried without end.
     let (at, snapshot) = (Timestamp::now(), set.snapshot.clone());
-    past.attempts.push(Attempt { at, snapshot, over: false, acknowledged: false, well: false });
+    let no_start = !request.start;
+    past.attempts.push(Attempt { at, snapshot, over: false, acknowledged: false, well: false, no_start });
     past::write(context, request.uuid, past.clone()).await?;
     Ok(Some(Plan { place, past, opened, set, failed }))
 }

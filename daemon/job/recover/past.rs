@@ -49,8 +49,11 @@ pub(super) async fn write(context: &Context, uuid: Uuid, mut past: Past) -> Resu
 /// The database's.
 pub(in crate::job) async fn restored(context: &Context, uuid: Uuid, set: &str) -> Result<()> {
     let mut past = read(context, uuid).await?;
+    if past.attempts.iter().any(|attempt| attempt.snapshot == set) {
+        return Ok(());
+    }
     let (at, snapshot) = (jiff::Timestamp::now(), set.to_owned());
-    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true, well: true });
+    past.attempts.push(Attempt { at, snapshot, over: true, acknowledged: true, well: true, no_start: false });
     write(context, uuid, past).await
 }
 
@@ -60,6 +63,9 @@ pub(in crate::job) async fn restored(context: &Context, uuid: Uuid, set: &str) -
 /// The database's.
 pub(in crate::job) async fn sick(context: &Context, uuid: Uuid, set: &str) -> Result<()> {
     let mut past = read(context, uuid).await?;
+    if past.sick.iter().any(|sick| sick == set) {
+        return Ok(());
+    }
     past.sick.push(set.to_owned());
     past.trim();
     let text = serde_json::to_string(&past.sick)?;

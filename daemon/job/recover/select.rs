@@ -30,6 +30,9 @@ pub struct Attempt {
     /// Whether the application was well after it.
     #[serde(default)]
     pub well: bool,
+    /// Whether nothing was to be started after it.
+    #[serde(default)]
+    pub no_start: bool,
 }
 
 /// How a set stands towards a recovery.

@@ -2,10 +2,11 @@
 //! state directory, for scripts that run before there is a bus.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::definition::Name;
 use crate::job::{Context, message};
@@ -36,9 +37,20 @@ pub async fn refused(context: &Context, name: &Name, why: &str) {
     write(context, name, "failed", why).await;
 }
 
-/// Whether somebody laid the marker.
-pub fn is_asked(context: &Context, name: &Name) -> bool {
-    file(context, name, "asked").symlink_metadata().is_ok()
+/// When somebody laid the marker; none: nobody did.
+pub fn asked_at(context: &Context, name: &Name) -> Option<SystemTime> {
+    file(context, name, "asked").symlink_metadata().ok()?.modified().ok()
+}
+
+/// Takes the marker away of an application that runs without what it asks for.
+///
+/// # Errors
+/// The disk's; then it asks again at the next start.
+pub async fn not_needed(context: &Context, name: &Name) -> Result<()> {
+    info!(holdfast_instance = %name, "{name} runs: the marker that asks for its recovery is taken away");
+    answered(context, name).await?;
+    write(context, name, "skipped", "it runs; nothing was touched").await;
+    Ok(())
 }
 
 /// Takes the marker away.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::boot::Boot;
 use super::dumps::{self, Changed};
 use super::failed::{self, Failed};
 use super::{survey, swap};
@@ -60,6 +61,9 @@ pub struct Kept {
     /// What lies on another machine: as it would be exchanged by a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub far: Option<Far>,
+    /// When, by the boot that it was made in.
+    #[serde(default)]
+    pub boot: Option<Boot>,
 }
 
 /// What a root itself was: its owner, mode, attributes and time.
@@ -85,6 +89,15 @@ pub struct Swapped {
 }
 
 impl Kept {
+    /// Within one boot the time that went by counts, not the clock: that may have been set.
+    fn is_over(&self, now: Timestamp, here: Option<&Boot>) -> bool {
+        let gone_by = self.boot.as_ref().zip(here).and_then(|(made, here)| made.until(here));
+        match gone_by {
+            Some(seconds) => seconds >= self.until.duration_since(self.made).as_secs(),
+            None => self.until <= now,
+        }
+    }
+
     /// Where it is, until when, and what to do with it.
     pub fn told(&self) -> String {
         let mut places: Vec<_> = self.annexes.iter().map(|dir| dir.0.display().to_string()).collect();
@@ -174,7 +187,7 @@ pub async fn expire(context: &Context, definitions: &Definitions, now: Timestamp
         warn!("removing old data that is kept no longer: {failure:#}");
     }
     let due = match list(context, None).await {
-        Ok(all) => due(&all, now),
+        Ok(all) => due(&all, now, Boot::now().as_ref()),
         Err(failure) => return warn!("looking for data that is kept no longer: {failure:#}"),
     };
     for kept in due {
@@ -194,7 +207,7 @@ pub async fn next_due(context: &Context) -> Option<Timestamp> {
 
 /// What must go; `all` comes newest first. Sets that a recovery restored in vain are counted apart: however many they are,
 /// the data that failed first stays.
-fn due(all: &[Kept], now: Timestamp) -> Vec<Kept> {
+fn due(all: &[Kept], now: Timestamp, here: Option<&Boot>) -> Vec<Kept> {
     let mut counts = std::collections::BTreeMap::<(&str, bool), usize>::new();
     let mut bytes = 0_u64;
     let mut due = Vec::new();
@@ -203,7 +216,7 @@ fn due(all: &[Kept], now: Timestamp) -> Vec<Kept> {
         let count = counts.entry((&kept.instance, again)).or_default();
         *count += 1;
         let large = *count > 1 && bytes.saturating_add(kept.bytes) > MOST_BYTES;
-        if kept.until <= now || *count > MOST || large {
+        if kept.is_over(now, here) || *count > MOST || large {
             due.push(kept.clone());
         } else if *count > 1 {
             bytes = bytes.saturating_add(kept.bytes);
@@ -292,6 +305,7 @@ pub(super) async fn bytes_in(annexes: Vec<PathBuf>) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::boot::moment;
     use super::*;
 
     fn kept(job: &str, instance: &str, made: i64, gib: u64) -> Kept {
@@ -310,11 +324,15 @@ mod tests {
             failed: None,
             roots: vec![],
             far: None,
+            boot: None,
         }
     }
 
     fn jobs(all: &[Kept], hour: i64) -> Vec<String> {
-        due(all, Timestamp::from_second(hour * 3_600).unwrap()).into_iter().map(|kept| kept.job).collect()
+        due(all, Timestamp::from_second(hour * 3_600).unwrap(), None)
+            .into_iter()
+            .map(|kept| kept.job)
+            .collect()
     }
 
     #[test]
@@ -323,6 +341,16 @@ mod tests {
         assert_eq!(jobs(&all, 23), Vec::<String>::new());
         assert_eq!(jobs(&all, 24), ["j1"]);
         assert_eq!(jobs(&all, 34), ["j2", "j1"]);
+    }
+
+    #[test]
+    fn within_a_boot_data_goes_by_the_time_that_went_by_and_not_by_a_clock_that_was_set() {
+        let made = |seconds: i64| Kept { boot: Some(moment("one", seconds)), ..kept("j1", "a", 0, 1) };
+        let year = Timestamp::from_second(365 * 86_400).unwrap();
+        let goes = |kept: Kept, here: &Boot| due(&[kept], year, Some(here)).len();
+        assert_eq!(goes(made(100), &moment("one", 100 + 23 * 3_600)), 0);
+        assert_eq!(goes(made(100), &moment("one", 100 + 24 * 3_600)), 1);
+        assert_eq!(goes(made(100), &moment("two", 100)), 1, "of another boot nothing is known but its clock");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod anew;
 mod apply;
+mod boot;
 mod carry;
 mod choose;
 mod databases;
@@ -11,11 +12,11 @@ mod failed;
 pub(super) mod far;
 mod fetch;
 mod health;
+mod here;
 pub mod kept;
 mod meter;
 mod mounts;
 mod parts;
-mod here;
 mod plan;
 mod rights;
 pub mod rollback;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use tracing::{error, info};
 
+use super::boot::Boot;
 use super::dumps::{self, Changed};
 use super::kept::{self, Kept, RootWas, Swapped};
 use super::{NotPutBack, swap};
@@ -173,6 +174,7 @@ async fn exchange(
         failed: None,
         roots: done.roots.clone(),
         far: kept.far.as_ref().map(Far::reversed),
+        boot: Boot::now(),
         ..kept.clone()
     };
     kept::write(context, undo, &record).await?;

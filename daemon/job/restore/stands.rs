@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::apply::Applied;
+use super::boot::Boot;
 use super::kept::{self, Kept};
 use super::{Work, dumps, far};
 use crate::job::remove_tree;
@@ -39,6 +40,7 @@ pub(super) async fn keep(
         failed: work.request.failed.clone(),
         roots: applied.roots.clone(),
         far: applied.far.as_ref().map(|(far, _)| far.reversed()),
+        boot: Boot::now(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;

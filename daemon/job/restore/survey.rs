@@ -10,7 +10,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::apply::{ENVIRONMENT, Spot};
 use super::swap::{ANNEX_PREFIX, parent_of};
-use super::{Request, Work, dumps, far, mounts};
+use super::{NotTheSet, Request, Work, dumps, far, mounts};
 use crate::job::{Context, Dirs};
 use crate::restic::local_path;
 use crate::target::{Excludes, Manifest, Place, RootKind};
@@ -34,7 +34,7 @@ pub(super) fn survey(work: &Work, place: &Place, manifest: &Manifest, staging: &
     let children = |root: &Path| names_in(&staging.join(root), root);
     let survey = look(&work.request, place, manifest, there, children)?;
     let problems = problems(&work.context, &work.request, &survey);
-    ensure!(problems.is_empty(), "{}", problems.join("; "));
+    ensure!(problems.is_empty(), NotTheSet(problems.join("; ")));
     check_room(&survey, staging)?;
     Ok(survey)
 }
@@ -207,11 +207,13 @@ fn check_room(survey: &Survey, staging: &Path) -> Result<()> {
     for (place, bytes) in needed.values() {
         let stat = rustix::fs::statvfs(place).with_context(|| place.display().to_string())?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        ensure!(
-            *bytes <= free,
-            "{bytes} bytes are needed beside {} and {free} are free; make room, or restore into a directory with target",
-            place.display()
-        );
+        let text = || {
+            let place = place.display();
+            format!(
+                "{bytes} bytes are needed beside {place} and {free} are free; make room, or restore into a directory with target"
+            )
+        };
+        ensure!(*bytes <= free, NotTheSet(text()));
     }
     Ok(())
 }

@@ -120,7 +120,9 @@ fn prepare(dir: &Path, now: Timestamp) -> Result<(), Unusable> {
     let prepare = || -> Result<()> {
         durable::create_dir(dir, 0o700)?;
         durable::sweep(dir)?;
-        durable::sweep(&dir.join("instances"))?;
+        for below in ["instances", "pins", "recovery", "stacks"] {
+            durable::sweep(&dir.join(below))?;
+        }
         if !dir.join(FILE).exists() && COMPANIONS.iter().any(|c| dir.join(format!("{FILE}{c}")).exists()) {
             set_aside(dir, now)?;
         }

@@ -25,7 +25,14 @@ fn set(snapshot: &str, second: i64, version: &str) -> SetRecord {
 }
 
 fn attempt(snapshot: &str, second: i64, over: bool) -> Attempt {
-    Attempt { at: at(second), snapshot: snapshot.into(), over, acknowledged: false, well: false }
+    Attempt {
+        at: at(second),
+        snapshot: snapshot.into(),
+        over,
+        acknowledged: false,
+        well: false,
+        no_start: false,
+    }
 }
 
 fn terms() -> Recovery {
