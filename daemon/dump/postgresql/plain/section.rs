@@ -291,7 +291,7 @@ mod tests {
         ALTER DATABASE shop OWNER TO keeper;\n\\connect shop\nALTER DATABASE shop SET work_mem TO '7MB';\n\
         ALTER TABLE public.t DROP CONSTRAINT x;\nDROP TABLE public.t;\nCREATE TABLE public.t (a int);\n\
         COPY public.t (a) FROM stdin;\n1\n\\.\nGRANT SELECT ON TABLE public.t TO keeper;\n\
-        GRANT CONNECT ON DATABASE shop TO clerk;\n\\connect -reuse-previous=on \"dbname='o\\\\'dd \"\"x'\"\nSELECT 1;\n";
+        GRANT CONNECT ON DATABASE shop TO clerk;\n\\connect -reuse-previous=on \"dbname='o\\'dd \"\"x'\"\nSELECT 1;\n";
 
     fn record(database: Option<&str>) -> Record {
         serde_json::from_value(json!({
