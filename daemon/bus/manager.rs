@@ -54,7 +54,8 @@ impl Manager {
 
     /// Restores a set of an instance, or of REPOSITORY:MODULE/UUID that is not defined here; snapshot "" is the latest.
     /// Options: repository (s), before (t), include (as), database (as), target (s), as (s), map (as), stop (b),
-    /// start (b), force_foreign (b), force_version (b), owners (s: name or number), setuid (b), devices (b).
+    /// start (b), force_foreign (b), force_version (b), owners (s), setuid (b), devices (b), create_user (b), and of root
+    /// only dump (a{sh}: files that are open for reading, instead of saved dumps).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,

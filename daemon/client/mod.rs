@@ -18,6 +18,7 @@ mod failure;
 mod follow;
 mod format;
 mod generate;
+mod given;
 mod history;
 mod import;
 mod init;

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,7 +13,7 @@ use super::failure::{Done, Exit, Failure};
 use super::follow::{cancel_all, conclude, started};
 use super::format::{short, size};
 use super::wire::Row;
-use super::{Context, alone, ask};
+use super::{Context, alone, ask, given};
 use crate::control::{Database, Edited, RestoreOptions, carried};
 use crate::definition::Owners;
 
@@ -211,7 +209,7 @@ fn given(args: &What, context: &Context) -> Result<RestoreOptions, Failure> {
             let parsed = args.database.iter().map(|text| Database::parse(text));
             parsed.collect::<Result<_, _>>().map_err(Failure::usage)?
         },
-        dumps: dumps(args)?
+        dumps: given::files(&args.dump)?
             .into_iter()
             .map(|(name, file)| Edited::new(name, file))
             .collect::<Result<_, _>>()
@@ -292,7 +290,8 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
         options.insert("database", args.database.clone().into());
     }
     if !args.dump.is_empty() {
-        let files = dumps(args)?.into_iter().map(|(name, file)| (name, Fd::from(OwnedFd::from(file))));
+        let files =
+            given::files(&args.dump)?.into_iter().map(|(name, file)| (name, Fd::from(OwnedFd::from(file))));
         let files: std::collections::HashMap<String, Fd<'static>> = files.collect();
         options.insert("dump", Variant::Dict(files.into()));
     }
@@ -326,20 +325,6 @@ pub(super) fn options(args: &What, context: &Context) -> Result<Options<'static>
         }
     }
     Ok(options)
-}
-
-/// The files that were named, opened by us: the daemon opens no path that a caller names.
-fn dumps(args: &What) -> Result<Vec<(String, File)>, Failure> {
-    let one = |given: &OsString| {
-        let bad = || Failure::usage(format!("--dump {given:?} is not NAME=FILE"));
-        let bytes = given.as_bytes();
-        let at = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or_else(bad)?;
-        let name = std::str::from_utf8(&bytes[..at]).map_err(|_| bad())?.to_owned();
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&bytes[at + 1..]));
-        let file = File::open(path);
-        Ok((name, file.map_err(|error| Failure::failed(format!("opening {}: {error}", path.display())))?))
-    };
-    args.dump.iter().map(one).collect()
 }
 
 /// Paths of the tree, also such as D-Bus would not carry.

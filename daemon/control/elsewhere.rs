@@ -137,7 +137,7 @@ impl Control {
         (new_name, map, given): (Option<String>, Vec<(PathBuf, PathBuf)>, Vec<Database>),
         uuid: Uuid,
     ) -> Result<Request> {
-        let saved = restore::saved_databases(&manifest).map_err(anyhow::Error::from)?;
+        let saved = restore::saved_databases(&manifest)?;
         let Some(written) = manifest.definition else {
             let text = format!(
                 "the set does not say how {} was defined (an older release made it): define it in conf.d/ first, or \
@@ -172,7 +172,7 @@ impl Control {
         map: &[(PathBuf, PathBuf)],
         given: Vec<Database>,
     ) -> Result<Request> {
-        let saved = restore::saved_databases(&self.manifest(&request).await?).map_err(anyhow::Error::from)?;
+        let saved = restore::saved_databases(&self.manifest(&request).await?)?;
         let first = Arc::clone(&request.instance);
         if let Some(other) = self.other_project(&first, name).await? {
             if map.is_empty() {

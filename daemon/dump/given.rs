@@ -36,8 +36,14 @@ pub fn check_given(source: &str, file: &File) -> Result<()> {
             ensure!(ends("-- Dump completed")?, "it has no end marker \"-- Dump completed\": it was cut off");
             Ok(())
         }
-        "redis" => Ok(ensure!(begins(&["REDIS"]), "it is no RDB file of Redis")),
-        "sqlite" => Ok(ensure!(begins(&["SQLite format 3\0"]), "it is no database of SQLite")),
+        "redis" => {
+            ensure!(begins(&["REDIS"]), "it is no RDB file of Redis");
+            Ok(())
+        }
+        "sqlite" => {
+            ensure!(begins(&["SQLite format 3\0"]), "it is no database of SQLite");
+            Ok(())
+        }
         _ => Ok(()),
     }
 }

@@ -109,7 +109,7 @@ pub async fn foreign(
     database: Option<String>,
 ) -> Result<Record> {
     let mut record = Record { database, ..Record::of(dump, path).await? };
-    if record.database.is_none() {
+    if record.database.is_none() && matches!(&*record.source, "postgresql" | "mariadb" | "mysql") {
         let (at, source) = (path.to_owned(), record.source.clone());
         let names = move || super::names_given(&source, &open(&at)?);
         let names = tokio::task::spawn_blocking(names).await?;

@@ -351,6 +351,23 @@ async fn a_restore_whose_service_does_not_run_on_the_new_data_is_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_service_does_not_stop_touches_nothing_and_all_run_as_before() {
+    let lab = setup("stop_timeout = \"1s\"", "").start().await;
+    lab.good_backup("b").await;
+    lab.write("app/state/files/one", "newer\n", 0o640);
+    lab.on("svc-stop", "[ \"$2\" != db ] || exit 0");
+    let ended = lab.restore("app", "", &[]).await;
+    assert_eq!(ended.outcome, "failed", "{ended:#?}");
+    assert!(ended.error.contains("did not stop within 1s"), "{}", ended.error);
+    assert!(ended.error.contains("the live data was not touched"), "{}", ended.error);
+    assert!(ended.error.contains("--no-stop"), "{}", ended.error);
+    assert_eq!(lab.text("app/state/files/one"), "newer\n");
+    assert_as_before(&lab, "a restore that could not stop them");
+    lab.remove("on-svc-stop");
+    lab.assert_settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_exchanges_data_while_services_are_stopped() {
     let lab = setup("", "").replace("keep_previous = \"0s\"", "keep_previous = \"1h\"").start().await;
     lab.good_backup("b").await;

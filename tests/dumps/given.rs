@@ -79,7 +79,8 @@ async fn lab(server: &Postgres) -> Lab {
 async fn a_text_of_all_databases_made_elsewhere_is_loaded_whole_or_one_taken_out_of_it() {
     let (server, other) = (shop(), shop());
     let lab = lab(&server).await;
-    other.ask("postgres", "create role stranger; create database unrelated");
+    other.ask("postgres", "create role stranger");
+    other.ask("postgres", "create database unrelated");
     for name in ["shop", ODD] {
         other.ask(name, "insert into item values (0, 'from elsewhere')");
     }
@@ -136,7 +137,7 @@ async fn an_edited_dump_is_loaded_instead_of_the_saved_one_and_what_is_none_chan
         ("db/shop", &picture, "neither an archive"),
         ("db/shop", &wrong, "NONSENSE"),
         ("db/shop", &shell, "no command that pg_dump writes"),
-        ("db/shop", &lost, "item"),
+        ("db/shop", &lost, "syntax error"),
         ("db", &mended, "say which one"),
         ("nothing", &mended, "holds no dump"),
     ] {
@@ -201,6 +202,32 @@ async fn the_command_opens_the_file_itself_and_shows_in_its_plan_what_was_given(
         !absent.status.success() && crate::support::stderr(&absent).contains("/no/such/file"),
         "{absent:?}"
     );
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn an_archive_of_the_compose_sidecar_is_loaded_by_a_dump_of_its_engine() {
+    let (server, other) = (shop(), shop());
+    let lab = lab(&server).await;
+    other.ask("shop", "insert into item values (0, 'from elsewhere')");
+    std::fs::create_dir_all(lab.path("stack/db/database")).unwrap();
+    all_of(&other, &lab.path("stack/db/database/pg_dumpall.sql"), &[]);
+    let archive = lab.path("backup_shop_20331105-120000_0a1b.tar");
+    let mut tar = lab.bus.command("tar");
+    good(tar.arg("-C").arg(lab.path("stack")).arg("-cf").arg(&archive).arg("db").output().unwrap());
+    let mut holdfast = lab.bus.command(env!("CARGO_BIN_EXE_holdfast"));
+    holdfast.args(["--bus", &lab.bus.address, "import"]).arg(&archive).args(["--instance", "app"]);
+    let done = holdfast.args(["--time", "2026-11-20"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let sets = lab.sets("app").await;
+    let imported = sets.iter().find(|set| lab::text(set, "backup") == "(import)").unwrap();
+    let late = state(&server);
+    let ended = lab.restore("app", &lab::text(imported, "id"), &[]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    assert_eq!((&state(&server)[..4], &state(&server)[4]), (&state(&other)[..4], &late[4]));
+    assert_eq!(server.ask("shop", "select count(*) from item"), "301");
+    roll_back(&lab).await;
+    assert_eq!(state(&server), late);
     lab.assert_settled().await;
 }
 

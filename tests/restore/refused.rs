@@ -38,6 +38,25 @@ async fn a_prefix_that_could_mean_any_snapshot_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_that_means_two_snapshots_is_refused_until_more_of_it_is_said() {
+    let house = House::build("").await;
+    house.back_up().await;
+    let id = snapshots(&house, "app1").await.remove(0);
+    // Nobody can wait for two ids of restic's that begin alike: the history is told of one.
+    let twin = format!("{}{}", &id[..8], "0".repeat(56));
+    let history = rusqlite::Connection::open(house.path("state/holdfast.db")).unwrap();
+    let sql = "insert into committed_set select repository, location, ?1, job, instance, uuid, backup, host, time - 1, \
+        size, files, version, outcome, saved from committed_set where snapshot = ?2";
+    assert_eq!(history.execute(sql, [&twin, &id]).unwrap(), 1);
+    drop(history);
+    let (name, text) = refused(&house, &id[..6], &Options::new()).await;
+    assert!(name.ends_with("InvalidArgument") && text.contains("2 snapshots begin with"), "{name}: {text}");
+    let job: OwnedObjectPath =
+        house.daemon.call("Restore", &("app1", &id[..12], Options::new())).await.unwrap();
+    assert_eq!(house.ended(&job).await.0, "succeeded", "{}", house.daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_another_instance_is_refused_unless_it_is_forced() {
     let house = House::build("[instance.other]\ninclude = [\"@DIR@/outside/beside\"]").await;
     house.back_up().await;

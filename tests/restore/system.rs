@@ -86,6 +86,133 @@ async fn system_r07_no_room_for_staging_or_beside_the_live_data_leaves_that_as_i
     house.assert_clean();
 }
 
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    super::support::stdout(&output)
+}
+
+/// A user that is removed with the test.
+struct User(&'static str);
+
+impl User {
+    fn add(name: &'static str, uid: &str) -> Self {
+        let made = Command::new("useradd").args(["--no-create-home", "--uid", uid, name]).status();
+        assert!(made.unwrap().success(), "useradd {name}");
+        Self(name)
+    }
+
+    fn number(&self) -> Option<u32> {
+        said("id", &["-u", self.0]).trim().parse().ok()
+    }
+
+    fn remove(&self) {
+        let _ = Command::new("userdel").arg(self.0).output();
+        let _ = std::fs::remove_dir_all(format!("/home/{}", self.0));
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn system_a_user_that_is_missing_is_made_with_its_number_when_asked_and_goes_when_the_restore_fails() {
+    let user = User::add("hfmade", "61234");
+    let health = "user = \"hfmade\"\nrestore.health = { command = [\"@DIR@/ask\"], timeout = \"1s\" }";
+    let mut house = House::build(health).await;
+    house.program("ask", "#!/bin/sh\nexit 1\n");
+    // Its programs run as that user.
+    let dir = house.daemon.dir.path().to_owned();
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let file = house.path("app/state/conf/a");
+    std::os::unix::fs::chown(&file, Some(61_234), Some(61_234)).unwrap();
+    house.back_up().await;
+    user.remove();
+    let before = house.live();
+    let asked = || option("create_user", true);
+    let refused =
+        house.daemon.call::<_, zbus::OwnedObjectPath>("Restore", &("app1", "", Options::new())).await;
+    let text = match refused {
+        Ok(job) => house.ended(&job).await.1,
+        Err(refused) => refused.to_string(),
+    };
+    assert!(text.contains("hfmade") && text.contains("useradd"), "{text}");
+    let plan: String = house.daemon.call("Plan", &("app1", "", asked())).await.unwrap();
+    assert!(plan.contains("\"create_user\":{\"name\":\"hfmade\",\"uid\":61234}"), "{plan}");
+    assert_eq!(user.number(), None, "a plan touches nothing");
+    let (outcome, text) = house.restore(&asked()).await;
+    assert_eq!(outcome, "failed", "{text}");
+    before.assert_same(&house.live(), &text);
+    assert_eq!(user.number(), None, "{}", house.daemon.log());
+    assert!(!std::path::Path::new("/home/hfmade").exists());
+    house.assert_clean();
+    // Killed half way, it goes at the next start.
+    house.program("ask", "#!/bin/sh\n: >/tmp/hfmade-asked\nexec sleep 60\n");
+    let _ = std::fs::remove_file("/tmp/hfmade-asked");
+    house.start_restore(&asked()).await;
+    super::support::until("the health check runs", || std::path::Path::new("/tmp/hfmade-asked").exists());
+    let _ = std::fs::remove_file("/tmp/hfmade-asked");
+    assert_eq!(user.number(), Some(61_234));
+    house.daemon.restart_after_kill().await;
+    assert_eq!(user.number(), None, "{}", house.daemon.log());
+    house.assert_clean();
+    house.program("ask", "#!/bin/sh\nexit 0\n");
+    let (outcome, text) = house.restore(&asked()).await;
+    assert_eq!(outcome, "succeeded", "{text}\n{}", house.daemon.log());
+    assert_eq!(user.number(), Some(61_234));
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&file.metadata().unwrap()), 61_234);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn system_whom_access_lists_name_has_the_number_that_the_name_has_here() {
+    let user = User::add("hfacl", "61235");
+    let house = House::build("").await;
+    let (file, dir) = (house.path("app/state/conf/a"), house.path("app/state/conf/sub"));
+    let set = |arguments: &[&str], path: &std::path::Path| {
+        let done = Command::new("setfacl").args(arguments).arg(path).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    set(&["-m", "u:hfacl:rw,g:hfacl:r"], &file);
+    set(&["-m", "d:u:hfacl:rx"], &dir);
+    let volume = house.path("volumes/data/x");
+    set(&["-m", "u:61235:rw"], &volume);
+    house.back_up().await;
+    // The name has another number now.
+    user.remove();
+    let user = User::add("hfacl", "61999");
+    assert_eq!(house.restore(&Options::new()).await.0, "succeeded", "{}", house.daemon.log());
+    let list = |path: &std::path::Path| said("getfacl", &["-n", "-c", "-p", &path.display().to_string()]);
+    let of_file = list(&file);
+    assert!(of_file.contains("user:61999:rw-") && of_file.contains("group:61999:r--"), "{of_file}");
+    assert!(!of_file.contains("61235"), "{of_file}");
+    assert!(list(&dir).contains("default:user:61999:r-x"), "{}", list(&dir));
+    assert!(list(&volume).contains("user:61235:rw-"), "in volumes numbers count: {}", list(&volume));
+    assert_eq!(house.restore(&option("owners", "number".to_owned())).await.0, "succeeded");
+    assert!(list(&file).contains("user:61235:rw-"), "{}", list(&file));
+    drop(user);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn system_a_target_on_a_disk_that_is_read_only_is_refused() {
+    let house = House::build("").await;
+    house.back_up().await;
+    let disk = Mount::tmpfs(house.path("disk"), "1m");
+    assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status().unwrap().success());
+    let before = house.live();
+    let target = house.path("disk/new").display().to_string();
+    let (outcome, said) = house.restore(&option("target", target)).await;
+    assert_eq!(outcome, "failed", "{said}");
+    assert!(said.contains("was not touched") || said.contains("Read-only"), "{said}");
+    before.assert_same(&house.live(), &said);
+    drop(disk);
+    house.assert_clean();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root"]
 async fn system_a_file_system_that_is_mounted_read_only_is_refused() {

@@ -72,7 +72,10 @@ async fn missing(site: &Site, tree: &Path, records: &[Record]) -> Result<(BTreeS
         .filter(|name| !there.contains(&name.to_ascii_lowercase()) && !is_own(name))
         .collect();
     let kept = all.into_iter().filter(|text| about(text).is_some_and(|name| made.contains(&name))).map(bare);
-    Ok((made.clone(), kept.collect()))
+    // A role is made twice in a dump: once in the words of each kind of server.
+    let mut seen = BTreeSet::new();
+    let kept: Vec<String> = kept.filter(|text| seen.insert(text.clone())).collect();
+    Ok((made.clone(), kept))
 }
 
 fn is_own(account: &str) -> bool {

@@ -173,10 +173,7 @@ fn take_apart(
     let mut all = Vec::new();
     for (number, saved) in choose(&sections, from, asked)? {
         let section = &sections[number];
-        let new = lives.iter().find(|(old, new)| *old == saved || from.database.as_ref() == Some(new));
-        if let Some((old, new)) = new.filter(|(old, new)| old != new) {
-            own_only(section, old, new)?;
-        }
+        own_only(section, lives)?;
         let file = Path::new(MADE).join(&from.dump).join(file_name(&saved, "sql"));
         let preamble = if number == 0 { &[][..] } else { &sections[0].ranges[..] };
         copy(&path, preamble.iter().chain(&section.ranges), &tree.join(&file))?;
@@ -225,11 +222,12 @@ fn choose(sections: &[Section], from: &Record, asked: &[String]) -> Result<Vec<(
 
 /// A trigger or a routine may call its database by its name (measured: `CREATE TRIGGER wiki.t ON wiki.page` is kept as it
 /// was written). Under another name it would change the one that lives.
-fn own_only(section: &Section, old: &str, new: &str) -> Result<()> {
-    let speaks = section.speaks.iter().find(|(name, _)| name.eq_ignore_ascii_case(old));
-    if let Some((_, head)) = speaks {
+fn own_only(section: &Section, lives: &[(String, String)]) -> Result<()> {
+    let renamed = |name: &str| lives.iter().find(|(old, new)| old != new && name.eq_ignore_ascii_case(old));
+    let speaks = section.speaks.iter().find_map(|(name, head)| Some((renamed(name)?, head)));
+    if let Some(((old, new), head)) = speaks {
         bail!(
-            "it cannot be loaded as {new:?}: a statement in it speaks of {old:?} by that name ({head} …), and would change \
+            "it cannot be loaded beside the database that lives, as {new:?}: a statement in it speaks of {old:?} by that name ({head} …), and would change \
              the database that lives; take the name out of the dump, then load that with --dump"
         );
     }
@@ -240,7 +238,11 @@ fn copy<'r>(from: &Path, ranges: impl Iterator<Item = &'r (u64, u64)>, to: &Path
     let mut from = record::open(from)?;
     let file = File::create(to).with_context(|| format!("creating {}", to.display()))?;
     let mut file = BufWriter::new(file);
-    for (start, end) in ranges {
+    for (number, (start, end)) in ranges.enumerate() {
+        // What stood between may have left another one.
+        if number > 0 {
+            file.write_all(b"DELIMITER ;\n")?;
+        }
         from.seek(SeekFrom::Start(*start))?;
         let copied = std::io::copy(&mut (&mut from).take(end - start), &mut file)?;
         ensure!(copied == end - start, "the text became shorter while it was read");

@@ -130,7 +130,8 @@ impl Scan {
             return None;
         }
         // What only some servers execute is read as what they execute.
-        let opens = [&b"/*!"[..], b"/*M!"].into_iter().find(|open| rest.starts_with(open));
+        let never = rest.starts_with(b"/*M!999999");
+        let opens = [&b"/*!"[..], b"/*M!"].into_iter().find(|open| rest.starts_with(open) && !never);
         if let Some(open) = opens {
             let digits = rest[open.len()..].iter().take_while(|b| b.is_ascii_digit()).count();
             self.push(b" ");

@@ -35,6 +35,10 @@ impl Database {
         self.saved != self.lives
     }
 
+    fn in_it(&self, record: &Record) -> bool {
+        record.source != "sqlite" && record.names().contains(&self.saved)
+    }
+
     fn is(&self, record: &Record) -> bool {
         record.source != "sqlite" && record.database.as_deref() == Some(&self.saved)
     }
@@ -75,7 +79,7 @@ pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> R
     let records = dumps::records(manifest)?;
     let mut paths = Vec::new();
     for database in wanted {
-        let found: Vec<&Record> = records.iter().filter(|record| database.is(record)).collect();
+        let found: Vec<&Record> = records.iter().filter(|record| database.in_it(record)).collect();
         let [record] = found[..] else {
             let dumps: Vec<&str> = found.iter().map(|record| &*record.file).collect();
             ensure!(
@@ -85,21 +89,25 @@ pub fn paths(manifest: &Manifest, instance: &Instance, wanted: &[Database]) -> R
                 dumps.join(" and ")
             );
             let there = records.iter().filter(|record| record.source != "sqlite");
-            let there: Vec<&str> = there.filter_map(|record| record.database.as_deref()).collect();
+            let there: Vec<String> = there.flat_map(Record::names).collect();
             bail!("the set holds no database {:?}; there are {}", database.saved, there.join(", "));
         };
         let defined = instance.dumps.iter().find(|dump| *dump.name == *record.dump);
-        let renames =
-            defined.is_some_and(|dump| matches!(dump.source, Source::Postgresql(_) | Source::Mongodb(_)));
+        // MariaDB's are judged when they are there: by what they call by their own name.
+        let renames = defined.is_some_and(|dump| {
+            matches!(
+                dump.source,
+                Source::Postgresql(_) | Source::Mongodb(_) | Source::Mariadb(_) | Source::Mysql(_)
+            )
+        });
         ensure!(
             renames || !database.renamed(),
-            "{} is of {}, which cannot be loaded under another name beside the database that lives: what it calls by \
-             its own name (triggers, routines) would change that one; restore it into another server",
+            "{} is of {}, which cannot be loaded under another name beside what lives; restore it into another server",
             record.file,
             record.source
         );
         paths.push(PathBuf::from(&record.file));
-        let with_it = |other: &&Record| other.dump == record.dump && other.database.is_none();
+        let with_it = |other: &&Record| other.dump == record.dump && other.names().is_empty();
         paths.extend(records.iter().filter(with_it).map(|other| PathBuf::from(&other.file)));
     }
     paths.sort();

@@ -133,10 +133,12 @@ pub(super) async fn open(
 
 /// Texts of several databases become one for each.
 async fn take_apart(request: &Request, staging: &Path, wanted: &mut Wanted) -> Result<()> {
-    // A second instance takes all that come with it; only what was asked for by name is all that is wanted.
-    let only = request.founding.is_none() && !request.databases.is_empty();
-    let names: Vec<String> = request.databases.iter().map(|database| database.saved.clone()).collect();
-    let asked = if only { &names[..] } else { &[] };
+    // What a new instance is told are names; all that comes with it is wanted.
+    let mut asked: Vec<String> = request.databases.iter().map(|database| database.saved.clone()).collect();
+    if request.founding.is_some() {
+        let there: Vec<String> = wanted.records.iter().flat_map(Record::names).collect();
+        asked.retain(|name| there.contains(name));
+    }
     let pairs = request.databases.iter().filter(|database| database.renamed());
     let lives: Vec<_> = pairs.map(|one| (one.saved.clone(), one.lives.clone())).collect();
     let whole: Vec<String> = wanted
@@ -148,9 +150,9 @@ async fn take_apart(request: &Request, staging: &Path, wanted: &mut Wanted) -> R
     let records = std::mem::take(&mut wanted.records);
     let (of_several, mut records): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|record| whole.contains(&record.file));
-    let mut apart = wanted.site.prepare(staging, of_several, asked, &lives).await?;
+    let mut apart = wanted.site.prepare(staging, of_several, &asked, &lives).await?;
     databases::rename(&mut apart, &request.databases);
-    records = wanted.site.prepare(staging, records, asked, &lives).await?;
+    records = wanted.site.prepare(staging, records, &asked, &lives).await?;
     wanted.records = apart.into_iter().chain(records).collect();
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Edited {
         let all = dumps::records(manifest)?;
         let mut found: Vec<Record> = all.iter().filter(|record| self.is_for(record)).cloned().collect();
         let Some(first) = found.first() else {
-            let there: Vec<String> = all.iter().map(|record| shown(record)).collect();
+            let there: Vec<String> = all.iter().map(shown).collect();
             bail!("the set holds no dump {:?}; there are {}", self.name, there.join(", "));
         };
         let source = first.source.clone();

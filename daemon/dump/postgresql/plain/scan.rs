@@ -131,14 +131,7 @@ fn statement_end(
                     *within = Within::Nothing;
                 }
             }
-            Within::Comment(depth) => match (byte, next) {
-                (b'*', Some(b'/')) => {
-                    taken = 2;
-                    *within = if *depth == 1 { Within::Nothing } else { Within::Comment(*depth - 1) };
-                }
-                (b'/', Some(b'*')) => (*within, taken) = (Within::Comment(*depth + 1), 2),
-                _ => {}
-            },
+            Within::Comment(depth) => (*within, taken) = comment(*depth, byte, next),
         }
         let blank = statement.is_empty() && byte.is_ascii_whitespace();
         if !blank {
@@ -147,6 +140,16 @@ fn statement_end(
         at += taken;
     }
     Ok(None)
+}
+
+/// A byte of a comment, or the two that begin or end one.
+fn comment(depth: usize, byte: u8, next: Option<u8>) -> (Within, usize) {
+    match (byte, next) {
+        (b'*', Some(b'/')) if depth == 1 => (Within::Nothing, 2),
+        (b'*', Some(b'/')) => (Within::Comment(depth - 1), 2),
+        (b'/', Some(b'*')) => (Within::Comment(depth + 1), 2),
+        _ => (Within::Comment(depth), 1),
+    }
 }
 
 /// `$tag$` at the beginning of a text.
