@@ -113,10 +113,10 @@ async fn databases_are_streamed_into_two_repositories_and_come_back_from_either(
         let lab = setup.start().await;
         lab.good_backup("b").await;
         let manifest: Vec<_> = manifest_of_tree(&lab)["dumps"].as_array().unwrap().clone();
-        // Roles, shop, wiki; each in two repositories.
-        assert_eq!(manifest.len(), 6, "{manifest:#?}");
+        // Roles, shop, wiki, accounts; each in two repositories.
+        assert_eq!(manifest.len(), 8, "{manifest:#?}");
         for repository in ["repo", "repo2"] {
-            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (3, 4));
+            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (4, 5));
             let tree = of_kind(&lab, repository, "tree")[0]["id"].as_str().unwrap().to_owned();
             let files = lab.restic(repository, &["ls", "--quiet", &tree]);
             assert!(!crate::support::stdout(&files).contains("dumps"), "{version}: it was staged");
@@ -135,7 +135,7 @@ async fn databases_are_streamed_into_two_repositories_and_come_back_from_either(
         }
         let plan: String = lab.daemon.call("Plan", &("app", "", crate::support::Row::new())).await.unwrap();
         let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
-        assert_eq!(plan["dumps"].as_array().unwrap().len(), 3, "{plan:#}");
+        assert_eq!(plan["dumps"].as_array().unwrap().len(), 4, "{plan:#}");
         assert!(plan["dumps"][0]["stream"].as_str().unwrap().len() >= 8, "{plan:#}");
         if !all {
             continue;
@@ -143,7 +143,7 @@ async fn databases_are_streamed_into_two_repositories_and_come_back_from_either(
         // Streams go with their set.
         lab.good_backup("b").await;
         for repository in ["repo", "repo2"] {
-            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (3, 4));
+            assert_eq!((of_kind(&lab, repository, "stream").len(), lab.snapshots_in(repository)), (4, 5));
         }
         assert_no_canary(&lab);
         lab.assert_settled().await;
