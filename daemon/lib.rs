@@ -31,7 +31,8 @@
 //! # One backup
 //!
 //! The tick in `schedule` finds a slot due and stores that it is decided; `control` starts a job; `job::backup` takes the
-//! instance's lock, resolves the `target`, stops what `service_control` is to stop, runs `dump_state`, lays the tree of links, calls `restic backup` once per
+//! instance's lock, resolves the `target`, stops what `service_control` is to stop, runs `dump_state`, takes the dumps (staged, or
+//! streamed into a `restic` per repository), lays the tree of links, calls `restic backup` once per
 //! repository, cleans up and applies retention. Each step is written to `state` and seen on the `bus`.
 
 pub mod archive;

@@ -4,14 +4,19 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Done, Exit, Failure};
 use super::format::{count, size};
-use super::look::{From, opened};
+use super::look::{From, Looked, opened};
 use super::restic::Ready;
 use super::{Context, local};
+use crate::job::restore::Streamed;
 use crate::restic::{Passed, Terms};
+
+/// The unit of a tar archive, in bytes.
+const BLOCK: usize = 512;
 
 /// `holdfast export`
 #[derive(Debug, Args)]
@@ -66,14 +71,14 @@ pub(super) async fn export(context: &Context, args: ExportArgs) -> Done {
             Failure::failed(format!("{} is there already", args.file.display())).hint("name another file")
         );
     }
-    let (ready, snapshot) = found(context, &args).await?;
+    let set = found(context, &args).await?;
     if to_output {
-        let (passed, mut out) = stream(&ready, &snapshot, format, io::stdout()).await?;
+        let (passed, mut out) = stream(&set, format, io::stdout()).await?;
         out.flush().map_err(|error| Failure::failed(format!("writing the archive: {error}")))?;
         context.out.note(told(passed));
         return Ok(Exit::Done);
     }
-    let passed = into_file(&ready, &snapshot, format, &args.file).await?;
+    let passed = into_file(&set, format, &args.file).await?;
     context.out.note(format!("{}: {}", args.file.display(), told(passed)));
     Ok(Exit::Done)
 }
@@ -83,7 +88,7 @@ fn told(passed: Passed) -> String {
 }
 
 /// The snapshot, of the instance of that name or of any instance that is defined.
-async fn found(context: &Context, args: &ExportArgs) -> Result<(Ready, String), Failure> {
+async fn found(context: &Context, args: &ExportArgs) -> Result<Looked, Failure> {
     let loaded = local::definitions(context)?;
     let repository = args.repository.clone();
     if loaded.definitions.instances.contains_key(args.what.as_str()) {
@@ -108,12 +113,12 @@ async fn found(context: &Context, args: &ExportArgs) -> Result<(Ready, String), 
 }
 
 /// The file appears when it is whole.
-async fn into_file(ready: &Ready, snapshot: &str, format: Format, file: &Path) -> Result<Passed, Failure> {
+async fn into_file(set: &Looked, format: Format, file: &Path) -> Result<Passed, Failure> {
     let failed = |error: io::Error| Failure::failed(format!("writing {}: {error}", file.display()));
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // 0600: what is in it was readable for its owners only.
     let unfinished = tempfile::Builder::new().prefix(".holdfast-export.").tempfile_in(dir).map_err(failed)?;
-    let (passed, unfinished) = stream(ready, snapshot, format, unfinished).await?;
+    let (passed, unfinished) = stream(set, format, unfinished).await?;
     unfinished.as_file().sync_all().map_err(failed)?;
     unfinished.persist_noclobber(file).map_err(|error| failed(error.error))?;
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
@@ -121,35 +126,106 @@ async fn into_file(ready: &Ready, snapshot: &str, format: Format, file: &Path) -
 }
 
 /// Streams the set; the compressor is ended only when all of it has come.
-async fn stream<W: Write + Send>(
-    ready: &Ready,
-    snapshot: &str,
-    format: Format,
-    to: W,
-) -> Result<(Passed, W), Failure> {
+async fn stream<W: Write + Send>(set: &Looked, format: Format, to: W) -> Result<(Passed, W), Failure> {
     let mut sink = Sink::new(format, to).map_err(|error| Failure::failed(format!("compressing: {error}")))?;
-    let cancel = CancellationToken::new();
-    let terms = Terms::new(&cancel);
-    let passing = ready.restic.archive(&ready.access, snapshot, &terms, |piece| sink.write_all(piece));
-    let ended = tokio::select! {
-        ended = passing => Some(ended),
-        _ = tokio::signal::ctrl_c() => None,
+    let passed = tokio::select! {
+        passed = pass(set, &mut sink) => passed?,
+        _ = tokio::signal::ctrl_c() => return Err(Failure::new(Exit::Cancelled, "nothing was exported")),
     };
-    let Some(ended) = ended else { return Err(Failure::new(Exit::Cancelled, "nothing was exported")) };
-    let passed =
-        ended.map_err(|error| Failure::failed(format!("exporting: {error}")).hint(error.advice()))?;
+    let to = sink.end().map_err(|error| Failure::failed(format!("writing the archive: {error}")))?;
+    Ok((passed, to))
+}
+
+/// The tree, then the dumps that were streamed, where they would lie had they been staged.
+async fn pass<W: Write + Send>(set: &Looked, sink: &mut Sink<W>) -> Result<Passed, Failure> {
+    let Looked { ready, snapshot, streams } = set;
+    let terms = Terms::new(&CancellationToken::new());
+    let mut end = End::default();
+    let passing = ready.restic.archive(&ready.access, snapshot, &terms, |piece| end.pass(piece, sink));
+    let mut passed = passing.await.map_err(|error| refused("exporting", &error))?;
     let mut entries = 0;
     let listed = ready.restic.ls(&ready.access, snapshot, &terms, |entry| {
         // An archive has no sockets.
         entries += u64::from(entry.kind != "socket");
     });
-    listed.await.map_err(|error| Failure::failed(format!("listing the snapshot: {error}")))?;
+    listed.await.map_err(|error| refused("listing the snapshot", &error))?;
     if entries != passed.entries {
         let text = format!("the archive has {} of {entries} entries", passed.entries);
         return Err(Failure::failed(text).hint("`holdfast check` looks for damage in the repository"));
     }
-    let to = sink.end().map_err(|error| Failure::failed(format!("writing the archive: {error}")))?;
-    Ok((passed, to))
+    for streamed in streams {
+        passed.bytes += add(ready, streamed, sink).await?;
+        passed.entries += 1;
+    }
+    let ended = end.0.iter().all(|byte| *byte == 0).then(|| sink.write_all(&end.0));
+    match ended {
+        Some(Ok(())) => Ok(passed),
+        Some(Err(error)) => Err(Failure::failed(format!("writing the archive: {error}"))),
+        None => Err(Failure::failed("restic ended its archive as no archive ends")),
+    }
+}
+
+fn refused(doing: &str, error: &crate::restic::Error) -> Failure {
+    Failure::failed(format!("{doing}: {error}")).hint(error.advice())
+}
+
+/// Adds one file that was streamed; the bytes that it took.
+async fn add<W: Write + Send>(
+    ready: &Ready,
+    streamed: &Streamed,
+    sink: &mut Sink<W>,
+) -> Result<u64, Failure> {
+    let writing = |error: io::Error| Failure::failed(format!("writing the archive: {error}"));
+    let header = header(streamed).map_err(writing)?;
+    sink.write_all(&header).map_err(writing)?;
+    let (mut hash, mut size) = (Sha256::new(), 0_u64);
+    let terms = Terms::new(&CancellationToken::new());
+    let taking = ready.restic.dump_to(&ready.access, &streamed.snapshot, &streamed.name, &terms, |piece| {
+        hash.update(piece);
+        size += piece.len() as u64;
+        sink.write_all(piece)
+    });
+    taking.await.map_err(|error| refused(&format!("exporting {}", streamed.file), &error))?;
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if (size, &digits) != (streamed.size, &streamed.sha256) {
+        let text =
+            format!("{} is not the dump that was taken: {size} bytes, SHA-256 {digits}", streamed.file);
+        return Err(Failure::failed(text).hint("`holdfast check` looks for damage in the repository"));
+    }
+    let padding = vec![0; usize::try_from(size.next_multiple_of(BLOCK as u64) - size).unwrap_or(0)];
+    sink.write_all(&padding).map_err(writing)?;
+    Ok(header.len() as u64 + size + padding.len() as u64)
+}
+
+/// What stands before a file in an archive: 0600, and root's, as what is staged is. A stream has no time of its own.
+fn header(streamed: &Streamed) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(streamed.size);
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, &streamed.file, io::empty())?;
+    Ok(archive.get_ref().clone())
+}
+
+/// The last two blocks, which end an archive: held back until nothing more follows.
+#[derive(Default)]
+struct End(Vec<u8>);
+
+impl End {
+    fn pass<W: Write>(&mut self, piece: &[u8], sink: &mut Sink<W>) -> io::Result<()> {
+        let surplus = (self.0.len() + piece.len()).saturating_sub(2 * BLOCK);
+        let held = surplus.min(self.0.len());
+        sink.write_all(&self.0[..held])?;
+        self.0.drain(..held);
+        let (now, later) = piece.split_at(surplus - held);
+        sink.write_all(now)?;
+        self.0.extend_from_slice(later);
+        Ok(())
+    }
 }
 
 enum Sink<W: Write> {

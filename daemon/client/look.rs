@@ -1,14 +1,17 @@
 //! `holdfast ls`, `find` and `cat`: what is in a snapshot. Asks no daemon, so it needs the daemon's secrets.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::Args;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::failure::{Done, Exit, Failure};
 use super::restic::{Ready, ready};
-use crate::restic::Terms;
+use crate::job::restore::{self, Streamed};
+use crate::restic::{Snapshot, Terms};
 use crate::state;
 
 /// Whose snapshot is looked at.
@@ -61,8 +64,17 @@ pub(super) struct CatArgs {
     path: String,
 }
 
+/// A set, ready to be looked into.
+pub(super) struct Looked {
+    pub(super) ready: Ready,
+    /// The snapshot of its tree.
+    pub(super) snapshot: String,
+    /// Dumps that lie in snapshots of their own.
+    pub(super) streams: Vec<Streamed>,
+}
+
 pub(super) async fn ls(context: &Context, args: LsArgs) -> Done {
-    let (ready, snapshot) = opened(context, &args.from).await?;
+    let Looked { ready, snapshot, streams } = opened(context, &args.from).await?;
     let mut words: Vec<OsString> = ["ls", "--quiet", "--", &snapshot].map(Into::into).to_vec();
     if context.out.json {
         words.insert(1, "--json".into());
@@ -72,12 +84,31 @@ pub(super) async fn ls(context: &Context, args: LsArgs) -> Done {
         words.insert(1, "--recursive".into());
         words.push(rooted(path).into());
     }
-    run(&ready, words).await
+    let done = run(&ready, words).await?;
+    let below = args.path.as_deref().unwrap_or_default().trim_matches('/');
+    for stream in streams.iter().filter(|stream| Path::new(&stream.file).starts_with(below)) {
+        let path = rooted(&stream.file);
+        match context.out.json {
+            // One line each, as restic's.
+            true => context.out.line(
+                json!({
+                    "name": stream.name, "type": "file", "path": path, "size": stream.size, "struct_type": "node",
+                    "message_type": "node", "snapshot": stream.snapshot,
+                })
+                .to_string(),
+            ),
+            false => context.out.line(path),
+        }
+    }
+    Ok(done)
 }
 
 pub(super) async fn find(context: &Context, args: FindArgs) -> Done {
-    let (ready, snapshot) = opened(context, &args.from).await?;
+    let Looked { ready, snapshot, streams } = opened(context, &args.from).await?;
     let mut words: Vec<OsString> = ["find", "--quiet", "--snapshot", &snapshot].map(Into::into).to_vec();
+    for stream in &streams {
+        words.extend(["--snapshot".into(), stream.snapshot.clone().into()]);
+    }
     if context.out.json {
         words.push("--json".into());
     }
@@ -86,8 +117,13 @@ pub(super) async fn find(context: &Context, args: FindArgs) -> Done {
 }
 
 pub(super) async fn cat(context: &Context, args: CatArgs) -> Done {
-    let (ready, snapshot) = opened(context, &args.from).await?;
-    run(&ready, ["dump", "--quiet", "--", &snapshot, &rooted(&args.path)].map(Into::into).to_vec()).await
+    let Looked { ready, snapshot, streams } = opened(context, &args.from).await?;
+    let stream = streams.iter().find(|stream| stream.file == args.path.trim_matches('/'));
+    let (snapshot, path) = match stream {
+        Some(stream) => (&stream.snapshot, rooted(&stream.name)),
+        None => (&snapshot, rooted(&args.path)),
+    };
+    run(&ready, ["dump", "--quiet", "--", snapshot, &path].map(Into::into).to_vec()).await
 }
 
 fn rooted(path: &str) -> String {
@@ -104,8 +140,8 @@ async fn run(ready: &Ready, words: Vec<OsString>) -> Done {
     }
 }
 
-/// The repository and the whole id of the snapshot.
-pub(super) async fn opened(context: &Context, from: &From) -> Result<(Ready, String), Failure> {
+/// The repository, the whole id of the snapshot, and what belongs to it.
+pub(super) async fn opened(context: &Context, from: &From) -> Result<Looked, Failure> {
     let ready = ready(context, &from.instance, from.repository.as_deref()).await?;
     let wanted = from.snapshot.as_deref().unwrap_or_default();
     if !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -114,9 +150,12 @@ pub(super) async fn opened(context: &Context, from: &From) -> Result<(Ready, Str
     let uuid = state::identity(&context.state, &ready.instance, None)?;
     let uuid = format!("uuid={uuid}");
     let terms = Terms::new(&CancellationToken::new());
-    let found = ready.restic.snapshots(&ready.access, &["holdfast", "kind=tree", &uuid], &terms).await;
+    let found = ready.restic.snapshots(&ready.access, &["holdfast", &uuid], &terms).await;
     let found = found.map_err(|error| Failure::failed(error.to_string()))?;
-    let mut fitting = found.list.into_iter().rev().filter(|s| s.id.starts_with(wanted));
+    let is = |snapshot: &Snapshot, kind: &str| snapshot.tags.iter().any(|tag| tag == kind);
+    let streamed = found.list.iter().any(|snapshot| is(snapshot, "kind=stream"));
+    let trees = found.list.into_iter().rev().filter(|snapshot| is(snapshot, "kind=tree"));
+    let mut fitting = trees.filter(|s| s.id.starts_with(wanted));
     let hint = format!("`holdfast snapshots {}` lists what there is", from.instance);
     let Some(first) = fitting.next() else {
         let what = if wanted.is_empty() { "a snapshot".into() } else { format!("a snapshot {wanted}") };
@@ -125,5 +164,12 @@ pub(super) async fn opened(context: &Context, from: &From) -> Result<(Ready, Str
     if !wanted.is_empty() && fitting.next().is_some() {
         return Err(Failure::failed(format!("several snapshots begin with {wanted}")).hint(hint));
     }
-    Ok((ready, first.id))
+    let streams = if streamed { streams(&ready, &first.id, &terms).await? } else { Vec::new() };
+    Ok(Looked { ready, snapshot: first.id, streams })
+}
+
+async fn streams(ready: &Ready, snapshot: &str, terms: &Terms) -> Result<Vec<Streamed>, Failure> {
+    let manifest = restore::read_manifest(&ready.restic, &ready.access, snapshot, terms).await;
+    let streams = manifest.and_then(|manifest| restore::streamed(&manifest));
+    streams.map_err(|failure| Failure::failed(format!("{failure:#}")))
 }

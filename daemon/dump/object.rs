@@ -89,7 +89,7 @@ impl Object {
     /// # Errors
     /// Anything that leaves a doubt whether it came whole; or no feed is left.
     pub async fn pour(self, site: &Site, feeds: &mut [Option<Feed>]) -> Result<Record> {
-        let Call { name, program, remote } = self.call;
+        let Call { name, program, far } = self.call;
         let cancel = site.cancel.child_token();
         // Whatever ends us ends the reader.
         let _guard = cancel.clone().drop_guard();
@@ -97,10 +97,12 @@ impl Object {
         let mut pour = Pour { judge: Judge::default(), feeds, reading, cancel: &cancel };
         let ended = process::run_heard(program, &cancel, &mut pour).await?;
         let Pour { judge: seen, feeds, reading, .. } = pour;
+        // The last piece may have been given up halfway, of a program that had ended well already.
+        ensure!(!cancel.is_cancelled(), "{name} was cancelled");
         ensure!(feeds.iter().any(Option::is_some), "no repository takes it any more");
         // A program that was stopped because its reader refused is not to blame.
         if reading.as_ref().is_none_or(|reading| reading.feed.is_some()) {
-            run::arrived(remote.as_ref(), &ended)?;
+            run::arrived(far.as_ref().map(|(remote, _)| remote), &ended)?;
             judge(&name, &ended)?;
         }
         seen.check(self.proof.looks).with_context(|| self.record.file.clone())?;
@@ -197,7 +199,8 @@ struct Reading {
 
 impl Reading {
     fn begin(reader: Call, cancel: &CancellationToken) -> Result<Self> {
-        let Call { name, mut program, remote } = reader;
+        let Call { name, mut program, far } = reader.that_reads();
+        let remote = far.map(|(remote, _)| remote);
         let (feed, stdin) = Feed::new()?;
         program.stdin = stdin;
         let cancel = cancel.clone();

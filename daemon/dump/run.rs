@@ -44,47 +44,75 @@ pub(super) struct Call {
     /// The program's name, also where a container's engine stands before it.
     pub(super) name: String,
     pub(super) program: Program,
-    /// The machine that it runs on; none: this one.
-    pub(super) remote: Option<Remote>,
+    /// The machine that it runs on, and the program as it is when it reads something; none: this machine.
+    pub(super) far: Option<(Remote, Box<Program>)>,
 }
 
 impl Call {
     /// A program of this machine.
     pub(super) fn here(name: String, program: Program) -> Self {
-        Self { name, program, remote: None }
+        Self { name, program, far: None }
+    }
+
+    /// The same, with this file to read.
+    pub(super) fn reading(self, file: File) -> Result<Self> {
+        let mut call = self.that_reads();
+        call.program.stdin = match std::mem::replace(&mut call.program.stdin, Stdin::Null) {
+            Stdin::Bytes(first) if !first.is_empty() => Stdin::File(fed(first, file)?),
+            _ => Stdin::File(file.into()),
+        };
+        Ok(call)
+    }
+
+    /// The same, with this text to read.
+    pub(super) fn told(self, text: &str) -> Self {
+        let mut call = self.that_reads();
+        let mut all = match std::mem::replace(&mut call.program.stdin, Stdin::Null) {
+            Stdin::Bytes(first) => first,
+            _ => Vec::new(),
+        };
+        all.extend_from_slice(text.as_bytes());
+        call.program.stdin = Stdin::Bytes(all);
+        call
+    }
+
+    /// On another machine a program that reads is not tied to the connection: what it reads ends with that.
+    pub(super) fn that_reads(mut self) -> Self {
+        if let Some((_, reads)) = &mut self.far {
+            let reads = std::mem::replace(&mut **reads, Program::new([""; 0]));
+            self.program = Program { limits: self.program.limits, ..reads };
+        }
+        self
     }
 }
 
 /// What a program prints.
 pub(super) async fn ask(call: Call, cancel: &CancellationToken) -> Result<String> {
-    let Call { name, program, remote } = call;
+    let Call { name, program, far } = call;
     let Captured { stdout, ended } = process::capture(program, cancel, ANSWER).await?;
-    arrived(remote.as_ref(), &ended)?;
+    arrived(far.as_ref().map(|(remote, _)| remote), &ended)?;
     judge(&name, &ended)?;
     String::from_utf8(stdout).map_err(|_| anyhow!("{name} answered with text that is not UTF-8"))
 }
 
 /// Runs a program whose standard output becomes a new file, 0600.
 pub(super) async fn into_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
-    let Call { name, mut program, remote } = call;
+    let Call { name, mut program, far } = call;
     let file = new_file(path).await?;
     program.stdout = Stdout::File(file.into());
     let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
-    arrived(remote.as_ref(), &ended).with_context(|| format!("dumping to {}", path.display()))?;
+    let remote = far.as_ref().map(|(remote, _)| remote);
+    arrived(remote, &ended).with_context(|| format!("dumping to {}", path.display()))?;
     judge(&name, &ended).with_context(|| format!("dumping to {}", path.display()))
 }
 
 /// Runs a program that reads a file.
 pub(super) async fn from_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
-    let Call { name, mut program, remote } = call;
     let from = path.to_owned();
     let file = tokio::task::spawn_blocking(move || record::open(&from)).await??;
-    program.stdin = match std::mem::replace(&mut program.stdin, Stdin::Null) {
-        Stdin::Bytes(first) => Stdin::File(fed(first, file)?),
-        _ => Stdin::File(file.into()),
-    };
+    let Call { name, program, far } = call.reading(file)?;
     let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
-    arrived(remote.as_ref(), &ended)?;
+    arrived(far.as_ref().map(|(remote, _)| remote), &ended)?;
     judge(&name, &ended)
 }
 

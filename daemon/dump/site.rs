@@ -102,12 +102,9 @@ impl Site {
             *program = self.placed(program);
         }
         if let Some(remote) = &self.dump.remote {
-            let program = far::program(remote, self.dump.run_as.as_deref(), inner, env);
-            return Call {
-                name,
-                program: Program { limits: self.long(), ..program },
-                remote: Some(remote.clone()),
-            };
+            let far::Far { tied, reads } = far::program(remote, self.dump.run_as.as_deref(), inner, env);
+            let [program, reads] = [tied, reads].map(|program| Program { limits: self.long(), ..program });
+            return Call { name, program, far: Some((remote.clone(), Box::new(reads))) };
         }
         let argv = match &self.contained {
             None => inner,

@@ -25,8 +25,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_sec
 const ANSWER: usize = 1 << 20;
 
 /// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
+/// Whether root may be had is asked first: else what sudo refuses would look like what is not there.
 const SCRIPT: &str = r#"set -eu
 verb=$1 s=$2; shift 2
+[ -z "$s" ] || $s test -e /
 there() { $s test -e "$1" || $s test -L "$1"; }
 for path do
     case $verb in

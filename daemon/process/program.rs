@@ -34,6 +34,8 @@ pub enum Stdin {
     Null,
     /// These bytes, then end of file.
     Bytes(Vec<u8>),
+    /// These bytes, then nothing more: the end of file comes with the child's own end, or ours.
+    Held(Vec<u8>),
     /// This file or pipe.
     File(OwnedFd),
     /// Our own standard input. The child then stays in our process group, as a terminal wants it.
@@ -326,7 +328,7 @@ impl Stdin {
     pub(super) fn split(self) -> (Stdio, Option<Vec<u8>>) {
         match self {
             Self::Null => (Stdio::null(), None),
-            Self::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
+            Self::Bytes(bytes) | Self::Held(bytes) => (Stdio::piped(), Some(bytes)),
             Self::File(fd) => (fd.into(), None),
             Self::Terminal => (Stdio::inherit(), None),
         }

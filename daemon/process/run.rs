@@ -164,7 +164,9 @@ pub async fn run_heard(
     let name = program.name();
     let watch = |source: io::Error| Error::Watch { program: name.clone(), source };
     let limits = program.limits;
+    let held = matches!(program.stdin, super::Stdin::Held(_));
     let (mut running, mut streams) = start(program).await?;
+    streams.held = held;
     let mut fate = Fate::new(limits, &running);
     let mut tail = Tail::default();
     while !(fate.ended() && streams.closed()) {
@@ -233,6 +235,8 @@ async fn child(mut program: Program) -> Result<(Running, Option<Vec<u8>>), Error
 /// A child's pipes and its end, as events.
 struct Streams {
     end: AsyncFd<OwnedFd>,
+    /// Standard input stays open when all is written.
+    held: bool,
     stdin: Option<(pipe::Sender, Vec<u8>, usize)>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
@@ -257,6 +261,7 @@ impl Streams {
         let stdin = pipes.stdin.map(writer).transpose()?;
         Ok(Self {
             end: readable(running.end()?)?,
+            held: false,
             stdin: stdin.zip(input).map(|(pipe, bytes)| (pipe, bytes, 0)),
             stdout: pipes.stdout.map(reader).transpose()?,
             stderr: pipes.stderr.map(reader).transpose()?,
@@ -279,7 +284,7 @@ impl Streams {
                 0 => { self.stderr = None; Event::Quiet }
                 n => Event::Output(Source::Stderr, &self.err[..n]),
             }),
-            more = write(self.stdin.as_mut()) => {
+            more = write(self.stdin.as_mut(), self.held) => {
                 if !more { self.stdin = None; }
                 Ok(Event::Quiet)
             }
@@ -307,8 +312,11 @@ async fn read(pipe: Option<&mut pipe::Receiver>, buffer: &mut [u8]) -> usize {
 }
 
 /// Writes a piece; false when all is written or the child does not want it.
-async fn write(stdin: Option<&mut (pipe::Sender, Vec<u8>, usize)>) -> bool {
+async fn write(stdin: Option<&mut (pipe::Sender, Vec<u8>, usize)>, held: bool) -> bool {
     let Some((pipe, bytes, done)) = stdin else { return std::future::pending().await };
+    if *done == bytes.len() && held {
+        return std::future::pending().await;
+    }
     if *done == bytes.len() {
         return false;
     }

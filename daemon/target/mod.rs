@@ -35,7 +35,7 @@ pub use secret::{MAX_SECRET, read_secret};
 pub use spelling::{carried, spelled, unspelled};
 pub use ssh::{
     SshError, asks_for_a_password, command_line, file_option, judge, of_connection, over_ssh, rsync_path,
-    rsync_shell, sudo,
+    rsync_shell, sudo, tied,
 };
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;

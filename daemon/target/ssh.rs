@@ -110,6 +110,22 @@ where
     ssh
 }
 
+/// What runs a program there that is not to outlive the connection: its standard input is the tie. When that ends, by a
+/// lost connection or a cancelled job, the program is told to end. Needs [`crate::process::Stdin::Held`].
+const TIED: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & c=$!; \
+    { IFS= read -r x <&3; kill $c; } >/dev/null 2>&1 & w=$!; \
+    wait $c; s=$?; kill $w 2>/dev/null; exit $s";
+
+/// The words that tie a program to its connection; see [`TIED`].
+pub fn tied<I>(argv: I) -> Vec<OsString>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let head = ["sh", "-c", TIED, "sh"].map(OsString::from);
+    head.into_iter().chain(argv.into_iter().map(Into::into)).collect()
+}
+
 /// `sudo -n` before a program: as root, or as `user`. Nothing where the machine needs none.
 pub fn sudo<I>(remote: &Remote, user: Option<&str>, argv: I) -> Vec<OsString>
 where

@@ -18,6 +18,7 @@ mod restore;
 mod shared;
 mod size;
 mod stopwatch;
+mod stream;
 mod table;
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::table::Table;
 
 /// What can be asked for, in the order in which it is measured.
-const SECTIONS: [&str; 7] = ["size", "overhead", "shared", "restore", "latency", "idle", "many"];
+const SECTIONS: [&str; 8] = ["size", "overhead", "shared", "restore", "stream", "latency", "idle", "many"];
 
 fn main() -> ExitCode {
     if let Some(code) = stopwatch::called() {
@@ -63,6 +64,7 @@ fn run(wanted: &[String]) -> Result<()> {
                 "overhead" => runtime.block_on(overhead::measure(&mut table)),
                 "shared" => runtime.block_on(shared::measure(&mut table)),
                 "restore" => runtime.block_on(restore::measure(&mut table)),
+                "stream" => runtime.block_on(stream::measure(&mut table)),
                 "latency" => runtime.block_on(latency::measure(&mut table)),
                 "idle" => runtime.block_on(idle::measure(&mut table)),
                 _ => runtime.block_on(many::measure(&mut table)),

@@ -264,17 +264,27 @@ impl Lab {
         Ok(())
     }
 
+    /// The real restic on one of the repositories, with a cache of its own.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn bare(&self, repository: &str) -> Result<Command> {
+        let mut bare = Command::new("nice");
+        bare.args(["-n", "10"]).arg(restic()?);
+        bare.arg("--repo").arg(self.path("repositories").join(repository));
+        bare.arg("--password-file").arg(self.path("password"));
+        bare.arg("--cache-dir").arg(self.path("bare-cache"));
+        Ok(bare)
+    }
+
     /// The real restic on one of the repositories, with a cache of its own; how long it took. As nice as the daemon's:
     /// on a busy machine two priorities would be compared otherwise.
     ///
     /// # Errors
     /// It fails.
     pub(crate) fn bare_restic(&self, repository: &str, arguments: &[&str]) -> Result<Duration> {
-        let mut bare = Command::new("nice");
-        bare.args(["-n", "10"]).arg(restic()?);
-        bare.arg("--repo").arg(self.path("repositories").join(repository));
-        bare.arg("--password-file").arg(self.path("password"));
-        bare.arg("--cache-dir").arg(self.path("bare-cache")).arg("--quiet").args(arguments);
+        let mut bare = self.bare(repository)?;
+        bare.arg("--quiet").args(arguments);
         let begin = Instant::now();
         let done = bare.stdin(Stdio::null()).output()?;
         let took = begin.elapsed();

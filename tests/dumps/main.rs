@@ -30,6 +30,8 @@ mod search_server;
 mod second;
 mod servers;
 mod sqlite;
+mod streams;
+mod streams_seen;
 
 use std::path::Path;
 

@@ -30,6 +30,24 @@ pub(crate) fn files(host: &Host) -> Setup {
     ))
 }
 
+/// As [`files`], with two services that are files there, `running-web` and `running-db`, and a dump that a program prints.
+pub(crate) fn served(host: &Host) -> Setup {
+    let program = "#!/bin/sh\ncd '@DIR@'\necho \"$*\" >>did\ncase $1 in\nstart) : >\"running-$2\" ;;\n\
+        stop) rm -f \"running-$2\" ;;\nstatus) [ -e \"running-$2\" ] || exit 3 ;;\ndump) echo 'the data' ;;\nesac\n";
+    let program = host.write("bin/service", program, 0o755).display().to_string();
+    let mut setup = files(host);
+    for name in ["web", "db"] {
+        host.write(&format!("running-{name}"), "", 0o644);
+        setup = setup.config(&format!(
+            "[[instance.app.service]]\nmanager = \"command\"\nname = \"{name}\"\nstart = [\"{program}\", \"start\", \"{name}\"]\n\
+             stop = [\"{program}\", \"stop\", \"{name}\"]\nstatus = [\"{program}\", \"status\", \"{name}\"]\n"
+        ));
+    }
+    setup.config(&format!(
+        "[[instance.app.dump]]\nsource = \"command\"\ncommand = [\"{program}\", \"dump\", \"it's; $all\"]\n"
+    ))
+}
+
 /// An instance `app` that is a director: monit and then the agent, PostgreSQL, its store; a backup `b` of it.
 pub(crate) fn director(director: &Director) -> Setup {
     let host = &director.host;

@@ -46,6 +46,13 @@ struct Door {
     running: Mutex<Vec<(TcpStream, Child)>>,
 }
 
+impl Door {
+    /// Forgets connections whose sshd has ended.
+    fn prune(&self) {
+        self.running.lock().unwrap().retain_mut(|(_, child)| !matches!(child.try_wait(), Ok(Some(_))));
+    }
+}
+
 /// A host that is reached over ssh; ended on drop, with everything that was started on it.
 pub(crate) struct Host {
     pub(crate) dir: TempDir,
@@ -96,6 +103,14 @@ impl Host {
         let listener = std::thread::spawn({
             let (door, home) = (Arc::clone(&door), dir.path().to_owned());
             move || listen(&socket, &door, &home, own)
+        });
+        let pruned = Arc::clone(&door);
+        std::thread::spawn(move || {
+            // A connection whose sshd is gone is closed: we hold it open as well, and the other side would wait.
+            while !pruned.closed.load(Ordering::SeqCst) {
+                pruned.prune();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
         });
         let host = Self { dir, port, account, door, listener: Some(listener) };
         let said = host.ssh("echo here");

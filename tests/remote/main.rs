@@ -14,13 +14,14 @@ mod lab;
 #[path = "../dumps/servers.rs"]
 mod servers;
 
-#[expect(dead_code, reason = "each test uses a part of the lab")]
 mod director;
 mod far;
 #[expect(dead_code, reason = "each test uses a part of the lab")]
 mod host;
 
 mod backup;
+mod faults;
 mod labs;
 mod microbosh;
+mod restore;
 mod setup;

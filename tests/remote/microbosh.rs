@@ -76,8 +76,9 @@ async fn a_director_is_set_up_backed_up_restored_and_exported() {
     let lab = unknown(&director).start().await;
     // Nobody knows the host: nothing is touched.
     let refused = holdfast(&lab, &["run", "b"]);
-    assert_eq!(refused.status.code(), Some(1), "{}", stdout(&refused));
-    assert!(stderr(&refused).contains("holdfast setup"), "{}", stderr(&refused));
+    let said = stdout(&refused) + &stderr(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("holdfast setup"), "{said}");
     assert_eq!((director.did(), host.calls().len()), (Vec::new(), 0));
     let (print, identity) = (host.fingerprint(), host.identity().display().to_string());
     ends_with_0(&lab, &["setup", "app", "--host-key", &print, "--identity", &identity]);
@@ -146,4 +147,36 @@ async fn a_director_that_is_not_well_is_left_alone() {
     assert!(ended.units[0].error.contains("blobstore"), "{ended:?}");
     assert_eq!((director.did(), lab.snapshots_in("repo")), (Vec::new(), 0));
     assert!(director.runs("postgres") && director.runs("director") && !director.process("blobstore"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: an account of its own, and sudo"]
+async fn system_a_director_is_backed_up_with_no_more_rights_than_setup_has_brought() {
+    let director = Director::on(crate::host::Host::start_with_vcap());
+    let host = &director.host;
+    let lab = unknown(&director).replace("include = [", "sudo = true\ninclude = [").start().await;
+    crate::setup::admin(host, "vcap ALL=(ALL) NOPASSWD: ALL\n");
+    let (print, identity) = (host.fingerprint(), host.identity().display().to_string());
+    ends_with_0(&lab, &["setup", "app", "--host-key", &print, "--identity", &identity]);
+    crate::setup::admin(host, "");
+    // Only root may read these.
+    host.write("store/director/secret", "root's own\n", 0o600);
+    ends_with_0(&lab, &["run", "b"]);
+    assert!(director.all_run(), "{}", lab.daemon.log());
+    in_order(&director.did());
+    let store = host.path("store").display().to_string();
+    assert_eq!(far::saved(&lab, &format!("/files{store}/director/secret")), "root's own");
+    exported(&lab);
+    // A restore needs more, which is told before anything has changed.
+    damage(&director);
+    let done = holdfast(&lab, &["restore", "app", "--yes"]);
+    let said = stdout(&done) + &stderr(&done);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("sudo"), "{said}");
+    assert_eq!(host.text("store/blobstore/store/0a/blob-1"), "damaged\n");
+    until("all run", || director.all_run());
+    crate::setup::admin(host, "vcap ALL=(ALL) NOPASSWD: ALL\n");
+    ends_with_0(&lab, &["restore", "app", "--yes"]);
+    assert_data(&director, &lab);
+    until("all run again", || director.all_run());
 }

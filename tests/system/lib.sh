@@ -214,7 +214,10 @@ TOML
 
 # After failing_service: a set of this data, which the service runs on.
 save() {
-    printf 'good %s\n' "$1" >/srv/shop/data
+    # In one step: the service reads it all the time.
+    mkdir -p /srv/shop
+    printf 'good %s\n' "$1" >/srv/shop/data.new
+    mv /srv/shop/data.new /srv/shop/data
     systemctl restart shop.service
     is "$(outcome_of "$(job_id "$(run_backup shop)")")" succeeded "the backup of $1"
 }

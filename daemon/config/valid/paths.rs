@@ -55,7 +55,14 @@ pub(super) fn swallowed(
     let mut complaints = Vec::new();
     for repository in backup.repositories.iter().filter_map(|name| repositories.get(name)) {
         let Some(place) = local_path(&repository.url) else { continue };
-        for include in instance.include.iter().filter(|include| include.starts_with('/')) {
+        let far = instance.remote.is_some();
+        let here = instance.include.iter().map(|include| match include.strip_prefix("local:") {
+            Some(path) if far => path,
+            // A path of another machine holds nothing of this one.
+            _ if far => "",
+            _ => include.as_str(),
+        });
+        for include in here.filter(|include| include.starts_with('/')) {
             let inside = Path::new(include).starts_with(&place);
             if inside || (covers(include, &place) && !excluded(instance, &place, env)) {
                 complaints.push(format!(

@@ -169,9 +169,8 @@ pub(in crate::dump) async fn make(site: &Site, tree: &Path, records: &[Record]) 
     // Accounts first: grants may name each other.
     let (first, then): (Vec<_>, Vec<_>) = statements.into_iter().partition(|text| makes(text).is_some());
     let text: String = first.iter().chain(&then).map(|statement| format!("{statement};\n")).collect();
-    let mut call = client(site, "client", vec!["--default-character-set=utf8mb4".into()], false).await?;
-    call.program.stdin = Stdin::Bytes(text.into_bytes());
-    run::ask(call, &site.cancel).await.context("making the accounts that are missing").map(drop)
+    let call = client(site, "client", vec!["--default-character-set=utf8mb4".into()], false).await?;
+    run::ask(call.told(&text), &site.cancel).await.context("making the accounts that are missing").map(drop)
 }
 
 /// Removes those that a restore made.

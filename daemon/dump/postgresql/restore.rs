@@ -12,7 +12,6 @@ use super::{DATABASES, Database, GLOBALS, ask, client, conninfo, desk, environme
 use crate::dump::run;
 use crate::dump::site::words;
 use crate::dump::{Change, Record, Site};
-use crate::process::Stdin;
 
 pub(in crate::dump) async fn plan_beside(
     site: &Site,
@@ -135,11 +134,10 @@ async fn create(site: &Site, database: &Database, new: &str) -> Result<()> {
 
 /// How many tables an archive lists.
 async fn listed(site: &Site, archive: &Path) -> Result<usize> {
-    let mut call = site.client(words(["pg_restore", "--list"]), &[]);
+    let call = site.client(words(["pg_restore", "--list"]), &[]);
     let at = archive.to_owned();
     let file = tokio::task::spawn_blocking(move || crate::dump::record::open(&at)).await??;
-    call.program.stdin = Stdin::File(file.into());
-    let list = run::ask(call, &site.cancel).await?;
+    let list = run::ask(call.reading(file)?, &site.cancel).await?;
     let table = |line: &&str| {
         let mut words = line.split(' ').skip(3);
         words.next() == Some("TABLE") && words.next() != Some("DATA")
@@ -206,10 +204,9 @@ async fn make_roles(site: &Site, statements: &[String]) -> Result<()> {
         "-f",
         "-",
     ]);
-    let mut call = site.question(argv, &environment(site).await?);
+    let call = site.question(argv, &environment(site).await?);
     let text: String = statements.iter().map(|statement| format!("{statement};\n")).collect();
-    call.program.stdin = Stdin::Bytes(text.into_bytes());
-    run::ask(call, &site.cancel).await.map(drop)
+    run::ask(call.told(&text), &site.cancel).await.map(drop)
 }
 
 /// Roles that own something by now stay.

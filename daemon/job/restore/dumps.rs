@@ -41,10 +41,7 @@ pub(super) struct Wanted {
 }
 
 /// All that the manifest says of dumps.
-///
-/// # Errors
-/// It makes no sense.
-pub fn records(manifest: &Manifest) -> Result<Vec<Record>> {
+pub(super) fn records(manifest: &Manifest) -> Result<Vec<Record>> {
     let read = |value: &Value| serde_json::from_value(value.clone()).context("the manifest's list of dumps");
     manifest.dumps.iter().map(read).collect()
 }

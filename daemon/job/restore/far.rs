@@ -203,6 +203,15 @@ pub(in crate::job) async fn execute(far: &Value) -> Result<()> {
     far.put_back().await
 }
 
+/// Removes what is kept there, or says that it is left.
+pub(super) async fn discarded(far: &Far) -> bool {
+    let result = discard(far).await;
+    if let Err(failure) = &result {
+        warn!("the old data is still there and is removed when holdfastd starts: {failure:#}");
+    }
+    result.is_ok()
+}
+
 /// Removes what is kept there.
 pub(super) async fn discard(far: &Far) -> Result<()> {
     far::remove(&far.remote, &far.annexes()).await

@@ -16,6 +16,7 @@ pub mod kept;
 mod meter;
 mod mounts;
 mod parts;
+mod place;
 mod plan;
 mod rights;
 pub mod rollback;
@@ -42,17 +43,17 @@ use crate::definition::{Definitions, Instance, VersionMatch};
 use crate::restic::Restic;
 use crate::state::undo::{Step, Undo};
 use crate::state::{Outcome, Phase, SetRecord, UnitRecord};
-use crate::target::{Manifest, Place, Purpose, RootKind};
+use crate::target::{Manifest, Place, Purpose};
 
 pub use anew::Founding;
 pub use choose::{NoSet, NotTheSet, Wanted, choose, choose_at, manifest, read_manifest};
 pub use databases::{Database, Saved, paths as database_paths, saved as saved_databases};
-pub use dumps::records;
 pub use edited::Edited;
 pub use failed::{Failed, free_name, name_of};
 pub(super) use health::ask as ask_health;
 pub use plan::plan;
 pub use rights::Rights;
+pub use streams::{Streamed, streamed};
 pub use users::NewUser;
 pub(super) use users::remove as remove_user;
 
@@ -257,7 +258,7 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
     let (manifest, warnings) = fetch::staged(work, staging).await.context(untouched)?;
     anew::rename_environment(work, staging).await.context(untouched)?;
     anew::make_parents(work, &manifest, made).await.context(untouched)?;
-    let place = place(work, &manifest).await.context(untouched)?;
+    let place = place::of(work, &manifest).await.context(untouched)?;
     let mut wanted = dumps::open(work, &place, staging, &manifest).await.context(untouched)?;
     let mut beside = Vec::new();
     let result = match dumps::load_beside(work, &mut wanted, staging, &mut beside).await.context(untouched) {
@@ -286,41 +287,6 @@ async fn check_version(work: &Work) -> anyhow::Result<()> {
     let place = Place::resolve(instance, Purpose::Restore, &tools, &[], cancel).await?;
     let present = version::ask(&place, cancel).await?;
     version::check(instance.version_match, &work.request.set.version, &present)
-}
-
-/// The instance as it is now; it may be missing in parts, that is why it is restored.
-async fn place(work: &Work, manifest: &Manifest) -> anyhow::Result<Place> {
-    let (instance, tools, cancel) =
-        (&work.request.instance, work.context.dirs.tools(), work.live.cancelled());
-    let mut volumes: Vec<String> = manifest.roots.iter().filter_map(|root| root.volume()).collect();
-    volumes.extend(
-        super::backup::dumps::volumes(instance)
-            .into_iter()
-            .filter(|name| !volumes.contains(name))
-            .collect::<Vec<_>>(),
-    );
-    let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
-    for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
-        info!(holdfast_instance = %instance.name, "creating volume {name}");
-        let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));
-        let labels = root.map(|root| root.labels.clone()).unwrap_or_default();
-        place.create_volume(name, &labels, cancel).await?;
-    }
-    if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
-        make_state(&state, manifest).await?;
-    }
-    Ok(place)
-}
-
-/// The state directory as it was, where it is gone altogether.
-async fn make_state(state: &std::path::Path, manifest: &Manifest) -> anyhow::Result<()> {
-    let root = manifest.roots.iter().find(|root| root.kind == RootKind::State).cloned();
-    let state = state.to_owned();
-    tokio::task::spawn_blocking(move || {
-        std::fs::create_dir(&state).with_context(|| format!("making {}", state.display()))?;
-        root.map_or(Ok(()), |root| root.put_on(&state))
-    })
-    .await?
 }
 
 /// Steps and swap; what was swapped is swapped back when anything fails.

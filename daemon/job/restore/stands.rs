@@ -95,11 +95,8 @@ async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Pat
     for annex in &applied.annexes {
         all &= removed(annex, "the old data").await;
     }
-    if let Some((far, _)) = &applied.far
-        && let Err(failure) = far::discard(far).await
-    {
-        warn!("the old data is still there and is removed when holdfastd starts: {failure:#}");
-        all = false;
+    if let Some((far, _)) = &applied.far {
+        all &= far::discarded(far).await;
     }
     all &= removed(staging, "the fetched data").await;
     all &= removed(&safety, "the note of the old data").await;

@@ -15,6 +15,40 @@ use crate::restic::{Access, Restic, Snapshot, Terms, same_snapshot};
 use crate::state::durable;
 use crate::target::Manifest;
 
+/// A streamed dump of a set, for whoever looks into the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streamed {
+    /// Where it would lie in the tree.
+    pub file: String,
+    /// The snapshot that it is in.
+    pub snapshot: String,
+    /// Its name there.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// The streams of a set, of a manifest that was read with `read_manifest`.
+///
+/// # Errors
+/// The manifest makes no sense, or one of them is not there any more.
+pub fn streamed(manifest: &Manifest) -> Result<Vec<Streamed>> {
+    let records = dumps::records(manifest)?.into_iter().filter(|record| record.stream.is_some());
+    let streamed = records.map(|record| {
+        dump::check_name(&record)?;
+        if let Some(why) = lost(&record) {
+            bail!(why);
+        }
+        let name = record.name().to_owned();
+        let Record { file, size, sha256, stream, .. } = record;
+        let snapshot = stream.map(|stream| stream.snapshot).unwrap_or_default();
+        Ok(Streamed { file, snapshot, name, size, sha256 })
+    });
+    streamed.collect()
+}
+
 /// Leaves of the manifest's dumps those that lie in this repository, each once. A manifest names the streams of all
 /// repositories that the set went into; where its snapshots were copied to, they have other ids but the same tags.
 pub(super) async fn settle(

@@ -108,7 +108,7 @@ fn connect(program: &mut Program) -> io::Result<(Pipes, Streams, Option<Vec<u8>>
     let (stdin, to) = match std::mem::replace(&mut program.stdin, Stdin::Null) {
         Stdin::Null | Stdin::Terminal => (None, None),
         Stdin::File(file) => (Some(file), None),
-        Stdin::Bytes(bytes) => {
+        Stdin::Bytes(bytes) | Stdin::Held(bytes) => {
             input = Some(bytes);
             let (read, write) = pipe()?;
             (Some(read), Some(write))
