@@ -145,97 +145,74 @@ pub(super) fn dumps(
 #[expect(clippy::too_many_lines, reason = "one key after the other, each named")]
 fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<Remote>) -> Option<Dump> {
     let word = *raw.source.as_ref()?.get_ref();
-    let RawDump {
-        source: _,
-        name: _,
-        databases,
-        exclude,
-        host,
-        port,
-        socket,
-        user,
-        password_file,
-        api_key_file,
-        auth_database,
-        ca_file,
-        cert_file,
-        key_file,
-        config_dir,
-        data_dir,
-        snapshot_dir,
-        server_dir,
-        global_state,
-        oplog,
-        container,
-        ssh,
-        client,
-        run_as,
-        command,
-        restore,
-        stream,
-        shrink_limit,
-    } = raw;
-    let tls = Tls { ca: file(ca_file), own: file(cert_file).zip(file(key_file)) };
-    let server = Server {
-        host: host.as_ref().map(|host| host.get_ref().0.clone()),
-        port: port.as_ref().map(|port| port.get_ref().0),
-        socket: socket.as_ref().map(|socket| socket.get_ref().0.clone()),
-        user: user.as_ref().map(|user| user.get_ref().0.clone()),
-        password_file: file(password_file),
-        databases: names(databases),
-        exclude: names(exclude),
+    Some(Dump {
+        name: Name::parse(&name_of(raw, word)).ok()?,
+        source: source_of(raw, word, server_of(raw))?,
+        container: raw.container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
+        remote: far(raw.ssh.as_ref().map(|address| &address.get_ref().0)),
+        run_as: raw.run_as.as_ref().map(|user| user.get_ref().0.clone()),
+        stream: told(&raw.stream),
+        shrink_limit: raw.shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
+    })
+}
+
+fn server_of(raw: &RawDump) -> Server {
+    let tls = Tls { ca: file(&raw.ca_file), own: file(&raw.cert_file).zip(file(&raw.key_file)) };
+    Server {
+        host: raw.host.as_ref().map(|host| host.get_ref().0.clone()),
+        port: raw.port.as_ref().map(|port| port.get_ref().0),
+        socket: raw.socket.as_ref().map(|socket| socket.get_ref().0.clone()),
+        user: raw.user.as_ref().map(|user| user.get_ref().0.clone()),
+        password_file: file(&raw.password_file),
+        databases: names(&raw.databases),
+        exclude: names(&raw.exclude),
         tls: (tls != Tls::default()).then_some(tls),
-        client: client.as_ref().map(|dir| dir.get_ref().0.clone()),
-    };
-    let source = match word {
+        client: raw.client.as_ref().map(|dir| dir.get_ref().0.clone()),
+    }
+}
+
+fn source_of(raw: &RawDump, word: SourceWord, server: Server) -> Option<Source> {
+    Some(match word {
         SourceWord::Postgresql => Source::Postgresql(server),
         SourceWord::Mariadb => Source::Mariadb(server),
         SourceWord::Mysql => Source::Mysql(server),
         SourceWord::Redis => Source::Redis(server),
         SourceWord::Openldap => Source::Openldap(Openldap {
-            config_dir: dir(config_dir, CONFIG_DIR),
+            config_dir: dir(&raw.config_dir, CONFIG_DIR),
             suffixes: server.databases,
             exclude: server.exclude,
         }),
-        SourceWord::Etcd => Source::Etcd(Etcd { server, data_dir: dir(data_dir, DATA_DIR) }),
+        SourceWord::Etcd => Source::Etcd(Etcd { server, data_dir: dir(&raw.data_dir, DATA_DIR) }),
         SourceWord::Rabbitmq => Source::Rabbitmq(server),
-        SourceWord::Opensearch | SourceWord::Elasticsearch => {
-            let snapshot_dir = snapshot_dir.as_ref()?.get_ref().0.clone();
-            let search = Search {
-                server,
-                api_key_file: file(api_key_file),
-                server_dir: server_dir
-                    .as_ref()
-                    .map_or_else(|| snapshot_dir.clone(), |dir| dir.get_ref().0.clone()),
-                snapshot_dir,
-                global_state: told(global_state),
-            };
-            match word {
-                SourceWord::Elasticsearch => Source::Elasticsearch(search),
-                _ => Source::Opensearch(search),
-            }
-        }
+        SourceWord::Opensearch => Source::Opensearch(search_of(raw, server)?),
+        SourceWord::Elasticsearch => Source::Elasticsearch(search_of(raw, server)?),
         SourceWord::Mongodb => Source::Mongodb(Mongo {
             server,
-            auth_database: auth_database
+            auth_database: raw
+                .auth_database
                 .as_ref()
                 .map_or_else(|| "admin".into(), |name| name.get_ref().0.clone()),
-            oplog: told(oplog),
+            oplog: told(&raw.oplog),
         }),
         SourceWord::Sqlite => Source::Sqlite(server.databases),
         SourceWord::Command => Source::Command(Command {
-            dump: command.as_ref()?.get_ref().0.clone(),
-            restore: restore.as_ref().map(|argv| argv.get_ref().0.clone()),
+            dump: raw.command.as_ref()?.get_ref().0.clone(),
+            restore: raw.restore.as_ref().map(|argv| argv.get_ref().0.clone()),
         }),
-    };
-    Some(Dump {
-        name: Name::parse(&name_of(raw, word)).ok()?,
-        source,
-        container: container.as_ref().map(|name| container_of(&name.get_ref().0, engine)),
-        remote: far(ssh.as_ref().map(|address| &address.get_ref().0)),
-        run_as: run_as.as_ref().map(|user| user.get_ref().0.clone()),
-        stream: stream.as_ref().is_some_and(|stream| *stream.get_ref()),
-        shrink_limit: shrink_limit.as_ref().map_or(SHRINK_LIMIT, |limit| limit.get_ref().0),
+    })
+}
+
+fn search_of(raw: &RawDump, server: Server) -> Option<Search> {
+    let snapshot_dir = raw.snapshot_dir.as_ref()?.get_ref().0.clone();
+    Some(Search {
+        server,
+        api_key_file: file(&raw.api_key_file),
+        server_dir: raw
+            .server_dir
+            .as_ref()
+            .map_or_else(|| snapshot_dir.clone(), |dir| dir.get_ref().0.clone()),
+        snapshot_dir,
+        global_state: told(&raw.global_state),
     })
 }
 
