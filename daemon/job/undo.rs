@@ -1,6 +1,6 @@
 //! What dead jobs left: executed at start, before anything else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -159,8 +159,14 @@ async fn finish(
 ) -> anyhow::Result<()> {
     let undo = Undo::resume(&context.dirs.undo(), job)?;
     let (mut left, mut needed, mut away) = (0, false, false);
+    let mut aside = Vec::new();
     let kept = super::restore::kept::dir(context);
     for (index, step) in steps {
+        // What lived lies there, until it lives again.
+        if matches!(&step, Recorded::Known(Step::RemoveDir { path }) if holds_any(path, &aside)) {
+            left += 1;
+            continue;
+        }
         // What lived on another machine lies there, until it lives again.
         if away && matches!(&step, Recorded::Known(Step::FarRemove { .. })) {
             left += 1;
@@ -177,6 +183,7 @@ async fn finish(
                 left += 1;
                 needed |= matches!(&step, Recorded::Known(Step::Dump { .. }));
                 away |= matches!(&step, Recorded::Known(Step::FarBack { .. }));
+                aside.extend(old_data(&step));
                 error!(holdfast_job = %job, "an undo step failed and is kept for the next start: {failure:#}");
             }
         }
@@ -185,6 +192,18 @@ async fn finish(
         bail!("{left} undo steps are left; they are tried again at the next start");
     }
     undo.finish().await
+}
+
+/// Where the old data lies that a step would put back.
+fn old_data(step: &Recorded) -> Option<PathBuf> {
+    match step {
+        Recorded::Known(Step::SwapBack { aside, .. }) => Some(aside.clone()),
+        _ => None,
+    }
+}
+
+fn holds_any(dir: &Path, paths: &[PathBuf]) -> bool {
+    paths.iter().any(|path| path.starts_with(dir))
 }
 
 async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recorded) -> anyhow::Result<()> {

@@ -28,6 +28,7 @@ mod renamed;
 mod scripted;
 mod search_server;
 mod second;
+#[expect(dead_code, reason = "shared with the tests of remote hosts; each uses a part")]
 mod servers;
 mod sqlite;
 mod streams;

@@ -16,7 +16,6 @@ mod servers;
 
 mod director;
 mod far;
-#[expect(dead_code, reason = "each test uses a part of the lab")]
 mod host;
 
 mod backup;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast::state::undo::{Step, Undo};
+
 use super::support::until;
 use super::tree::Tree;
 use super::{House, Options, restic};
@@ -116,4 +118,31 @@ async fn soak_killed_at_random_moments_everything_is_wholly_old_or_wholly_new() 
         house.assert_clean();
     }
     println!("{new} of {rounds} had come to their end");
+}
+
+/// A server that was started by hand holds the data: the exchange has to wait, and what it would bring back stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_data_that_cannot_be_put_back_yet_is_not_removed() {
+    let mut house = House::build("").await;
+    house.daemon.stop();
+    house.daemon.write("volumes/data/lock.mdb", "new");
+    house.daemon.write("volumes/.data.holdfast-jdead/data/x", "old\n");
+    let (live, annex) = (house.path("volumes/data"), house.path("volumes/.data.holdfast-jdead"));
+    let aside = annex.join("data");
+    let undo = Undo::begin(&house.path("state/undo"), "jdead").unwrap();
+    undo.push(Step::RemoveDir { path: annex.clone() }).await.unwrap();
+    let inode = Some(std::os::unix::fs::MetadataExt::ino(&aside.metadata().unwrap()));
+    undo.push(Step::SwapBack { instance: "app1".into(), live, aside, inode }).await.unwrap();
+    drop(undo);
+    let held = std::fs::File::options().write(true).open(house.path("volumes/data/lock.mdb")).unwrap();
+    rustix::fs::fcntl_lock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    house.daemon.start_again().await;
+    assert_eq!(house.daemon.read("volumes/.data.holdfast-jdead/data/x"), "old\n");
+    assert!(house.daemon.log().contains("undo steps are left"), "{}", house.daemon.log());
+    drop(held);
+    house.daemon.stop();
+    house.daemon.start_again().await;
+    assert_eq!(house.daemon.read("volumes/data/x"), "old\n", "{}", house.daemon.log());
+    assert!(!annex.exists());
+    house.assert_clean();
 }

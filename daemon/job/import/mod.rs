@@ -143,7 +143,7 @@ enum Came {
     /// A set, and what of it needs a look.
     Stored(Vec<String>),
     /// It was there before.
-    There(SetRecord),
+    There(Box<SetRecord>),
 }
 
 async fn work(context: Context, live: Arc<Live>, request: Request) -> Result<Came> {
@@ -197,7 +197,7 @@ async fn import(work: &Work, staging: &Staging) -> Result<Came> {
         repository::open(&work.context, &work.restic, &work.request.repository, location, &terms).await?;
     if let Some(set) = twice::there(work, &opened, &composed).await? {
         stand(work, &set.set).await?;
-        return Ok(Came::There(set));
+        return Ok(Came::There(Box::new(set)));
     }
     stand(work, work.live.id()).await?;
     twice::note(work, &composed).await?;
@@ -284,7 +284,7 @@ async fn store(
     };
     let progress = |p: Progress| live.advance(&request.instance.name, &request.repository.name, &p);
     let made = work.restic.backup(&opened.access, &backup, &terms, progress).await;
-    repository::healed(&work.restic, &opened, made).await.context("restic backup")
+    repository::healed(&work.restic, opened, made).await.context("restic backup")
 }
 
 async fn parent(work: &Work, opened: &Opened) -> Result<Option<String>> {

@@ -74,14 +74,12 @@ async fn tidied(tidy: &Undo) {
     }
 }
 
-async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
+/// What is to be removed, written down.
+async fn list_of_old(work: &Work, applied: &Applied, dirs: [&Path; 2]) -> anyhow::Result<Undo> {
     let tidy = Undo::begin(&work.context.dirs.undo(), &format!("{}-tidy", work.live.id()))?;
-    tidy.push(Step::RemoveDir { path: staging.to_owned() }).await?;
-    for annex in &applied.annexes {
-        tidy.push(Step::RemoveDir { path: annex.clone() }).await?;
+    for path in dirs.into_iter().chain(applied.annexes.iter().map(AsRef::as_ref)) {
+        tidy.push(Step::RemoveDir { path: path.to_owned() }).await?;
     }
-    let safety = kept::dir(&work.context).join(work.live.id());
-    tidy.push(Step::RemoveDir { path: safety.clone() }).await?;
     if let Some((far, _)) = &applied.far {
         let dirs = far.annexes().iter().map(|dir| dir.display().to_string()).collect();
         tidy.push(Step::FarRemove { remote: far.remote.clone(), dirs }).await?;
@@ -89,6 +87,12 @@ async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Pat
     for changed in &applied.dumps {
         tidy.push(dumps::discarding(&work.request.instance, changed)?).await?;
     }
+    Ok(tidy)
+}
+
+async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Path) -> anyhow::Result<()> {
+    let safety = kept::dir(&work.context).join(work.live.id());
+    let tidy = list_of_old(work, applied, [staging, &safety]).await?;
     // This is the moment, as in `keep`.
     work.undo.finish().await?;
     let mut all = true;

@@ -16,6 +16,7 @@ use crate::state::durable;
 const SUFFIX: &str = ".undo";
 
 /// One line.
+#[expect(clippy::large_enum_variant, reason = "a few at a time, and nearly all of them are the large one")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {

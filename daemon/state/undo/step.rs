@@ -128,6 +128,7 @@ pub enum Act {
 }
 
 /// A step as found in a file.
+#[expect(clippy::large_enum_variant, reason = "a few at a time, and nearly all of them are the large one")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Recorded {
