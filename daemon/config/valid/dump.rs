@@ -142,7 +142,6 @@ pub(super) fn dumps(
     raw.iter().filter_map(|dump| self::dump(dump.get_ref(), engine, &far)).collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "one key after the other, each named")]
 fn dump(raw: &RawDump, engine: Engine, far: impl Fn(Option<&Address>) -> Option<Remote>) -> Option<Dump> {
     let word = *raw.source.as_ref()?.get_ref();
     Some(Dump {
