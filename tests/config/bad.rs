@@ -96,7 +96,7 @@ fn keys_of_later_versions_are_refused_not_ignored() {
         ),
         (
             "[[module.x.dump]]\nsource = 'mongodb'\ncontainer = 'db'\n",
-            "3:1",
+            "3:13",
             "`container` means nothing to source = \"mongodb\"",
             "leave it out",
         ),
