@@ -25,7 +25,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_sec
 const ANSWER: usize = 1 << 20;
 
 /// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
-/// Whether root may be had is asked first: else what sudo refuses would look like what is not there.
+/// Whether root may be had is asked first: else what sudo refuses would look like what is not there. A swap goes on there
+/// when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never comes late.
 const SCRIPT: &str = r#"set -eu
 verb=$1 s=$2; shift 2
 [ -z "$s" ] || $s test -e /
@@ -34,11 +35,16 @@ for path do
     case $verb in
     look) if there "$path"; then echo 1; else echo 0; fi ;;
     make) $s mkdir -m 0700 -- "$path" "$path/new" "$path/old" ;;
-    remove) case ${path##*/} in .holdfast-j*) $s rm -rf -- "$path" ;; *) exit 9 ;; esac ;;
+    remove)
+        case ${path##*/} in .holdfast-j*) ;; *) exit 9 ;; esac
+        $s rm -rf -- "$path"
+        rm -f -- "$HOME/${path##*/}.lock" ;;
     esac
 done
 [ "$verb" = swap ] || [ "$verb" = back ] || exit 0
-[ "$verb" != swap ] || sync
+[ $# -gt 0 ] || exit 0
+exec 9>>"$HOME/${2##*/}.lock"
+if [ "$verb" = back ]; then flock 9; else flock -n 9; sync; fi
 while [ $# -gt 0 ]; do
     live=$1 waits="$2/$4/$3" rests="$2/$5/$3" was=$6 comes=$7; shift 7
     if [ "$verb" = swap ]; then
@@ -238,7 +244,7 @@ pub(super) fn live_of(item: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Runs the script here, cut off before its n-th `mv`; 0: not at all.
+    /// Runs the script here, cut off while its n-th `mv` goes on; 0: not at all.
     #[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
     fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
         let bin = dir.join("bin");
@@ -254,8 +260,13 @@ mod tests {
             .unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let mut sh = std::process::Command::new("sh");
-        let status =
-            sh.args(["-c", SCRIPT, "sh", verb, ""]).args(far.words()).env("PATH", path).status().unwrap();
+        let status = sh
+            .args(["-c", SCRIPT, "sh", verb, ""])
+            .args(far.words())
+            .env("PATH", path)
+            .env("HOME", dir)
+            .status()
+            .unwrap();
         assert!(fails_at > 0 || status.success());
     }
 

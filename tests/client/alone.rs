@@ -56,7 +56,7 @@ fn a_misspelt_command_line_ends_with_2_and_nothing_is_asked_of_anyone() {
 #[test]
 fn what_a_later_version_will_have_is_refused_by_name_and_not_listed() {
     let help = alone(&["--help"]).ends_with(0);
-    for name in ["drill", "setup", "bootstrap"] {
+    for name in ["drill", "bootstrap"] {
         alone(&[name, "app-1"]).ends_with(2).complains(&[name, "not supported yet in this version"]);
         assert!(!help.out.contains(&format!("\n  {name} ")), "{name} is listed");
     }
