@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use super::lab::SECOND;
+use super::lab::{SECOND, text};
 use super::*;
 use crate::support::{stderr, stdout};
 
@@ -79,7 +79,10 @@ async fn a_set_with_streams_is_looked_into_exported_and_taken_in_like_any_other(
     let streams = lab
         .restic("repo", &["forget", "--tag", "kind=stream", "--unsafe-allow-remove-all", "--keep-last", "0"]);
     assert!(streams.status.success(), "{}", stderr(&streams));
-    lab.good_restore("app").await;
+    let sets = lab.sets("app").await;
+    let imported = sets.iter().find(|set| text(set, "backup") == "(import)").unwrap();
+    let ended = lab.restore("app", &text(imported, "id"), &[]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
     assert_eq!(fs::metadata(lab.path("index")).unwrap().len(), 1_300_004);
     // Without a daemon as well.
     lab.write("script", "echo streamed", 0o644);

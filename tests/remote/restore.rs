@@ -90,7 +90,7 @@ impl Replaced for crate::lab::Setup {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_lost_at_any_call_leaves_the_data_wholly_old_or_wholly_new() {
     let host = Host::start();
-    let lab = files(&host).replaced().start().await;
+    let mut lab = files(&host).replaced().start().await;
     lab.good_backup("b").await;
     for n in 0.. {
         host.write("store/one", "changed\n", 0o640);
@@ -115,6 +115,9 @@ async fn a_connection_lost_at_any_call_leaves_the_data_wholly_old_or_wholly_new(
             std::fs::remove_dir_all(host.path(&left)).unwrap();
         }
     }
+    // What could not be removed there goes at the next start.
+    lab.daemon.restart_after_kill().await;
+    lab.until("all is removed", || names(&lab.path("state/undo")).is_empty()).await;
     lab.assert_settled().await;
 }
 

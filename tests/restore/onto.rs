@@ -165,14 +165,14 @@ async fn held(version: &str, at: &str, begun: impl Fn(u64) -> bool) -> (u64, u64
     let arrived = dir.path().join("at");
     until("restic is held", || arrived.exists());
     let number = async |name: &str| house.daemon.property::<u64>(&job, "Job", name).await;
-    let mut done = number("BytesDone").await;
+    let (mut done, mut total) = (number("BytesDone").await, number("BytesTotal").await);
     let begin = std::time::Instant::now();
-    while !begun(done) {
+    // Both are told at most twice a second.
+    while !begun(done) || total == 0 {
         assert!(begin.elapsed() < std::time::Duration::from_secs(60), "{done} bytes and no more");
         tokio::task::yield_now().await;
-        done = number("BytesDone").await;
+        (done, total) = (number("BytesDone").await, number("BytesTotal").await);
     }
-    let total = number("BytesTotal").await;
     let progress: f64 = house.daemon.property(&job, "Job", "Progress").await;
     std::fs::write(dir.path().join("go"), "").unwrap();
     let (outcome, said) = house.ended(&job).await;
