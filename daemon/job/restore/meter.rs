@@ -1,7 +1,7 @@
 //! How far a fetch is: the sum of its parts, as restic tells it, or as what lies there where it does not.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,16 +68,22 @@ impl Meter {
     }
 
     /// For a restic that says nothing: looks again and again at what it has written, for ever.
-    pub(super) async fn watch(&self, staging: PathBuf) -> Result<()> {
+    pub(super) async fn watch(&self, staging: &Path) -> Result<()> {
         loop {
             let begin = Instant::now();
-            let dir = staging.clone();
-            let (files, bytes) = tokio::task::spawn_blocking(move || lying(dir)).await?;
-            let written = bytes.min(if self.known > 0 { self.known } else { u64::MAX });
-            let progress = Progress { bytes_done: written, files_done: files, ..Progress::default() };
-            self.hear(0, progress);
+            self.look(staging).await?;
             tokio::time::sleep(PAUSE.max(begin.elapsed() * SHARE)).await;
         }
+    }
+
+    /// Looks at what is written.
+    pub(super) async fn look(&self, staging: &Path) -> Result<()> {
+        let dir = staging.to_owned();
+        let (files, bytes) = tokio::task::spawn_blocking(move || lying(dir)).await?;
+        let written = bytes.min(if self.known > 0 { self.known } else { u64::MAX });
+        let progress = Progress { bytes_done: written, files_done: files, ..Progress::default() };
+        self.hear(0, progress);
+        Ok(())
     }
 }
 

@@ -65,9 +65,11 @@ pub(super) async fn fetch(
             return all(parts, &cancel).await;
         }
         tokio::select! {
-            done = all(parts, &cancel) => done,
-            broken = meter.watch(staging.to_owned()) => broken,
+            done = all(parts, &cancel) => done?,
+            broken = meter.watch(staging) => broken?,
         }
+        // One that was quicker than the first look.
+        meter.look(staging).await
     };
     fetched.await?;
     meter.end();
