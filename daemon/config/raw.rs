@@ -152,7 +152,7 @@ table! {
 table! {
     /// What a kind of application needs; every key may also stand in an instance, which wins.
     RawModule {
-        /// The machine that it is on: [user@]host[:port], reached over ssh. Default: this one.
+        /// The machine that it is on, reached over ssh: `host`, `user@host` or `user@host:port`. Default: this one.
         ssh: SshAddress,
         /// The private key for it, mode 0600; a relative path is relative to this file. Default: ssh/INSTANCE in the state directory.
         ssh_key: FilePath,
@@ -244,7 +244,7 @@ table! {
         oplog: bool,
         /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
         container: ContainerName,
-        /// The machine that client programs run on: [user@]host[:port], by the instance's key. Default: the instance's.
+        /// The machine that client programs run on, by the instance's key: `host`, `user@host` or `user@host:port`. Default: the instance's.
         ssh: SshAddress,
         /// For postgresql, mariadb, mysql: the directory of the client programs. Default: found on PATH.
         client: AbsolutePath,

@@ -116,7 +116,7 @@ const TIED: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & c=$!; \
     { IFS= read -r x <&3; kill $c; } >/dev/null 2>&1 & w=$!; \
     wait $c; s=$?; kill $w 2>/dev/null; exit $s";
 
-/// The words that tie a program to its connection; see [`TIED`].
+/// The words that tie a program to its connection; see `TIED`.
 pub fn tied<I>(argv: I) -> Vec<OsString>
 where
     I: IntoIterator,
