@@ -60,9 +60,8 @@ has "$(journalctl --unit=holdfast-recover@shop.service --output=cat)" "no holdfa
 
 # Restored and neither stopped nor started; the failed data is not kept.
 systemctl stop holdfast-recover@shop.service
-mkdir -p /run/systemd/system/shop.service.d
-printf '[Unit]\nOnFailure=\n' >/run/systemd/system/shop.service.d/alone.conf
-systemctl daemon-reload
+# A drop-in cannot take OnFailure= away; without this the unit would be there first, now and then.
+systemctl mask --runtime --quiet holdfast-recover@shop.service
 corrupt_now
 until_true 30 "the failure" systemctl is-failed --quiet shop.service
 kept=$(find /var/lib/holdfast/failed/shop -mindepth 1 -maxdepth 1 | wc -l)
@@ -73,8 +72,7 @@ is "$(find /var/lib/holdfast/failed/shop -mindepth 1 -maxdepth 1 | wc -l)" "$kep
 measure "by hand, --no-daemon --no-start --dont-save-failed" two "$corrupted" "nothing"
 
 # The daemon sees what was done without it.
-rm -r /run/systemd/system/shop.service.d
-systemctl unmask --runtime holdfastd.service
+systemctl unmask --runtime holdfastd.service holdfast-recover@shop.service
 systemctl daemon-reload
 systemctl start shop.service holdfastd.service
 is "$(recoveries)" $((before + 2)) "recoveries that the daemon knows of"
