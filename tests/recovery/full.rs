@@ -1,29 +1,7 @@
 //! Disks that are full in the middle of a recovery. Needs root, for they are mounted. Run with `--ignored system_`.
-#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
-
-use std::path::PathBuf;
-use std::process::Command;
 
 use crate::shop::Shop;
-
-/// A small file system; gone when dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn tmpfs(at: PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at).status();
-        assert!(mounted.unwrap().success(), "mounting needs root");
-        Self(at)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use crate::support::mount::Mount;
 
 /// What fills a disk, from within a recovery.
 fn fill(place: &str) -> String {
@@ -41,7 +19,7 @@ async fn system_a_disk_that_fills_in_the_middle_costs_neither_data_nor_set() {
         })
         .await;
         shop.lab.daemon.kill();
-        let small = Mount::tmpfs(shop.lab.path(place), "8m");
+        let small = Mount::tmpfs(shop.lab.path(place), "size=8m,mode=0700");
         shop.lab.write("data-shop/large", &"a line of a large file\n".repeat(100_000), 0o640);
         shop.lab.daemon.start_again().await;
         for set in ["one", "two"] {
@@ -76,7 +54,7 @@ async fn system_without_room_for_the_set_and_a_tenth_nothing_is_begun() {
     shop.save("one").await;
     shop.lab.daemon.kill();
     // Enough for the set, and not for a tenth more.
-    let small = Mount::tmpfs(shop.lab.path("staging"), "2360k");
+    let small = Mount::tmpfs(shop.lab.path("staging"), "size=2360k,mode=0700");
     shop.lab.daemon.start_again().await;
     shop.spoil().await;
     shop.logged("shop was not recovered: ", 1).await;

@@ -2,26 +2,8 @@
 
 use std::process::Command;
 
+use super::support::mount::Mount;
 use super::{House, Options, option};
-
-/// A file system mounted for a test; gone when dropped.
-struct Mount(std::path::PathBuf);
-
-impl Mount {
-    fn tmpfs(at: std::path::PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at).status();
-        assert!(mounted.unwrap().success(), "mounting needs root");
-        Self(at)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 async fn refused(house: &House, reason: &str) {
     let before = house.live();
@@ -39,10 +21,10 @@ async fn refused(house: &House, reason: &str) {
 async fn system_mount_points_at_and_below_what_is_swapped_are_refused() {
     let house = House::build("").await;
     house.back_up().await;
-    let below = Mount::tmpfs(house.path("app/state/conf/sub/mounted here"), "1m");
+    let below = Mount::tmpfs(house.path("app/state/conf/sub/mounted here"), "size=1m");
     refused(&house, "holds the mount point").await;
     drop(below);
-    let at = Mount::tmpfs(house.path("outside/dir"), "1m");
+    let at = Mount::tmpfs(house.path("outside/dir"), "size=1m");
     refused(&house, "is a mount point").await;
     drop(at);
     assert_eq!(house.restore(&Options::new()).await.0, "succeeded", "{}", house.daemon.log());
@@ -52,7 +34,7 @@ async fn system_mount_points_at_and_below_what_is_swapped_are_refused() {
 #[ignore = "needs root"]
 async fn system_a_volume_that_is_a_mount_point_is_restored_child_by_child_from_another_disk() {
     let house = House::build("").await;
-    let _volume = Mount::tmpfs(house.path("volumes/data"), "1m");
+    let _volume = Mount::tmpfs(house.path("volumes/data"), "size=1m");
     for name in ["x", "deep/y", "deep/odd \n name"] {
         house.daemon.write(&format!("volumes/data/{name}"), "saved\n");
     }
@@ -73,7 +55,7 @@ async fn system_r07_no_room_for_staging_or_beside_the_live_data_leaves_that_as_i
     house.daemon.write("app/state/conf/large", &"x".repeat(3 << 20));
     house.back_up().await;
     let before = house.live();
-    let staging = Mount::tmpfs(house.path("staging"), "1m");
+    let staging = Mount::tmpfs(house.path("staging"), "size=1m");
     let (outcome, said) = house.restore(&Options::new()).await;
     assert_eq!(outcome, "failed");
     assert!(said.contains("bytes are needed"), "{said}");
@@ -202,7 +184,7 @@ async fn system_whom_access_lists_name_has_the_number_that_the_name_has_here() {
 async fn system_a_target_on_a_disk_that_is_read_only_is_refused() {
     let house = House::build("").await;
     house.back_up().await;
-    let disk = Mount::tmpfs(house.path("disk"), "1m");
+    let disk = Mount::tmpfs(house.path("disk"), "size=1m");
     assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status().unwrap().success());
     let before = house.live();
     let target = house.path("disk/new").display().to_string();
@@ -218,7 +200,7 @@ async fn system_a_target_on_a_disk_that_is_read_only_is_refused() {
 #[ignore = "needs root"]
 async fn system_a_file_system_that_is_mounted_read_only_is_refused() {
     let house = House::build("").await;
-    let outside = Mount::tmpfs(house.path("outside"), "1m");
+    let outside = Mount::tmpfs(house.path("outside"), "size=1m");
     house.daemon.write("outside/dir/z", "z\n");
     house.back_up().await;
     assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&outside.0).status().unwrap().success());

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use zbus::wire::{OwnedObjectPath, OwnedVariant};
 use zbus::{Connection, DBusError, MatchRule, MessageStream, Proxy};
 
+pub mod mount;
 pub mod signals;
 use signals::Signals;
 
