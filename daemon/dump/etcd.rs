@@ -16,6 +16,7 @@ use super::laid::{Laid, Owner};
 use super::record::{self, Record};
 use super::run::{self, Call};
 use super::site::{Site, words};
+use super::version::series;
 use super::{Ready, Taken};
 use crate::definition::{Etcd, Tls};
 
@@ -69,12 +70,6 @@ async fn answer(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<serde_json::V
     };
     let text = ask(site, etcd, more).await.context(asking)?;
     serde_json::from_str(text.trim()).context("reading etcd's answer")
-}
-
-/// Major and minor, which are what snapshots depend on.
-fn series(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 async fn client_version(site: &Site, etcd: &Etcd) -> Result<String> {

@@ -1,6 +1,7 @@
 //! What a plan says of each source.
 
 use super::Record;
+use super::rabbitmq::messages;
 use crate::definition::Source;
 
 /// How a restore of a source's file goes about it, for plans.
@@ -26,6 +27,9 @@ pub fn method(source: &Source, record: &Record) -> &'static str {
         }
         Source::Etcd(_) => {
             "made into a new data directory, which is swapped in while etcd is stopped; the old one is kept"
+        }
+        Source::Rabbitmq(_) if messages::is_data(record) => {
+            "made into a new data directory, which is swapped in while the node is stopped; the old one is kept"
         }
         Source::Rabbitmq(_) => {
             "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"

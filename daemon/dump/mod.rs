@@ -30,12 +30,13 @@ mod run;
 mod search;
 mod site;
 mod sqlite;
+mod version;
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::definition::Source;
+use crate::definition::{Rabbit, Source};
 use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
@@ -78,6 +79,7 @@ impl Site {
             Source::Postgresql(_) => postgresql::answers(self).await,
             Source::Openldap(_) => openldap::answers(self).await,
             Source::Etcd(etcd) => etcd::answers(self, etcd).await,
+            Source::Rabbitmq(rabbit) if rabbit.data_dir.is_some() => rabbitmq::messages::answers(self).await,
             Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
             _ => self.ready().await,
         }
@@ -107,7 +109,7 @@ impl Site {
             Source::Redis(_) => redis::ready(self).await,
             Source::Openldap(ldap) => openldap::ready(self, ldap).await,
             Source::Etcd(etcd) => etcd::ready(self, etcd).await,
-            Source::Rabbitmq(server) => rabbitmq::ready(self, server).await,
+            Source::Rabbitmq(rabbit) => rabbitmq::ready(self, rabbit).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => search::ready(self, search).await,
             Source::Mongodb(mongo) => mongodb::ready(self, mongo).await,
             Source::Sqlite(files) => sqlite::ready(self, files).await,
@@ -146,7 +148,7 @@ impl Site {
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
-            Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
+            Source::Rabbitmq(rabbit) => rabbitmq::dump(self, rabbit, dir).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
                 search::dump(self, search, dir).await
             }
@@ -230,6 +232,10 @@ impl Site {
                 run::private_dir(&made).await?;
                 etcd::lay(self, etcd, tree, records, &made).await
             }
+            Source::Rabbitmq(rabbit) => {
+                run::private_dir(&made).await?;
+                rabbitmq::lay(self, rabbit, tree, records, &made).await
+            }
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
                 search::prove(self, search, tree, records).await.map(|()| Vec::new())
             }
@@ -254,7 +260,7 @@ impl Site {
             Source::Postgresql(_) => postgresql::swap::plan(self, records, job).await.map(Some),
             Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_apply(self, records, safety).await.map(Some),
             Source::Redis(_) => self.safety(safety, Databases::default()).await.map(Some),
-            Source::Rabbitmq(server) => {
+            Source::Rabbitmq(Rabbit { server, .. }) => {
                 rabbitmq::plan_apply(self, server, tree, records, safety).await.map(Some)
             }
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
@@ -342,7 +348,7 @@ impl Site {
         match &self.dump.source {
             Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
             Source::Redis(server) => redis::load(self, server, tree, records).await,
-            Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
+            Source::Rabbitmq(rabbit) => rabbitmq::load(self, &rabbit.server, tree, records).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
                 search::load(self, search, tree, records).await
             }
@@ -355,7 +361,7 @@ impl Site {
     /// Removes what a restore made and what was not there before.
     async fn remove(&self, made: &[String]) -> Result<()> {
         match &self.dump.source {
-            Source::Rabbitmq(server) => return rabbitmq::remove(self, server, made).await,
+            Source::Rabbitmq(rabbit) => return rabbitmq::remove(self, &rabbit.server, made).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
                 return search::remove(self, search, made).await;
             }

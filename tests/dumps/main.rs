@@ -23,6 +23,7 @@ mod opensearch;
 mod plain_http;
 mod postgresql;
 mod rabbitmq;
+mod rabbitmq_messages;
 mod redis;
 mod renamed;
 mod scripted;

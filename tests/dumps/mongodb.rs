@@ -173,7 +173,7 @@ async fn a_restore_that_fails_leaves_or_loads_back_the_old_documents() {
     lab.on("mongosh", "case \"$*\" in *ask.js*) real \"$@\" | sed 's/\"item\":2/\"item\":1/'; exit 0;; esac");
     not_restored(&lab, &lab.restore("app", "", &[]).await, "has 1 documents now, the saved one had 2");
     lab.on("mongosh", "case \"$*\" in *ask.js*) real \"$@\" | sed 's/6.0.14/5.0.9/'; exit 0;; esac");
-    not_restored(&lab, &lab.restore("app", "", &[]).await, "a server that is not older");
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "does not fit into an older server");
     lab.remove("on-mongosh");
     lab.write("health", "1\n", 0o644);
     not_restored(&lab, &lab.restore("app", "", &[]).await, "the old data is back");

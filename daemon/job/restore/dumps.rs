@@ -229,7 +229,7 @@ pub(super) async fn swap(
         let swapping = || format!("dump {}", wanted.dump.name);
         match &wanted.dump.source {
             Source::Sqlite(_) => files(work, place, wanted, staging, applied).await.with_context(swapping)?,
-            Source::Openldap(_) | Source::Etcd(_) => {
+            _ if !wanted.laid.is_empty() => {
                 directories(work, place, wanted, applied).await.with_context(swapping)?;
             }
             Source::Command(command) if command.restore.is_none() => warnings.push(format!(
@@ -283,17 +283,12 @@ pub(super) async fn safety(context: &Context, undo: &Undo, job: &str) -> Result<
 
 /// Directories change places while their server is stopped: nothing is touched unless all of them are at rest.
 async fn directories(work: &Work, place: &Place, wanted: &Wanted, applied: &mut Applied) -> Result<()> {
-    at_rest(wanted.laid.iter().flat_map(|laid| laid.rests.clone()).collect()).await?;
+    dump::at_rest(wanted.laid.iter().flat_map(|laid| laid.rests.clone()).collect()).await?;
     for laid in &wanted.laid {
         let spot = Spot::of(&work.request, place, &in_tree(&laid.live))?;
         apply::replace(work, &spot, &laid.made, applied).await?;
     }
     Ok(())
-}
-
-/// Makes sure that no server has the data in these directories open.
-pub(super) async fn at_rest(dirs: Vec<PathBuf>) -> Result<()> {
-    tokio::task::spawn_blocking(move || dirs.iter().try_for_each(|dir| dump::at_rest(dir))).await?
 }
 
 async fn files(
