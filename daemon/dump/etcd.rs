@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::far;
 use super::laid::{Laid, Owner};
 use super::record::{self, Record};
 use super::run::{self, Call};
@@ -34,7 +35,10 @@ struct Details {
     owner: Owner,
 }
 
-fn client(site: &Site, etcd: &Etcd, more: &[&str]) -> Call {
+type Words = (Vec<OsString>, Vec<(&'static str, OsString)>);
+
+/// etcdctl's words and its environment.
+fn said(site: &Site, etcd: &Etcd, more: &[&str]) -> Words {
     let server = &etcd.server;
     let scheme = if server.tls.is_some() { "https" } else { "http" };
     let host = server.host.as_deref().unwrap_or("127.0.0.1");
@@ -46,10 +50,18 @@ fn client(site: &Site, etcd: &Etcd, more: &[&str]) -> Call {
         argv.extend(file.map(|file| [name.into(), file.into()]).into_iter().flatten());
     }
     argv.extend(more.iter().map(OsString::from));
-    let mut call = site.ours(argv);
     let mut env = vec![("ETCDCTL_API", OsString::from("3"))];
     env.extend(server.user.clone().map(|user| ("ETCDCTL_USER", user.into())));
     env.extend(site.login.password.as_ref().map(|word| ("ETCDCTL_PASSWORD", word.expose_secret().into())));
+    (argv, env)
+}
+
+fn client(site: &Site, etcd: &Etcd, more: &[&str]) -> Call {
+    let (argv, env) = said(site, etcd, more);
+    if site.dump.remote.is_some() {
+        return site.client(argv, &env);
+    }
+    let mut call = site.ours(argv);
     call.program.env = env.into_iter().map(|(name, value)| (name.into(), value)).collect();
     call
 }
@@ -99,17 +111,28 @@ pub(super) async fn dump(site: &Site, etcd: &Etcd, dir: &Path) -> Result<Taken> 
     let ready = ready(site, etcd).await?;
     let members = answer(site, etcd, &["member", "list", "-w", "json"]).await?;
     let path = dir.join(FILE);
-    let shown = path.to_str().context("the staging directory's name is not UTF-8")?;
-    run::ask(client(site, etcd, &["snapshot", "save", shown]), &site.cancel).await?;
+    save(site, etcd, &path).await?;
     read_through(&path).await?;
-    let details = serde_json::to_value(described(&members, &etcd.data_dir)?)?;
+    let owner = Owner::at(site, &etcd.data_dir).await?;
+    let details = serde_json::to_value(described(&members, owner)?)?;
     let record = Record::of(&site.dump, &path).await?;
     let record = Record { version: ready.server, client_version: ready.client, details, ..record };
     Ok(Taken { records: vec![record], warnings: Vec::new() })
 }
 
+/// etcdctl writes into a file and nowhere else.
+async fn save(site: &Site, etcd: &Etcd, path: &Path) -> Result<()> {
+    if site.dump.remote.is_some() {
+        let (argv, env) = said(site, etcd, &["snapshot", "save"]);
+        return run::into_file(far::spooled(site, argv, &env), path, &site.cancel).await;
+    }
+    let shown = path.to_str().context("the staging directory's name is not UTF-8")?;
+    let saved = run::ask(client(site, etcd, &["snapshot", "save", shown]), &site.cancel).await;
+    saved.map(drop).with_context(|| format!("dumping to {shown}"))
+}
+
 /// The member that answered.
-fn described(list: &serde_json::Value, data_dir: &Path) -> Result<Details> {
+fn described(list: &serde_json::Value, owner: Owner) -> Result<Details> {
     let members = list["members"].as_array().context("etcd's list of members")?;
     let mine = members.iter().find(|member| member["ID"] == list["header"]["member_id"]);
     let mine = mine.context("etcd's list of members does not have the member that answered")?;
@@ -118,7 +141,7 @@ fn described(list: &serde_json::Value, data_dir: &Path) -> Result<Details> {
         members: members.len(),
         name: mine["name"].as_str().unwrap_or_default().to_owned(),
         peer_urls: urls.filter_map(|url| url.as_str().map(str::to_owned)).collect(),
-        owner: Owner::of(data_dir)?,
+        owner,
     })
 }
 

@@ -13,6 +13,8 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::far;
+use super::site::Site;
 use crate::process::{self, How, Limits, Program, Sandbox};
 
 /// Below a node's data directory of RabbitMQ, of any version.
@@ -43,6 +45,21 @@ impl Owner {
     /// The same for a file, which nobody enters.
     pub(super) fn of_a_file(&self) -> Self {
         Self { mode: self.mode & 0o666, ..self.clone() }
+    }
+
+    /// Whose a directory is where a source is.
+    pub(super) async fn at(site: &Site, dir: &Path) -> Result<Self> {
+        match site.dump.remote {
+            Some(_) => far::owner(site, dir).await,
+            None => Self::of(dir),
+        }
+    }
+
+    /// As `stat -c '%a %u %g'` says it.
+    pub(super) fn told(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+        Some(Self { mode: mode & 0o7777, uid: words.next()?.parse().ok()?, gid: words.next()?.parse().ok()? })
     }
 
     /// Whose a directory is.

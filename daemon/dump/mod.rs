@@ -16,6 +16,7 @@ mod given;
 mod http;
 mod judge;
 mod laid;
+mod live;
 mod login;
 mod method;
 mod mongodb;
@@ -37,12 +38,11 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::definition::{Rabbit, Source};
-use crate::target::TreePath;
 
 pub use change::{Change, Databases, Pair};
-pub use given::{check_given, names_given};
+pub use given::{check_given, details_given, names_given};
 pub use laid::{Laid, at_rest};
-pub use method::method;
+pub use method::{method, not_loaded};
 pub use object::{Object, Objects, missing};
 pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
@@ -341,63 +341,5 @@ impl Site {
             postgresql::swap::drop_database(self, &pair.old_name, pair.old).await?;
         }
         Ok(())
-    }
-
-    /// Replaces what lives by what the files hold.
-    async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
-        match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
-            Source::Redis(server) => redis::load(self, server, tree, records).await,
-            Source::Rabbitmq(rabbit) => rabbitmq::load(self, &rabbit.server, tree, records).await,
-            Source::Opensearch(search) | Source::Elasticsearch(search) => {
-                search::load(self, search, tree, records).await
-            }
-            Source::Mongodb(mongo) => mongodb::load(self, mongo, tree, records).await,
-            Source::Command(command) => command::load(self, command, tree, records).await,
-            Source::Postgresql(_) | Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => Ok(()),
-        }
-    }
-
-    /// Removes what a restore made and what was not there before.
-    async fn remove(&self, made: &[String]) -> Result<()> {
-        match &self.dump.source {
-            Source::Rabbitmq(rabbit) => return rabbitmq::remove(self, &rabbit.server, made).await,
-            Source::Opensearch(search) | Source::Elasticsearch(search) => {
-                return search::remove(self, search, made).await;
-            }
-            _ => {}
-        }
-        for database in made {
-            match &self.dump.source {
-                Source::Mongodb(mongo) => mongodb::drop_database(self, mongo, database).await?,
-                _ => mysql::drop_database(self, database).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what a dump made on the server.
-    async fn clear(&self) -> Result<()> {
-        match &self.dump.source {
-            Source::Opensearch(search) | Source::Elasticsearch(search) => search::clear(self, search).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Dumps what lives now, to be loaded back if need be.
-    async fn safety(&self, safety: &Path, databases: Databases) -> Result<Change> {
-        let dir = safety.join("dumps").join(self.dump.name.as_str());
-        run::private_dir(&dir).await?;
-        let taken = match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::dump_only(self, &databases.here, &dir).await?,
-            Source::Opensearch(search) | Source::Elasticsearch(search) => {
-                search::dump_only(self, search, &databases.here, &dir).await?
-            }
-            Source::Mongodb(mongo) if !mongo.oplog => {
-                mongodb::dump_only(self, mongo, &databases.here, &dir).await?
-            }
-            _ => self.dump(&dir).await?,
-        };
-        Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })
     }
 }

@@ -15,6 +15,7 @@ mod combined;
 mod command;
 mod etcd;
 mod faults;
+mod full_disk;
 mod given;
 mod mariadb;
 mod mongodb;

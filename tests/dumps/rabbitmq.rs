@@ -96,7 +96,7 @@ impl Rabbit {
         serde_json::from_str(&good(self.call("GET", "definitions", None))).unwrap()
     }
 
-    fn definition(&self) -> String {
+    pub(super) fn definition(&self) -> String {
         format!(
             "source = \"rabbitmq\"\nport = {}\nuser = \"admin\"\npassword_file = \"{PASSWORD_FILE}\"\n",
             self.port

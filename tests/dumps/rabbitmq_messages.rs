@@ -28,7 +28,7 @@ impl Rabbit {
         said.as_array().unwrap().iter().map(|one| one["payload"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn node(&self) -> String {
+    pub(super) fn node(&self) -> String {
         let service = self.server.service();
         let dir = self.server.path("mnesia/one@localhost");
         format!(

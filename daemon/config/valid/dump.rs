@@ -136,13 +136,13 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
         SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => {
             &[&CHOICE, &LOGIN, &CLIENT, &["ssh", "client", "stream"]]
         }
-        SourceWord::Redis => &[&LOGIN, &CLIENT],
-        SourceWord::Openldap => &[&CHOICE, &["config_dir", "run_as"]],
-        SourceWord::Etcd => &[&LOGIN, &TLS, &["data_dir"]],
-        SourceWord::Rabbitmq => &[&LOGIN, &TLS, &NODE],
+        SourceWord::Redis => &[&LOGIN, &CLIENT, &["ssh"]],
+        SourceWord::Openldap => &[&CHOICE, &["config_dir", "run_as", "ssh"]],
+        SourceWord::Etcd => &[&LOGIN, &TLS, &["data_dir", "ssh"]],
+        SourceWord::Rabbitmq => &[&LOGIN, &TLS, &NODE, &["ssh"]],
         SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
         SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "oplog", "run_as"]],
-        SourceWord::Sqlite => &[&["databases"]],
+        SourceWord::Sqlite => &[&["databases", "ssh", "run_as"]],
         SourceWord::Command => &[&["command", "restore", "ssh", "run_as", "stream"]],
     };
     let mut keys = vec!["source", "name", "shrink_limit"];

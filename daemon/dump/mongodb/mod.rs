@@ -176,6 +176,24 @@ pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
     Ok(())
 }
 
+/// What is in an archive that somebody gives for a saved one.
+pub(super) fn details_given(saved: &Record, file: std::fs::File) -> Result<serde_json::Value> {
+    let collections = archive::of(file)?;
+    let oplog = saved.details["oplog"] == true;
+    let mut databases: Vec<&str> = collections.iter().map(|one| one.database.as_str()).collect();
+    databases.dedup();
+    ensure!(
+        !oplog || databases.contains(&""),
+        "it holds nothing of what was written meanwhile, and the saved one does; dump it with --oplog"
+    );
+    ensure!(
+        oplog || databases.len() <= 1,
+        "it holds several databases ({}); dump one with --db",
+        databases.join(", ")
+    );
+    Ok(serde_json::to_value(Details { collections, oplog })?)
+}
+
 /// Whether the server is not older than the one that was dumped.
 pub(super) async fn fits(site: &Site, mongo: &Mongo, records: &[Record]) -> Result<()> {
     let live = ready(site, mongo).await?.server;

@@ -31,8 +31,8 @@ struct Details {
 }
 
 impl Details {
-    fn of(directory: &Path) -> Result<serde_json::Value> {
-        let details = Self { directory: directory.to_owned(), owner: Owner::of(directory)? };
+    async fn of(site: &Site, directory: &Path) -> Result<serde_json::Value> {
+        let details = Self { directory: directory.to_owned(), owner: Owner::at(site, directory).await? };
         Ok(serde_json::to_value(details)?)
     }
 
@@ -61,6 +61,7 @@ async fn version(site: &Site) -> Result<String> {
     let call = site.question(["slapd", "-VV"], &[]);
     let ended = process::capture(call.program, &site.cancel, 64 << 10).await;
     let ended = ended.context("`slapd`, `slapcat` and `slapadd` are needed (Debian: slapd)")?.ended;
+    run::arrived(site.dump.remote.as_ref(), &ended)?;
     let said = ended.stderr_tail.split_once("slapd ").map_or("", |(_, rest)| rest);
     Ok(said.split_whitespace().next().unwrap_or_default().to_owned())
 }
@@ -119,7 +120,7 @@ pub(super) async fn dump(site: &Site, ldap: &Openldap, dir: &Path) -> Result<Tak
 async fn one(site: &Site, path: &Path, lies: &Path) -> Result<Record> {
     entries(path).await?;
     let record = Record::of(&site.dump, path).await?;
-    Ok(Record { details: Details::of(lies)?, ..record })
+    Ok(Record { details: Details::of(site, lies).await?, ..record })
 }
 
 async fn entries(path: &Path) -> Result<u64> {

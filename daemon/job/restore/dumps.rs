@@ -108,6 +108,9 @@ pub(super) async fn open(
             continue;
         }
         let dump = defined(&place.instance, &record.dump, &record.source)?.clone();
+        if let Some(why) = dump::not_loaded(&dump) {
+            bail!(why);
+        }
         let runtime = &work.context.dirs.runtime;
         let site = Site::open(place, &dump, runtime, work.live.cancelled()).await;
         let site = site.with_context(|| format!("dump {}", dump.name))?;
