@@ -21,8 +21,9 @@ const SECRET: [&str; 4] = ["PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH", "ETCDCTL_
 
 /// Runs a program that writes the file `$d/out`, and prints that. What the program says goes to standard error. Whatever ends
 /// it, the directory goes.
-const SPOOL: &str = r#"umask 077; d=$(mktemp -d) || exit 1
-trap 'rm -rf -- "$d"' EXIT; trap 'exit 143' HUP INT TERM PIPE"#;
+const SPOOL: &str = r#"umask 077; d=
+trap 'rm -rf -- "$d"' EXIT; trap 'exit 143' HUP INT TERM PIPE
+d=$(mktemp -d) || exit 1"#;
 
 /// A program there whose last word is to be the path of a file that it makes; the file is printed.
 pub(super) fn spooled(site: &Site, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {

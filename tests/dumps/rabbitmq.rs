@@ -92,7 +92,7 @@ impl Rabbit {
         good(self.call(method, path, Some(body)))
     }
 
-    fn state(&self) -> Value {
+    pub(super) fn state(&self) -> Value {
         serde_json::from_str(&good(self.call("GET", "definitions", None))).unwrap()
     }
 
