@@ -9,6 +9,7 @@ pub mod import;
 mod jobs;
 mod live;
 pub mod maintenance;
+mod manifests;
 pub mod message;
 pub mod recover;
 mod repository;
