@@ -83,7 +83,7 @@ pub(super) async fn after_death(context: &Context, definitions: &Arc<Definitions
 /// Executes all, in order; a sentence for each job that could not be undone.
 async fn run_all(context: &Context, definitions: &Arc<Definitions>, pending: &[Pending]) -> Vec<String> {
     let (mut problems, mut again) = (Vec::new(), Vec::new());
-    // Another machine may not answer for long: nobody here waits for it.
+    // Another machine, or a container engine, may not answer for long: nobody here waits for it.
     let near = later::take_far(context, definitions, pending);
     for job in in_order(&near).await {
         let (name, loads) = (job.job.clone(), holds(&job, |step| matches!(step, Step::Dump { .. })));
@@ -125,8 +125,7 @@ async fn run(context: &Context, definitions: &Arc<Definitions>, job: Pending) ->
 
 /// Data is put back first, while the services that use it are stopped; then services are started; the rest can wait.
 async fn in_order(pending: &[Pending]) -> Vec<Pending> {
-    let puts_back =
-        |job: &Pending| holds(job, |step| matches!(step, Step::SwapBack { .. } | Step::VolumeBack { .. }));
+    let puts_back = |job: &Pending| holds(job, |step| matches!(step, Step::SwapBack { .. }));
     for job in pending.iter().filter(|job| puts_back(job)) {
         let own = format!("{}-services-", job.job);
         for services in pending.iter().filter(|other| other.job.starts_with(&own)) {

@@ -41,4 +41,4 @@ pub use ssh::{
 };
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
-pub use volumes::Make;
+pub use volumes::{Make, not_at_their_mountpoints};

@@ -82,7 +82,14 @@ fn fill(dir: &Path, word: &str) {
 fn all(dir: &Path) -> Vec<u8> {
     let tar = Command::new("tar")
         .args(["--create", "--format=posix", "--pax-option=delete=atime,delete=ctime", "--sort=name"])
-        .args(["--numeric-owner", "--acls", "--xattrs", "--exclude=./cache", "--directory"])
+        .args([
+            "--numeric-owner",
+            "--acls",
+            "--xattrs",
+            "--exclude=./cache",
+            "--exclude=./.holdfast-*",
+            "--directory",
+        ])
         .arg(dir)
         .arg(".")
         .output()
@@ -91,12 +98,23 @@ fn all(dir: &Path) -> Vec<u8> {
     tar.stdout
 }
 
+fn listed(tar: &[u8]) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), tar).unwrap();
+    let mut list = Command::new("tar");
+    list.args(["-tvv", "--acls", "--xattrs", "--full-time", "--numeric-owner", "-f"]);
+    String::from_utf8(list.arg(file.path()).output().unwrap().stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
 #[track_caller]
 fn assert_same(before: &[u8], dir: &Path, what: &str) {
-    if before != all(dir) {
-        let shown = Command::new("ls").args(["-laR", "--full-time"]).arg(dir).output().unwrap();
-        panic!("{what}: {} is another one:\n{}", dir.display(), String::from_utf8_lossy(&shown.stdout));
-    }
+    let now = all(dir);
+    assert_eq!(listed(before), listed(&now), "{what}: {}", dir.display());
+    assert!(before == now, "{what}: {} differs in what a list does not show", dir.display());
 }
 
 async fn roll_back(lab: &Lab) -> Ended {
@@ -124,7 +142,7 @@ async fn round_trip(engine: Engine) {
     let second = places.each_ref().map(|place| all(place));
     let plan: String = lab.daemon.call("Plan", &("app", "", crate::support::Row::new())).await.unwrap();
     assert!(plan.contains("\"fill_volumes\":[\"volume app-ram of"), "{plan}");
-    let restored = lab.restore("app", "", &[]).await;
+    let restored = lab.restore("app", "", &[("setuid", true.into())]).await;
     assert_eq!(restored.outcome, "warning", "{restored:?}\n{}", lab.daemon.log());
     for (place, first) in places.iter().zip(&first) {
         assert_same(first, place, "restored");
@@ -157,7 +175,10 @@ async fn killed(engine: &Engine, lab: &mut Lab, ram: &Path) {
         .await;
     lab.write(&format!("fake/{}", engine.word), &program, 0o755);
     lab.daemon.restart_after_kill().await;
-    assert_same(&before, ram, "killed and started");
+    lab.until("the old data is back", || {
+        all(ram) == before && crate::lab::names(&lab.path("state/undo")).is_empty()
+    })
+    .await;
     assert_eq!(engine.state("web"), "running");
     lab.assert_settled().await;
     let left = engine.good(&["ps", "--all", "--format", "{{.Names}}"]);

@@ -20,7 +20,7 @@ case "$*" in
     "volume inspect app-far") printf '[{"Name":"app-far","Driver":"cloud","Mountpoint":"","Options":{"tier":"cold"}}]\n' ;;
     "rm --force holdfast-app-far") ;;
     "ps --all"*) echo c1 ;;
-    "container inspect"*) echo sha256:1 ;;
+    "container inspect"*|"image ls"*) echo sha256:1 ;;
     "run --rm"*--create*)
         [ ! -e "$D/on-out" ] || . "$D/on-out"
         exec tar --create --file=- --directory="$D/far" --format=posix --numeric-owner . ;;
@@ -97,7 +97,13 @@ async fn system_an_engine_that_fails_at_any_call_makes_no_set_and_changes_no_vol
             break;
         }
         assert_eq!(ended.outcome, "failed", "call {call}");
-        assert_eq!(lives(&lab), before, "call {call}, {}: {ended:?}\n{}", lab.text("failed"), lab.daemon.log());
+        assert_eq!(
+            lives(&lab),
+            before,
+            "call {call}, {}: {ended:?}\n{}",
+            lab.text("failed"),
+            lab.daemon.log()
+        );
         lab.assert_settled().await;
     }
     assert_eq!(lives(&lab), ["deep", "one\n", "", "one\n"]);
@@ -144,8 +150,11 @@ async fn system_a_volume_that_takes_only_a_part_is_told_and_gets_its_old_data_ba
     change(&lab);
     let before = lives(&lab);
     // It takes less than was sent, and says that all is well; once.
-    lab.on("in", "rm \"$D/on-in\"; find \"$D/far\" -mindepth 1 -delete; head --bytes=1024 >/dev/null; \
-                  echo 'Total bytes read: 1024 (1KiB, 1MiB/s)' >&2; cat >/dev/null; exit 0");
+    lab.on(
+        "in",
+        "rm \"$D/on-in\"; find \"$D/far\" -mindepth 1 -delete; head --bytes=1024 >/dev/null; \
+                  echo 'Total bytes read: 1024 (1KiB, 1MiB/s)' >&2; cat >/dev/null; exit 0",
+    );
     let ended = lab.restore("app", "", &[]).await;
     assert_eq!(ended.outcome, "failed", "{ended:?}");
     assert!(ended.error.contains("were sent and") && ended.error.contains("old data is back"), "{ended:?}");
@@ -155,11 +164,15 @@ async fn system_a_volume_that_takes_only_a_part_is_told_and_gets_its_old_data_ba
     lab.on("in", "cat >/dev/null; echo 'no space left' >&2; exit 2");
     let ended = lab.restore("app", "", &[]).await;
     assert_eq!(ended.outcome, "failed", "{ended:?}");
-    assert!(ended.error.contains("no space left") && ended.error.contains("when holdfastd starts"), "{ended:?}");
+    assert!(
+        ended.error.contains("no space left") && ended.error.contains("when holdfastd starts"),
+        "{ended:?}"
+    );
     fs::remove_dir_all(lab.path("far/deep")).unwrap();
     lab.remove("on-in");
     let mut lab = lab;
     lab.daemon.restart_after_kill().await;
-    assert_eq!(lives(&lab), before, "{}", lab.daemon.log());
+    lab.until("the old data is back", || lives(&lab) == before).await;
+    lab.until("the undo steps are closed", || crate::lab::names(&lab.path("state/undo")).is_empty()).await;
     lab.assert_settled().await;
 }

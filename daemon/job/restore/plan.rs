@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::Spot;
 use super::survey::{self, Survey};
 use super::{Request, anew, carry, choose, dumps, edited, far, fetch, held, rights, room, streams};
-use crate::definition::{Instance, VersionMatch, Volumes};
+use crate::definition::{Instance, VersionMatch, VolumePlace, Volumes};
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
@@ -87,7 +87,8 @@ fn without_user(request: &Request, volumes: &[String]) -> Arc<Instance> {
         let changed = Arc::make_mut(&mut instance);
         changed.user = None;
         if changed.volumes == Volumes::Podman {
-            let nowhere = |name: &String| (name.clone(), Path::new("/nonexistent").join(name));
+            let nowhere =
+                |name: &String| (name.clone(), VolumePlace::Directory(Path::new("/nonexistent").join(name)));
             changed.volumes = Volumes::Table(volumes.iter().map(nowhere).collect());
         }
     }

@@ -2,18 +2,18 @@
 
 mod reach;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::held::{Held, engine_program};
 use super::walk;
-use crate::definition::{Instance, Volumes};
+use crate::definition::{Instance, VolumePlace, Volumes};
 use crate::process::{self, Account, Limits};
 use reach::{Inspected, Reach};
 
@@ -46,6 +46,12 @@ pub(super) struct Found {
     pub(super) warnings: Vec<String>,
 }
 
+/// Who is asked for a volume, and under which name.
+struct Asked {
+    engine: &'static str,
+    full: String,
+}
+
 /// Where a volume is.
 pub(super) enum Lies {
     /// In this directory, free of links.
@@ -69,25 +75,35 @@ impl Resolver<'_> {
     /// Nobody knows volumes, the engine fails, or a volume lies where it may not.
     pub(super) async fn resolve(&self, wanted: &Wanted) -> Result<Found> {
         let mut found = Found::default();
-        let engine = match &self.instance.volumes {
-            Volumes::Table(table) => return Ok(Found { places: table.clone(), ..found }),
-            Volumes::None if wanted.names.is_empty() && !wanted.all => return Ok(found),
-            Volumes::None => bail!(
-                "volumes/… is included, but nobody knows where volumes lie; set `volumes` to \"podman\", \"docker\" or a table"
-            ),
-            Volumes::Podman => "podman",
-            Volumes::Docker => "docker",
-        };
+        if let Volumes::None = self.instance.volumes {
+            let nobody = "volumes/… is included, but nobody knows where volumes lie; set `volumes` to \"podman\", \"docker\" or a table";
+            ensure!(wanted.names.is_empty() && !wanted.all, nobody);
+            return Ok(found);
+        }
         let mut names = wanted.names.clone();
-        if wanted.all {
-            names.extend(self.list(engine).await?);
+        match &self.instance.volumes {
+            Volumes::Table(table) => {
+                for (name, place) in table {
+                    match place {
+                        VolumePlace::Directory(place) => {
+                            drop(found.places.insert(name.clone(), place.clone()))
+                        }
+                        VolumePlace::Of(..) if wanted.all => names.push(name.clone()),
+                        VolumePlace::Of(..) => {}
+                    }
+                }
+                names.retain(|name| matches!(table.get(name), Some(VolumePlace::Of(..))));
+            }
+            _ if wanted.all => names.extend(self.list().await?),
+            _ => {}
         }
         names.sort();
         names.dedup();
         for name in names {
-            if let Some(volume) = self.inspect(engine, &name).await? {
+            let Some(asked) = self.asked(&name) else { continue };
+            if let Some(volume) = self.inspect(&asked).await? {
                 found.warnings.extend(in_memory(&name, &volume));
-                match self.lies(engine, &name, &volume)? {
+                match self.lies(&name, &asked, &volume)? {
                     Lies::Here(place) => drop(found.places.insert(name.clone(), place)),
                     Lies::Held(held) => drop(found.held.insert(name.clone(), held)),
                 }
@@ -102,24 +118,34 @@ impl Resolver<'_> {
     /// # Errors
     /// The engine's words; a table cannot make volumes; what [`Make::check`] refuses.
     pub(super) async fn create(&self, name: &str, make: &Make) -> Result<Lies> {
-        let engine = match &self.instance.volumes {
-            Volumes::Podman => "podman",
-            Volumes::Docker => "docker",
-            Volumes::Table(_) | Volumes::None => {
-                bail!("volume {name:?} is not in the table `volumes`; add it there")
-            }
+        let Some(asked) = self.asked(name) else {
+            bail!("volume {name:?} is not in the table `volumes`; add it there")
         };
-        if let Some(volume) = self.inspect(engine, name).await? {
-            return self.lies(engine, name, &volume);
+        let Asked { engine, full } = &asked;
+        if let Some(volume) = self.inspect(&asked).await? {
+            return self.lies(name, &asked, &volume);
         }
-        let full = self.full_name(name);
-        make.check(&full)?;
-        let arguments = make.arguments(&full);
+        make.check(full)?;
+        let arguments = make.arguments(full);
         let answer = self.ask(engine, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         answer.with_context(|| format!("creating volume {full}"))?;
-        let volume = self.inspect(engine, name).await?;
+        let volume = self.inspect(&asked).await?;
         let volume = volume.ok_or_else(|| anyhow!("{engine} made volume {full}, but does not know it"))?;
-        self.lies(engine, name, &volume)
+        self.lies(name, &asked, &volume)
+    }
+
+    /// Who is asked for a volume, and under which name; none: nobody.
+    fn asked(&self, name: &str) -> Option<Asked> {
+        let (engine, full) = match &self.instance.volumes {
+            Volumes::None => return None,
+            Volumes::Podman => ("podman", self.full_name(name)),
+            Volumes::Docker => ("docker", self.full_name(name)),
+            Volumes::Table(table) => match table.get(name)? {
+                VolumePlace::Of(engine, full) => (engine.word(), full.clone()),
+                VolumePlace::Directory(_) => return None,
+            },
+        };
+        Some(Asked { engine, full })
     }
 
     /// `NAME` for an instance with its own user, `<instance>-NAME` for one that runs as root.
@@ -127,7 +153,8 @@ impl Resolver<'_> {
         if self.account.uid == 0 { format!("{}-{name}", self.instance.name) } else { name.to_owned() }
     }
 
-    async fn list(&self, engine: &str) -> Result<Vec<String>> {
+    async fn list(&self) -> Result<Vec<String>> {
+        let engine = if self.instance.volumes == Volumes::Podman { "podman" } else { "docker" };
         let answer = self.ask(engine, &["volume", "ls", "--format", "{{.Name}}"]).await?;
         let answer = answer.with_context(|| format!("listing the volumes of {engine}"))?;
         let names = String::from_utf8_lossy(&answer).lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
@@ -136,12 +163,11 @@ impl Resolver<'_> {
         Ok(own.filter(|name| valid(name) && !name.starts_with("restic-")).map(str::to_owned).collect())
     }
 
-    async fn inspect(&self, engine: &str, name: &str) -> Result<Option<Inspected>> {
-        if !valid(name) {
+    async fn inspect(&self, Asked { engine, full }: &Asked) -> Result<Option<Inspected>> {
+        if !valid(full) {
             return Ok(None);
         }
-        let full = self.full_name(name);
-        let answer = match self.ask(engine, &["volume", "inspect", &full]).await? {
+        let answer = match self.ask(engine, &["volume", "inspect", full]).await? {
             Ok(answer) => answer,
             Err(error) if error.to_string().to_lowercase().contains("no such volume") => return Ok(None),
             Err(error) => return Err(error.context(format!("asking {engine} for volume {full}"))),
@@ -182,35 +208,32 @@ impl Resolver<'_> {
         path
     }
 
-    fn lies(&self, engine: &str, name: &str, volume: &Inspected) -> Result<Lies> {
-        match volume.reach() {
-            Reach::Here(place) => self.real(name, place).map(Lies::Here),
-            Reach::Held => {
-                if !rustix::process::geteuid().is_root() {
-                    bail!(
-                        "the data of volume {name:?} comes through {engine} only, and only root keeps its owners; run holdfastd as root"
-                    );
-                }
-                Ok(Lies::Held(Held {
-                    engine: engine.to_owned(),
-                    user: (engine == "podman").then(|| self.account.name.clone()),
-                    instance: self.instance.name.to_string(),
-                    name: name.to_owned(),
-                    volume: self.full_name(name),
-                    in_memory: volume.is_in_memory(),
-                }))
-            }
+    fn lies(&self, name: &str, Asked { engine, full }: &Asked, volume: &Inspected) -> Result<Lies> {
+        if let Reach::Here(place) = volume.reach() {
+            return self.real(name, engine, place).map(Lies::Here);
         }
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the data of volume {name:?} comes through {engine} only, and only root keeps its owners; run holdfastd as root"
+        );
+        Ok(Lies::Held(Held {
+            engine: (*engine).to_owned(),
+            user: (*engine == "podman").then(|| self.account.name.clone()),
+            instance: self.instance.name.to_string(),
+            name: name.to_owned(),
+            volume: full.clone(),
+            in_memory: volume.is_in_memory(),
+        }))
     }
 
     /// A directory without links. What an instance's own user tells us about its volumes may only be what is its own:
     /// otherwise it could have us read, and later overwrite, any directory of the machine.
-    fn real(&self, name: &str, mountpoint: &Path) -> Result<PathBuf> {
+    fn real(&self, name: &str, engine: &str, mountpoint: &Path) -> Result<PathBuf> {
         let dir = walk::open(mountpoint).with_context(|| format!("volume {name:?}"))?;
         let shown = mountpoint.display();
         let dir =
             dir.ok_or_else(|| anyhow!("volume {name:?} should lie at {shown}, but there is no directory"))?;
-        let told_by_user = matches!(self.instance.volumes, Volumes::Podman) && self.account.uid != 0;
+        let told_by_user = engine == "podman" && self.account.uid != 0;
         if told_by_user {
             let parent = dir.real.parent().map(walk::open).transpose()?.flatten();
             let owner = parent.map(|p| p.stat()).transpose()?.map(|s| s.st_uid);
@@ -238,6 +261,17 @@ fn in_memory(name: &str, volume: &Inspected) -> Option<String> {
              (stop = \"never\")"
         )
     })
+}
+
+/// The volumes, of those that `volume inspect` described, that are not to be read at their mountpoint: their names.
+///
+/// # Errors
+/// It is no such description.
+pub fn not_at_their_mountpoints(described: &[u8]) -> Result<BTreeSet<String>> {
+    let all: Vec<Inspected> =
+        serde_json::from_slice(described).context("reading what `volume inspect` printed")?;
+    let elsewhere = all.into_iter().filter(|volume| volume.reach() != Reach::Here(&volume.mountpoint));
+    Ok(elsewhere.map(|volume| volume.name).collect())
 }
 
 /// The volumes that an include names, from the first component below `volumes/`.

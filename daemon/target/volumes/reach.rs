@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Inspected {
     #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
     pub(super) driver: String,
     #[serde(default)]
     pub(super) mountpoint: PathBuf,
