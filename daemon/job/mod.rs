@@ -4,6 +4,7 @@ pub mod backup;
 pub mod catalog;
 mod context;
 mod far;
+mod held;
 mod hook;
 pub mod import;
 mod jobs;

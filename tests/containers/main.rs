@@ -11,6 +11,8 @@ mod support;
 mod lab;
 
 mod engine;
+mod held;
+mod held_faults;
 mod rootless;
 mod services;
 mod stack;
