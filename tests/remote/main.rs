@@ -20,6 +20,7 @@ mod host;
 
 mod backup;
 mod faults;
+mod kills;
 mod labs;
 mod microbosh;
 mod restore;
