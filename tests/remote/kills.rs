@@ -103,7 +103,10 @@ async fn killed_at(host: &Host, lab: &mut Lab, moment: &Moment) {
     let starts: Vec<String> =
         host.text("did").lines().filter(|l| l.starts_with("start")).map(str::to_owned).collect();
     let order = ["start db", "start web"];
-    assert!(starts == order || starts.len() < 2 && order.join(" ").contains(&starts.concat()), "{starts:?} {what}");
+    assert!(
+        starts == order || starts.len() < 2 && order.join(" ").contains(&starts.concat()),
+        "{starts:?} {what}"
+    );
 }
 
 /// What lies there beside what always lies there.
@@ -154,7 +157,8 @@ async fn killed_in_backups(moments: Vec<Moment>) {
 fn two_trees(host: &Host) -> Setup {
     host.write("second/file", "saved\n", 0o644);
     host.write("data", "saved\n", 0o644);
-    let second = format!("restore = {{ keep_previous = \"0s\" }}\ninclude = [\"{}\", ", host.path("second").display());
+    let second =
+        format!("restore = {{ keep_previous = \"0s\" }}\ninclude = [\"{}\", ", host.path("second").display());
     let setup = served(host).replace("include = [", &second);
     let service = host.text("bin/service").replace("echo 'the data'", "cat data");
     let program = host.write("bin/service", &service.replace("dump)", "load) cat >data ;;\ndump)"), 0o755);

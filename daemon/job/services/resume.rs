@@ -202,13 +202,17 @@ impl Starter {
         let Some(first) = parts.first() else { return };
         let (mut pause, longest) = LATER;
         for attempt in 1.. {
-            let Err(failure) = self.reach.look_at(&first.ran, &CancellationToken::new()).await else { return };
+            let Err(failure) = self.reach.look_at(&first.ran, &CancellationToken::new()).await else {
+                return;
+            };
             if !failure.downcast_ref::<SshError>().is_some_and(SshError::retryable) {
                 return;
             }
             match attempt {
                 1 => self.alarm(&[(first.clone(), format!("{failure:#}"))]),
-                _ => warn!(holdfast_instance = %self.instance, "{} is still down: {failure:#}", first.ran.name),
+                _ => {
+                    warn!(holdfast_instance = %self.instance, "{} is still down: {failure:#}", first.ran.name)
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(longest);
