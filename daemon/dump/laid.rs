@@ -19,6 +19,8 @@ pub struct Laid {
     pub made: PathBuf,
     /// Directories that its server has open as long as it runs.
     pub rests: Vec<PathBuf>,
+    /// What is in it changes places, one after the other, for the directory itself is the root of a mount.
+    pub within: bool,
 }
 
 /// Whose directory it was.
@@ -38,15 +40,40 @@ impl Owner {
 }
 
 impl Laid {
-    /// Gives all of it the owner of what lives, else the one that was saved; the directory itself also the mode.
-    pub(super) fn give(&self, saved: &Owner) -> Result<()> {
-        let owner = Owner::of(&self.live).unwrap_or_else(|_| saved.clone());
-        if rustix::process::geteuid().is_root() {
-            give(&self.made, &owner).with_context(|| format!("the owner of {}", self.made.display()))?;
+    /// What changes places: where each lives, and where the new one waits.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn moves(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
+        if !self.within {
+            return Ok(vec![(self.live.clone(), self.made.clone())]);
         }
-        let mode = std::fs::Permissions::from_mode(owner.mode);
-        std::fs::set_permissions(&self.made, mode)
-            .with_context(|| format!("the mode of {}", self.made.display()))
+        let entries = std::fs::read_dir(&self.made).context("what was made is gone")?;
+        let mut moves = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            moves.push((self.live.join(&name), self.made.join(&name)));
+        }
+        moves.sort();
+        Ok(moves)
+    }
+
+    /// Gives all of it the owner of what lives, else the one that was saved; what changes places also the mode.
+    pub(super) fn give(&self, saved: &Owner) -> Result<()> {
+        let above = Owner::of(&self.live).unwrap_or_else(|_| saved.clone());
+        for (live, made) in self.moves()? {
+            let lives = Owner::of(&live);
+            let owner = lives.as_ref().unwrap_or(&above);
+            if rustix::process::geteuid().is_root() {
+                give(&made, owner).with_context(|| format!("the owner of {}", made.display()))?;
+            }
+            if lives.is_ok() || !self.within {
+                let mode = std::fs::Permissions::from_mode(owner.mode);
+                std::fs::set_permissions(&made, mode)
+                    .with_context(|| format!("the mode of {}", made.display()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -65,8 +92,13 @@ fn give(path: &Path, owner: &Owner) -> std::io::Result<()> {
 /// # Errors
 /// One has; or it cannot be found out.
 pub fn at_rest(dir: &Path) -> Result<()> {
-    let held = lmdb_held(&dir.join("lock.mdb"))
-        .and_then(|lmdb| Ok(lmdb || bbolt_held(&dir.join("member/snap/db"))?));
+    // Where such a directory is the root of a mount, it is what lies in it that changes places.
+    let lmdb = match dir.file_name().and_then(|name| name.to_str()) {
+        Some("data.mdb" | "lock.mdb") => dir.with_file_name("lock.mdb"),
+        _ => dir.join("lock.mdb"),
+    };
+    let bbolt = if dir.ends_with("member") { "snap/db" } else { "member/snap/db" };
+    let held = lmdb_held(&lmdb).and_then(|lmdb| Ok(lmdb || bbolt_held(&dir.join(bbolt))?));
     let held = held.with_context(|| format!("looking whether {} is in use", dir.display()))?;
     ensure!(
         !held,
