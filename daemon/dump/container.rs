@@ -69,7 +69,11 @@ impl Contained {
     ) -> Result<Self> {
         let engine = container.engine;
         let looking = || format!("looking for the container {}", container.name);
-        let argv = ["inspect", "--type", "container", "--format", "{{json .}}", &container.name];
+        let name = match container.name.strip_prefix("label:") {
+            Some(label) => labelled(engine, label, account, cancel).await.with_context(looking)?,
+            None => container.name.clone(),
+        };
+        let argv = ["inspect", "--type", "container", "--format", "{{json .}}", &name];
         let text = ask(engine, &argv, account, cancel).await.with_context(looking)?;
         let found: Value = serde_json::from_str(text.trim()).with_context(looking)?;
         let found = found.as_array().and_then(|all| all.first()).unwrap_or(&found);
@@ -214,6 +218,24 @@ impl Contained {
         let here = (driver.is_empty() || driver == "local") && matches!(options.trim(), "null" | "{}");
         ensure!(here, "the volume {volume} keeps its data elsewhere, where a restore could not exchange it");
         Ok(())
+    }
+}
+
+/// The one container with a label; those that do not run count too.
+async fn labelled(
+    engine: Engine,
+    label: &str,
+    account: &Account,
+    cancel: &CancellationToken,
+) -> Result<String> {
+    let filter = format!("label={label}");
+    let argv = ["ps", "--all", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.Names}}"];
+    let found = ask(engine, &argv, account, cancel).await?;
+    let found: Vec<&str> = found.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match found[..] {
+        [one] => Ok(one.split(' ').next().unwrap_or_default().to_owned()),
+        [] => bail!("no container has the label {label}"),
+        _ => bail!("{} containers have the label {label}, and one is meant: {}", found.len(), found.join(", ")),
     }
 }
 

@@ -11,6 +11,7 @@ mod support;
 mod lab;
 
 mod engine;
+mod inside;
 mod rootless;
 mod services;
 mod stack;

@@ -259,8 +259,8 @@ fn name_of(raw: &RawDump, word: SourceWord) -> String {
 fn container_of(text: &str, default: Engine) -> Container {
     let (engine, name) = match text.split_once(':') {
         Some(("podman", name)) => (Engine::Podman, name),
-        Some((_, name)) => (Engine::Docker, name),
-        None => (default, text),
+        Some(("docker", name)) => (Engine::Docker, name),
+        _ => (default, text),
     };
     Container { engine, name: name.to_owned() }
 }
