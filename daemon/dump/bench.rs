@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{self, Call};
-use super::site::Site;
+use super::site::{QUESTION, Site};
+use crate::process::Limits;
 
 /// Where such a container sees what is ours.
 const THERE: &str = "/holdfast";
@@ -39,12 +40,19 @@ impl<'s> Bench<'s> {
 
     /// A program that may take long, and needs no server.
     pub(super) fn call(&self, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {
-        self.site.beside(argv, env, &self.binds, false)
+        self.site.beside(argv, env, &self.binds, true, false)
     }
 
-    /// One that speaks to the server.
+    /// One that speaks to the server, and may take long.
     pub(super) fn online(&self, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {
-        self.site.beside(argv, env, &self.binds, true)
+        self.site.beside(argv, env, &self.binds, true, true)
+    }
+
+    /// One that is asked something: others of its kind may be asked meanwhile.
+    pub(super) fn question(&self, argv: Vec<OsString>, env: &[(&str, OsString)], online: bool) -> Call {
+        let mut call = self.site.beside(argv, env, &self.binds, false, online);
+        call.program.limits = Limits::within(QUESTION);
+        call
     }
 
     /// Ends what an earlier job left, or what was given up: whoever ends the engine's program does not end its container.

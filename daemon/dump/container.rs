@@ -49,8 +49,8 @@ pub(super) struct Lies {
 
 /// Our own throw-away container beside it.
 pub(super) struct Beside<'a> {
-    /// Its name; always the same, so that what a dead job left is found by it.
-    pub(super) name: &'a str,
+    /// Its name, always the same, so that what a dead job left is found by it; none: it ends at once anyway.
+    pub(super) name: Option<&'a str>,
     /// Directories and files of ours, and where it sees them.
     pub(super) binds: &'a [(PathBuf, PathBuf)],
     /// Whether it is on the network of the one that it is beside.
@@ -133,18 +133,11 @@ impl Contained {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let network = if beside.online { format!("container:{}", self.id) } else { "none".to_owned() };
         // What it prints may be data: the engine is not to keep it.
-        let mut argv: Vec<OsString> = [
-            self.engine.word(),
-            "run",
-            "--rm",
-            "--interactive",
-            "--log-driver",
-            "none",
-            "--name",
-            beside.name,
-        ]
-        .map(OsString::from)
-        .to_vec();
+        let mut argv: Vec<OsString> =
+            [self.engine.word(), "run", "--rm", "--interactive", "--log-driver", "none"]
+                .map(OsString::from)
+                .to_vec();
+        argv.extend(beside.name.into_iter().flat_map(|name| ["--name".into(), name.into()]));
         argv.extend(["--network".into(), network.into(), "--user".into(), format!("{uid}:{gid}").into()]);
         argv.extend(["--volumes-from".into(), format!("{}:ro", self.id).into()]);
         argv.extend(["--security-opt", "label=disable"].map(OsString::from));
@@ -235,7 +228,9 @@ async fn labelled(
     match found[..] {
         [one] => Ok(one.split(' ').next().unwrap_or_default().to_owned()),
         [] => bail!("no container has the label {label}"),
-        _ => bail!("{} containers have the label {label}, and one is meant: {}", found.len(), found.join(", ")),
+        _ => {
+            bail!("{} containers have the label {label}, and one is meant: {}", found.len(), found.join(", "))
+        }
     }
 }
 
@@ -325,12 +320,12 @@ mod tests {
     fn values_of_variables_are_no_words_of_a_command_line() {
         let all = contained(&[]);
         let binds = [(PathBuf::from("/staging/x"), PathBuf::from("/holdfast/0"))];
-        let beside = Beside { name: "holdfast-a-b", binds: &binds, online: true };
+        let beside = Beside { name: Some("holdfast-a-b"), binds: &binds, online: true };
         let inner = ["etcdctl", "version"].map(OsString::from).to_vec();
         let argv = all.beside(inner, &beside, ["ETCDCTL_PASSWORD"].into_iter());
         let argv: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();
         let shown = argv.join(" ");
-        assert!(shown.contains("--network container:0123 "), "{shown}");
+        assert!(shown.contains("--name holdfast-a-b --network container:0123 "), "{shown}");
         assert!(
             shown.contains("--mount type=bind,source=/staging/x,target=/holdfast/0 -e ETCDCTL_PASSWORD "),
             "{shown}"

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::bench::Bench;
 use super::laid::{Laid, Owner};
 use super::record::{self, Record};
-use super::run::{self, Call};
+use super::run;
 use super::site::{Site, words};
 use super::{Ready, Taken};
 use crate::definition::{Etcd, Tls};
@@ -43,7 +43,13 @@ fn bench<'s>(site: &'s Site, etcd: &Etcd, dir: Option<&Path>) -> Bench<'s> {
     Bench::new(site, all.iter().map(|path| &**path))
 }
 
-fn client(site: &Site, bench: &Bench<'_>, etcd: &Etcd, more: &[OsString]) -> Call {
+/// The client's words and variables.
+fn client(
+    site: &Site,
+    bench: &Bench<'_>,
+    etcd: &Etcd,
+    more: &[OsString],
+) -> (Vec<OsString>, Vec<(&'static str, OsString)>) {
     let server = &etcd.server;
     let scheme = if server.tls.is_some() { "https" } else { "http" };
     let host = server.host.as_deref().unwrap_or("127.0.0.1");
@@ -58,18 +64,14 @@ fn client(site: &Site, bench: &Bench<'_>, etcd: &Etcd, more: &[OsString]) -> Cal
     let mut env = vec![("ETCDCTL_API", OsString::from("3"))];
     env.extend(server.user.clone().map(|user| ("ETCDCTL_USER", user.into())));
     env.extend(site.login.password.as_ref().map(|word| ("ETCDCTL_PASSWORD", word.expose_secret().into())));
-    bench.online(argv, &env)
+    (argv, env)
 }
 
 async fn ask(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<String> {
     let more: Vec<OsString> = more.iter().map(OsString::from).collect();
-    short(site, client(site, &bench(site, etcd, None), etcd, &more)).await
-}
-
-/// The answer of what takes no long time.
-async fn short(site: &Site, mut call: Call) -> Result<String> {
-    call.program.limits = site.question(["etcdctl"], &[]).program.limits;
-    run::ask(call, &site.cancel).await
+    let bench = bench(site, etcd, None);
+    let (argv, env) = client(site, &bench, etcd, &more);
+    run::ask(bench.question(argv, &env, true), &site.cancel).await
 }
 
 async fn answer(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<serde_json::Value> {
@@ -92,10 +94,9 @@ fn series(version: &str) -> (u32, u32) {
 
 /// No server is asked.
 async fn client_version(site: &Site) -> Result<String> {
-    let bench = Bench::new(site, []);
-    bench.clear().await?;
-    let call = bench.call(words(["etcdctl", "version"]), &[("ETCDCTL_API", "3".into())]);
-    let said = short(site, call).await;
+    let argv = words(["etcdctl", "version"]);
+    let call = Bench::new(site, []).question(argv, &[("ETCDCTL_API", "3".into())], false);
+    let said = run::ask(call, &site.cancel).await;
     let said = said.context("`etcdctl` is needed (Debian: etcd-client)")?;
     Ok(said.lines().next().and_then(|line| line.split(": ").nth(1)).unwrap_or_default().to_owned())
 }
@@ -135,7 +136,9 @@ pub(super) async fn dump(site: &Site, etcd: &Etcd, dir: &Path) -> Result<Taken> 
 async fn save(site: &Site, etcd: &Etcd, dir: &Path, path: &Path) -> Result<()> {
     let bench = bench(site, etcd, Some(dir));
     let more = ["snapshot".into(), "save".into(), bench.seen(path).into()];
-    let saved = run::ask(client(site, &bench, etcd, &more), &site.cancel).await;
+    let (argv, env) = client(site, &bench, etcd, &more);
+    bench.clear().await?;
+    let saved = run::ask(bench.online(argv, &env), &site.cancel).await;
     if saved.is_err() {
         bench.clear().await?;
     }
@@ -222,6 +225,7 @@ pub(super) async fn lay(
         argv.extend([bench.seen(&file).into(), "--data-dir".into(), bench.seen(&data).into()]);
         argv.extend(["--name".into(), name.into(), "--initial-cluster".into(), cluster.join(",").into()]);
         argv.extend(["--initial-advertise-peer-urls".into(), peer_urls.join(",").into()]);
+        bench.clear().await?;
         let loaded = run::ask(bench.call(argv, &[("ETCDCTL_API", "3".into())]), &site.cancel).await;
         if loaded.is_err() {
             bench.clear().await?;
@@ -239,7 +243,10 @@ pub(super) async fn lay(
 async fn program(site: &Site, bench: &Bench<'_>) -> &'static str {
     let there = match site.contained {
         None => site.has("etcdutl").await,
-        Some(_) => short(site, bench.call(words(["etcdutl", "version"]), &[])).await.is_ok(),
+        Some(_) => {
+            let call = bench.question(words(["etcdutl", "version"]), &[], false);
+            run::ask(call, &site.cancel).await.is_ok()
+        }
     };
     if there { "etcdutl" } else { "etcdctl" }
 }

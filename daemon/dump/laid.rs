@@ -135,3 +135,36 @@ fn bbolt_held(path: &Path) -> Result<bool> {
         Err(TryLockError::Error(failure)) => Err(failure.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_root_of_a_mount_what_lies_there_changes_places_and_never_beneath_its_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, made) = (dir.path().join("live"), dir.path().join("made"));
+        for place in [&live, &made] {
+            std::fs::create_dir_all(place.join("member/snap")).unwrap();
+        }
+        let mode = std::fs::Permissions::from_mode;
+        std::fs::set_permissions(live.join("member"), mode(0o750)).unwrap();
+        std::fs::set_permissions(made.join("member"), mode(0o700)).unwrap();
+        std::fs::write(made.join("new"), "").unwrap();
+        let laid = Laid { live: live.clone(), made: made.clone(), rests: vec![live.clone()], within: true };
+        let pair = |name: &str| (live.join(name), made.join(name));
+        assert_eq!(laid.moves().unwrap(), [pair("member"), pair("new")]);
+        laid.give(&Owner { mode: 0o711, uid: 0, gid: 0 }).unwrap();
+        assert_eq!(std::fs::metadata(made.join("member")).unwrap().mode() & 0o7777, 0o750);
+        let whole = Laid { within: false, ..laid };
+        assert_eq!(whole.moves().unwrap(), [(live.clone(), made)]);
+        let file = File::create(live.join("member/snap/db")).unwrap();
+        at_rest(&live).unwrap();
+        file.lock().unwrap();
+        for path in [live.clone(), live.join("member")] {
+            assert!(at_rest(&path).unwrap_err().to_string().contains("a server has"), "{}", path.display());
+        }
+        drop(file);
+        at_rest(&live.join("member")).unwrap();
+    }
+}

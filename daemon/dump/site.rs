@@ -118,6 +118,7 @@ impl Site {
         argv: Vec<OsString>,
         env: &[(&str, OsString)],
         binds: &[(PathBuf, PathBuf)],
+        named: bool,
         online: bool,
     ) -> Call {
         let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
@@ -126,11 +127,16 @@ impl Site {
             call.program.env = variables(env);
             return call;
         };
-        let beside = Beside { name: &self.own_name(), binds, online };
+        let own = self.own_name();
+        let beside = Beside { name: named.then_some(&own), binds, online };
         let mut program = Program::new(contained.beside(argv, &beside, env.iter().map(|(key, _)| *key)));
         program.env = variables(env);
         self.confine(&mut program);
-        program.limits = self.long();
+        // Whether what is inside makes progress cannot be seen from here.
+        program.limits = match named {
+            true => Limits { grace: GRACE, ..Limits::within(self.place.instance.hook_timeout) },
+            false => Limits::within(QUESTION),
+        };
         Call::here(name, program)
     }
 

@@ -63,9 +63,7 @@ async fn slapadd(site: &Site, bench: &Bench<'_>, config_dir: &Path, number: u32,
 async fn version(site: &Site) -> Result<String> {
     let mut call = site.question(["slapd", "-VV"], &[]);
     if site.runs().is_err() {
-        let limits = call.program.limits;
-        call = Bench::new(site, []).call(words(["slapd", "-VV"]), &[]);
-        call.program.limits = limits;
+        call = Bench::new(site, []).question(words(["slapd", "-VV"]), &[], false);
     }
     let ended = process::capture(call.program, &site.cancel, 64 << 10).await;
     let ended = ended.context("`slapd`, `slapcat` and `slapadd` are needed (Debian: slapd)")?.ended;
