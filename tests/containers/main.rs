@@ -13,6 +13,7 @@ mod lab;
 mod engine;
 mod held;
 mod held_faults;
+mod inside;
 mod rootless;
 mod services;
 mod stack;

@@ -77,10 +77,7 @@ struct Stacks {
 impl Stacks {
     fn start() -> Self {
         let engine = Engine::docker();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/container-image");
-        let image = Command::new(script).output().unwrap();
-        assert!(image.status.success(), "{}", stderr(&image));
-        engine.import(PathBuf::from(stdout(&image).trim()).as_path(), "servers:1");
+        engine.import_servers();
         Self { engine, dir: tempfile::tempdir().unwrap() }
     }
 

@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, warn};
 
+pub(in crate::job) use far::RULES;
+
 use super::live::append;
 use super::{Context, Live, retain};
 use crate::definition::{Backup, Definitions, Instance};

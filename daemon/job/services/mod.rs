@@ -9,6 +9,7 @@ mod check;
 mod entry;
 mod holds;
 mod resume;
+mod there;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub(super) use check::{check, would_stop};
 use entry::{Entry, close, finish, has_stopped, stop_entry};
 pub use holds::Holds;
 use resume::{Part, SETTLE, START_LIMIT, Starter, tries};
+pub use there::{unit_calls, units_there};
 
 /// What the services are stopped for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
