@@ -56,7 +56,7 @@ useradd --create-home --shell /bin/bash vcap
 ssh-keygen -q -t ed25519 -N '' -f /root/login
 install -D -o vcap -g vcap -m 0600 /root/login.pub /home/vcap/.ssh/authorized_keys
 chown vcap:vcap /home/vcap/.ssh
-printf 'vcap ALL=(ALL) NOPASSWD: ALL\n' >/etc/sudoers.d/10-admin
+(umask 0227 && printf 'vcap ALL=(ALL) NOPASSWD: ALL\n' >/etc/sudoers.d/10-admin)
 systemctl daemon-reload
 systemctl start ssh.service app.socket app.service web.service holdfastd.service
 all=(app.socket app.service web.service)
