@@ -232,7 +232,7 @@ table! {
         key_file: FilePath,
         /// For source = "openldap": where its configuration lies. Default: /etc/ldap/slapd.d.
         config_dir: AbsolutePath,
-        /// For source = "etcd": where its data lies. Default: /var/lib/etcd/default.
+        /// For source = "etcd": where its data lies, in a container as it is named there. Default: /var/lib/etcd/default.
         data_dir: AbsolutePath,
         /// For opensearch, elasticsearch: a directory of its path.repo, where it writes snapshots and we read them.
         snapshot_dir: AbsolutePath,
@@ -242,7 +242,7 @@ table! {
         global_state: bool,
         /// For mongodb: all databases as they were at one moment; only members of a replica set can. Default: false.
         oplog: bool,
-        /// The container that the server runs in: NAME, docker:NAME or podman:NAME. Default: none.
+        /// The container that the server runs in, whose own programs are used: NAME or label:KEY=VALUE, behind docker: or podman: where it is not the one of volumes. Default: none.
         container: ContainerName,
         /// The machine that client programs run on, by the instance's key: `host`, `user@host` or `user@host:port`. Default: the instance's.
         ssh: SshAddress,

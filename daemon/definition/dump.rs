@@ -36,11 +36,11 @@ pub enum Source {
     Mysql(Server),
     /// All keys of a Redis server.
     Redis(Server),
-    /// The configuration and the databases of an OpenLDAP server of this machine.
+    /// The configuration and the databases of an OpenLDAP server.
     Openldap(Openldap),
     /// All keys of an etcd server.
     Etcd(Etcd),
-    /// The definitions of a RabbitMQ server, by its management API: users, queues, policies; no messages.
+    /// The definitions of a RabbitMQ server: users, queues, policies; no messages.
     Rabbitmq(Server),
     /// Indices of an OpenSearch server, by its snapshots.
     Opensearch(Search),
@@ -141,12 +141,12 @@ pub struct Command {
     pub restore: Option<Vec<String>>,
 }
 
-/// A container by name or id.
+/// A container by name, id or label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Who runs it.
     pub engine: Engine,
-    /// Its name or id.
+    /// Its name or id; or `label:KEY=VALUE`, which one container has.
     pub name: String,
 }
 

@@ -1,4 +1,5 @@
-//! Whatever a program prints, and a program that takes it back. Both run as the instance's user, as hooks do.
+//! Whatever a program prints, and a program that takes it back. Both run as the instance's user, as hooks do, or in a
+//! container.
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ const FILE: &str = "dump";
 
 fn call(site: &Site, key: &str, argv: &[String]) -> Result<Call> {
     let name = argv.first().cloned().unwrap_or_default();
-    if site.dump.remote.is_some() {
+    if site.apart() {
         return Ok(site.client(argv, &[]));
     }
     let mut program = site.place.command(key, argv)?;

@@ -12,9 +12,10 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::bench::Bench;
 use super::laid::{Laid, Owner};
 use super::record::{self, Record};
-use super::run::{self, Call};
+use super::run;
 use super::site::{Site, words};
 use super::{Ready, Taken};
 use crate::definition::{Etcd, Tls};
@@ -33,7 +34,22 @@ struct Details {
     owner: Owner,
 }
 
-fn client(site: &Site, etcd: &Etcd, more: &[&str]) -> Call {
+/// Where `etcdctl` runs: beside the server, with our certificates and `dir`, into which it is to write.
+fn bench<'s>(site: &'s Site, etcd: &Etcd, dir: Option<&Path>) -> Bench<'s> {
+    let Tls { ca, own } = etcd.server.tls.clone().unwrap_or_default();
+    let (cert, key) = own.unzip();
+    let files = [ca, cert, key].into_iter().flatten();
+    let all: Vec<_> = files.chain(dir.map(Path::to_owned)).collect();
+    Bench::new(site, all.iter().map(|path| &**path))
+}
+
+/// The client's words and variables.
+fn client(
+    site: &Site,
+    bench: &Bench<'_>,
+    etcd: &Etcd,
+    more: &[OsString],
+) -> (Vec<OsString>, Vec<(&'static str, OsString)>) {
     let server = &etcd.server;
     let scheme = if server.tls.is_some() { "https" } else { "http" };
     let host = server.host.as_deref().unwrap_or("127.0.0.1");
@@ -42,21 +58,20 @@ fn client(site: &Site, etcd: &Etcd, more: &[&str]) -> Call {
     let Tls { ca, own } = server.tls.clone().unwrap_or_default();
     let (cert, key) = own.unzip();
     for (name, file) in [("--cacert", ca), ("--cert", cert), ("--key", key)] {
-        argv.extend(file.map(|file| [name.into(), file.into()]).into_iter().flatten());
+        argv.extend(file.map(|file| [name.into(), bench.seen(&file).into()]).into_iter().flatten());
     }
-    argv.extend(more.iter().map(OsString::from));
-    let mut call = site.ours(argv);
+    argv.extend_from_slice(more);
     let mut env = vec![("ETCDCTL_API", OsString::from("3"))];
     env.extend(server.user.clone().map(|user| ("ETCDCTL_USER", user.into())));
     env.extend(site.login.password.as_ref().map(|word| ("ETCDCTL_PASSWORD", word.expose_secret().into())));
-    call.program.env = env.into_iter().map(|(name, value)| (name.into(), value)).collect();
-    call
+    (argv, env)
 }
 
 async fn ask(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<String> {
-    let mut call = client(site, etcd, more);
-    call.program.limits = site.question(["etcdctl"], &[]).program.limits;
-    run::ask(call, &site.cancel).await
+    let more: Vec<OsString> = more.iter().map(OsString::from).collect();
+    let bench = bench(site, etcd, None);
+    let (argv, env) = client(site, &bench, etcd, &more);
+    run::ask(bench.question(argv, &env, true), &site.cancel).await
 }
 
 async fn answer(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<serde_json::Value> {
@@ -77,19 +92,24 @@ fn series(version: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-async fn client_version(site: &Site, etcd: &Etcd) -> Result<String> {
-    let said = ask(site, etcd, &["version"]).await;
+/// No server is asked.
+async fn client_version(site: &Site) -> Result<String> {
+    let argv = words(["etcdctl", "version"]);
+    let call = Bench::new(site, []).question(argv, &[("ETCDCTL_API", "3".into())], false);
+    let said = run::ask(call, &site.cancel).await;
     let said = said.context("`etcdctl` is needed (Debian: etcd-client)")?;
     Ok(said.lines().next().and_then(|line| line.split(": ").nth(1)).unwrap_or_default().to_owned())
 }
 
 /// Whether it can be restored: the server is stopped for that, so nobody is asked.
-pub(super) async fn answers(site: &Site, etcd: &Etcd) -> Result<Ready> {
-    Ok(Ready { server: String::new(), client: client_version(site, etcd).await? })
+pub(super) async fn answers(site: &Site) -> Result<Ready> {
+    Ok(Ready { server: String::new(), client: client_version(site).await? })
 }
 
 pub(super) async fn ready(site: &Site, etcd: &Etcd) -> Result<Ready> {
-    let client = client_version(site, etcd).await?;
+    site.runs()?;
+    site.lies(&etcd.data_dir).await?;
+    let client = client_version(site).await?;
     let status = answer(site, etcd, &["endpoint", "status", "-w", "json"]).await?;
     let server =
         status[0]["Status"]["version"].as_str().context("the etcd server tells no version")?.to_owned();
@@ -104,13 +124,25 @@ pub(super) async fn dump(site: &Site, etcd: &Etcd, dir: &Path) -> Result<Taken> 
     let ready = ready(site, etcd).await?;
     let members = answer(site, etcd, &["member", "list", "-w", "json"]).await?;
     let path = dir.join(FILE);
-    let shown = path.to_str().context("the staging directory's name is not UTF-8")?;
-    run::ask(client(site, etcd, &["snapshot", "save", shown]), &site.cancel).await?;
+    save(site, etcd, dir, &path).await?;
     read_through(&path).await?;
-    let details = serde_json::to_value(described(&members, &etcd.data_dir)?)?;
+    let data = site.lies(&etcd.data_dir).await?;
+    let details = serde_json::to_value(described(&members, &data.path)?)?;
     let record = Record::of(&site.dump, &path).await?;
     let record = Record { version: ready.server, client_version: ready.client, details, ..record };
     Ok(Taken { records: vec![record], warnings: Vec::new() })
+}
+
+async fn save(site: &Site, etcd: &Etcd, dir: &Path, path: &Path) -> Result<()> {
+    let bench = bench(site, etcd, Some(dir));
+    let more = ["snapshot".into(), "save".into(), bench.seen(path).into()];
+    let (argv, env) = client(site, &bench, etcd, &more);
+    bench.clear().await?;
+    let saved = run::ask(bench.online(argv, &env), &site.cancel).await;
+    if saved.is_err() {
+        bench.clear().await?;
+    }
+    saved.map(drop)
 }
 
 /// The member that answered.
@@ -186,17 +218,21 @@ pub(super) async fn lay(
     let mut all = Vec::new();
     for record in records {
         let Details { members: _, name, peer_urls, owner } = details(record)?;
-        let data = made.join("data");
+        let (data, file) = (made.join("data"), record.path(tree));
+        let bench = Bench::new(site, [made, &*file]);
         let cluster: Vec<String> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
-        let mut argv = vec![OsString::from(program(site).await), "snapshot".into(), "restore".into()];
-        argv.extend([record.path(tree).into(), "--data-dir".into(), data.clone().into()]);
+        let mut argv = vec![OsString::from(program(site, &bench).await), "snapshot".into(), "restore".into()];
+        argv.extend([bench.seen(&file).into(), "--data-dir".into(), bench.seen(&data).into()]);
         argv.extend(["--name".into(), name.into(), "--initial-cluster".into(), cluster.join(",").into()]);
         argv.extend(["--initial-advertise-peer-urls".into(), peer_urls.join(",").into()]);
-        let mut call = site.ours(argv);
-        call.program.env = vec![("ETCDCTL_API".into(), "3".into())];
-        run::ask(call, &site.cancel).await.with_context(|| format!("loading {}", record.file))?;
-        let live = etcd.data_dir.clone();
-        let laid = Laid { rests: vec![live.clone()], live, made: data };
+        bench.clear().await?;
+        let loaded = run::ask(bench.call(argv, &[("ETCDCTL_API", "3".into())]), &site.cancel).await;
+        if loaded.is_err() {
+            bench.clear().await?;
+        }
+        loaded.with_context(|| format!("loading {}", record.file))?;
+        let live = site.lies(&etcd.data_dir).await?;
+        let laid = Laid { rests: vec![live.path.clone()], live: live.path, made: data, within: live.root };
         laid.give(&owner)?;
         all.push(laid);
     }
@@ -204,6 +240,13 @@ pub(super) async fn lay(
 }
 
 /// Restoring moved to a program of its own with 3.5, and only that one has it from 3.6 on.
-async fn program(site: &Site) -> &'static str {
-    if site.has("etcdutl").await { "etcdutl" } else { "etcdctl" }
+async fn program(site: &Site, bench: &Bench<'_>) -> &'static str {
+    let there = match site.contained {
+        None => site.has("etcdutl").await,
+        Some(_) => {
+            let call = bench.question(words(["etcdutl", "version"]), &[], false);
+            run::ask(call, &site.cancel).await.is_ok()
+        }
+    };
+    if there { "etcdutl" } else { "etcdctl" }
 }

@@ -19,6 +19,8 @@ pub struct Laid {
     pub made: PathBuf,
     /// Directories that its server has open as long as it runs.
     pub rests: Vec<PathBuf>,
+    /// What is in it changes places, one after the other, for the directory itself is the root of a mount.
+    pub within: bool,
 }
 
 /// Whose directory it was.
@@ -38,15 +40,40 @@ impl Owner {
 }
 
 impl Laid {
-    /// Gives all of it the owner of what lives, else the one that was saved; the directory itself also the mode.
-    pub(super) fn give(&self, saved: &Owner) -> Result<()> {
-        let owner = Owner::of(&self.live).unwrap_or_else(|_| saved.clone());
-        if rustix::process::geteuid().is_root() {
-            give(&self.made, &owner).with_context(|| format!("the owner of {}", self.made.display()))?;
+    /// What changes places: where each lives, and where the new one waits.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn moves(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
+        if !self.within {
+            return Ok(vec![(self.live.clone(), self.made.clone())]);
         }
-        let mode = std::fs::Permissions::from_mode(owner.mode);
-        std::fs::set_permissions(&self.made, mode)
-            .with_context(|| format!("the mode of {}", self.made.display()))
+        let entries = std::fs::read_dir(&self.made).context("what was made is gone")?;
+        let mut moves = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            moves.push((self.live.join(&name), self.made.join(&name)));
+        }
+        moves.sort();
+        Ok(moves)
+    }
+
+    /// Gives all of it the owner of what lives, else the one that was saved; what changes places also the mode.
+    pub(super) fn give(&self, saved: &Owner) -> Result<()> {
+        let above = Owner::of(&self.live).unwrap_or_else(|_| saved.clone());
+        for (live, made) in self.moves()? {
+            let lives = Owner::of(&live);
+            let owner = lives.as_ref().unwrap_or(&above);
+            if rustix::process::geteuid().is_root() {
+                give(&made, owner).with_context(|| format!("the owner of {}", made.display()))?;
+            }
+            if lives.is_ok() || !self.within {
+                let mode = std::fs::Permissions::from_mode(owner.mode);
+                std::fs::set_permissions(&made, mode)
+                    .with_context(|| format!("the mode of {}", made.display()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -65,8 +92,13 @@ fn give(path: &Path, owner: &Owner) -> std::io::Result<()> {
 /// # Errors
 /// One has; or it cannot be found out.
 pub fn at_rest(dir: &Path) -> Result<()> {
-    let held = lmdb_held(&dir.join("lock.mdb"))
-        .and_then(|lmdb| Ok(lmdb || bbolt_held(&dir.join("member/snap/db"))?));
+    // Where such a directory is the root of a mount, it is what lies in it that changes places.
+    let lmdb = match dir.file_name().and_then(|name| name.to_str()) {
+        Some("data.mdb" | "lock.mdb") => dir.with_file_name("lock.mdb"),
+        _ => dir.join("lock.mdb"),
+    };
+    let bbolt = if dir.ends_with("member") { "snap/db" } else { "member/snap/db" };
+    let held = lmdb_held(&lmdb).and_then(|lmdb| Ok(lmdb || bbolt_held(&dir.join(bbolt))?));
     let held = held.with_context(|| format!("looking whether {} is in use", dir.display()))?;
     ensure!(
         !held,
@@ -101,5 +133,38 @@ fn bbolt_held(path: &Path) -> Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(failure)) => Err(failure.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_root_of_a_mount_what_lies_there_changes_places_and_never_beneath_its_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, made) = (dir.path().join("live"), dir.path().join("made"));
+        for place in [&live, &made] {
+            std::fs::create_dir_all(place.join("member/snap")).unwrap();
+        }
+        let mode = std::fs::Permissions::from_mode;
+        std::fs::set_permissions(live.join("member"), mode(0o750)).unwrap();
+        std::fs::set_permissions(made.join("member"), mode(0o700)).unwrap();
+        std::fs::write(made.join("new"), "").unwrap();
+        let laid = Laid { live: live.clone(), made: made.clone(), rests: vec![live.clone()], within: true };
+        let pair = |name: &str| (live.join(name), made.join(name));
+        assert_eq!(laid.moves().unwrap(), [pair("member"), pair("new")]);
+        laid.give(&Owner { mode: 0o711, uid: 0, gid: 0 }).unwrap();
+        assert_eq!(std::fs::metadata(made.join("member")).unwrap().mode() & 0o7777, 0o750);
+        let whole = Laid { within: false, ..laid };
+        assert_eq!(whole.moves().unwrap(), [(live.clone(), made)]);
+        let file = File::create(live.join("member/snap/db")).unwrap();
+        at_rest(&live).unwrap();
+        file.lock().unwrap();
+        for path in [live.clone(), live.join("member")] {
+            assert!(at_rest(&path).unwrap_err().to_string().contains("a server has"), "{}", path.display());
+        }
+        drop(file);
+        at_rest(&live.join("member")).unwrap();
     }
 }

@@ -41,6 +41,8 @@ const MARIADB: &[Pair] = &[
     (Who::Variable("MYSQL_USER"), "MYSQL_PASSWORD"),
 ];
 
+const MONGODB: &[Pair] = &[(Who::Variable("MONGO_INITDB_ROOT_USERNAME"), "MONGO_INITDB_ROOT_PASSWORD")];
+
 /// Finds the login.
 ///
 /// # Errors
@@ -61,6 +63,7 @@ pub(super) async fn find(site: &Site) -> Result<Login> {
     let pairs = match &site.dump.source {
         Source::Postgresql(_) => POSTGRES,
         Source::Mariadb(_) | Source::Mysql(_) => MARIADB,
+        Source::Mongodb(_) => MONGODB,
         _ => return Ok(login),
     };
     for (who, key) in pairs {

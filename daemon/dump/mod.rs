@@ -7,8 +7,10 @@
 //!
 //! Sources of facts: the engines' manuals, and what was measured with PostgreSQL 15, MariaDB 10.11, Redis 7.0.
 
+mod bench;
 mod change;
 mod command;
+mod container;
 mod crc;
 mod etcd;
 mod far;
@@ -77,7 +79,7 @@ impl Site {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::answers(self).await,
             Source::Openldap(_) => openldap::answers(self).await,
-            Source::Etcd(etcd) => etcd::answers(self, etcd).await,
+            Source::Etcd(_) => etcd::answers(self).await,
             Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
             _ => self.ready().await,
         }

@@ -1,8 +1,10 @@
-//! RabbitMQ: its definitions (users, virtual hosts, queues, exchanges, bindings, policies) by its management API. Messages
-//! are not in them.
+//! RabbitMQ: its definitions (users, virtual hosts, queues, exchanges, bindings, policies) by its management API, in a
+//! container by `rabbitmqctl` there. Messages are not in them.
 //!
 //! A restore adds and changes, and removes nothing that came since: a queue's messages would go with it. What it added is
 //! known by its path in the API, and goes when the restore is undone; queues with messages in them stay.
+
+mod ctl;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -43,7 +45,18 @@ async fn get(site: &Site, server: &Server, path: &str) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("the answer to GET {path}"))
 }
 
+/// The definitions that live.
+async fn definitions(site: &Site, server: &Server) -> Result<Value> {
+    match site.contained {
+        Some(_) => ctl::definitions(site).await,
+        None => get(site, server, "/api/definitions").await,
+    }
+}
+
 pub(super) async fn ready(site: &Site, server: &Server) -> Result<Ready> {
+    if site.contained.is_some() {
+        return Ok(Ready { server: ctl::version(site).await?, client: String::new() });
+    }
     let asking = "asking RabbitMQ's management API (`curl` is needed, and the plugin rabbitmq_management)";
     let overview = get(site, server, "/api/overview").await.context(asking)?;
     let version = overview["rabbitmq_version"].as_str().context("RabbitMQ tells no version")?.to_owned();
@@ -69,7 +82,10 @@ pub(super) async fn ready(site: &Site, server: &Server) -> Result<Ready> {
 pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
     let ready = ready(site, server).await?;
     let path = dir.join(FILE);
-    let call = http::call(site, server, PORT, Ask::get("/api/definitions"))?;
+    let call = match site.contained {
+        Some(_) => ctl::export(site),
+        None => http::call(site, server, PORT, Ask::get("/api/definitions"))?,
+    };
     run::into_file(call, &path, &site.cancel).await?;
     read(&path).await?;
     let record = Record::of(&site.dump, &path).await?;
@@ -130,7 +146,7 @@ pub(super) async fn plan_apply(
     safety: &Path,
 ) -> Result<Change> {
     let live = ready(site, server).await?.server;
-    let now = get(site, server, "/api/definitions").await?;
+    let now = definitions(site, server).await?;
     let there = things(&now);
     let mut made = Vec::new();
     for record in records {
@@ -174,9 +190,8 @@ pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[R
     for record in records {
         let path = record.path(tree);
         let saved = read(&path).await?;
-        let ask = Ask { method: "POST", path: "/api/definitions", body: Body::File(&path) };
-        http::ask(site, server, PORT, ask).await.with_context(|| format!("loading {}", record.file))?;
-        let now = get(site, server, "/api/definitions").await?;
+        send(site, server, &path).await.with_context(|| format!("loading {}", record.file))?;
+        let now = definitions(site, server).await?;
         let there = things(&now);
         if let Some(missing) = things(&saved).into_keys().find(|path| !there.contains_key(path)) {
             bail!("the server took {} and has no {missing} now", record.file);
@@ -185,20 +200,28 @@ pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[R
     Ok(())
 }
 
+async fn send(site: &Site, server: &Server, path: &Path) -> Result<()> {
+    if site.contained.is_some() {
+        return ctl::import(site, path).await;
+    }
+    let ask = Ask { method: "POST", path: "/api/definitions", body: Body::File(path) };
+    http::ask(site, server, PORT, ask).await.map(drop)
+}
+
 /// Removes what a restore added; a queue only if it is empty, and its virtual host only if no queue stays in it. What is gone
 /// already is gone.
 pub(super) async fn remove(site: &Site, server: &Server, made: &[String]) -> Result<()> {
     let rank = |path: &String| KINDS.iter().position(|(_, kind, _)| path.split('/').next() == Some(kind));
     let mut made: Vec<&String> = made.iter().collect();
     made.sort_by_key(|path| rank(path));
-    let now = get(site, server, "/api/definitions").await?;
+    let now = definitions(site, server).await?;
     let there = things(&now);
     let hosts: BTreeSet<&str> = made.iter().filter_map(|path| path.strip_prefix("vhosts/")).collect();
     let mut kept = BTreeSet::new();
-    for path in made.into_iter().filter(|path| there.contains_key(*path)) {
+    for (path, thing) in made.into_iter().filter_map(|path| Some((path, *there.get(path)?))) {
         let host = host_of(path);
         if path.starts_with("queues/") {
-            if let Err(failure) = delete(site, server, &format!("/api/{path}?if-empty=true")).await {
+            if let Err(failure) = delete_queue(site, server, path, thing).await {
                 warn!("{path}, which a restore made, was left: {failure:#}");
                 kept.extend(host);
             }
@@ -206,13 +229,23 @@ pub(super) async fn remove(site: &Site, server: &Server, made: &[String]) -> Res
             warn!("{path}, which a restore made, was left with its queues");
         } else if host.is_none_or(|host| !hosts.contains(host)) {
             // What is in a virtual host that was made goes with it.
-            delete_plain(site, server, path).await?;
+            delete_plain(site, server, path, thing).await?;
         }
     }
     Ok(())
 }
 
-async fn delete_plain(site: &Site, server: &Server, path: &str) -> Result<()> {
+async fn delete_queue(site: &Site, server: &Server, path: &str, thing: &Value) -> Result<()> {
+    match site.contained {
+        Some(_) => ctl::delete(site, path, thing).await,
+        None => delete(site, server, &format!("/api/{path}?if-empty=true")).await,
+    }
+}
+
+async fn delete_plain(site: &Site, server: &Server, path: &str, thing: &Value) -> Result<()> {
+    if site.contained.is_some() {
+        return ctl::delete(site, path, thing).await;
+    }
     let target = match path.split_once('?') {
         Some((plain, what)) => binding_path(site, server, plain, what).await?,
         None => format!("/api/{path}"),

@@ -5,19 +5,20 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use super::container::{self, Beside, Contained, Lies};
 use super::far;
 use super::login::{self, Login};
 use super::run::{self, Call};
-use crate::definition::{Container, Dump, Engine};
+use crate::definition::{Dump, Source};
 use crate::process::{Account, Limits, Program, Sandbox};
 use crate::target::{Place, account};
 
 /// How long a short question may take.
-const QUESTION: Duration = Duration::from_secs(60);
+pub(super) const QUESTION: Duration = Duration::from_secs(60);
 /// The time between SIGINT, SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// Below the runtime directory: a directory per source at work, with what its clients read a password from.
@@ -35,16 +36,6 @@ pub struct Site {
     /// For client programs' password files; only their user enters it.
     scratch: TempDir,
     pub(super) cancel: CancellationToken,
-}
-
-/// A running container.
-#[derive(Debug)]
-pub(super) struct Contained {
-    engine: Engine,
-    /// Its full id: whoever is given its name meanwhile is not meant.
-    id: String,
-    /// What it was started with.
-    pub(super) environment: Vec<(String, String)>,
 }
 
 impl Site {
@@ -66,10 +57,14 @@ impl Site {
         let scratch = tokio::task::spawn_blocking(move || scratch(&runtime, &owner)).await??;
         let contained = match &dump.container {
             None => None,
-            Some(container) => Some(contained(container, &account, cancel).await?),
+            Some(container) => Some(Contained::find(container, &account, cancel).await?),
         };
         let (place, dump, cancel) = (place.clone(), dump.clone(), cancel.clone());
         let mut site = Self { dump, place, account, contained, login: Login::default(), scratch, cancel };
+        // What is exchanged while the server is stopped can be restored into one that does not run.
+        if !matches!(site.dump.source, Source::Openldap(_) | Source::Etcd(_)) {
+            site.runs()?;
+        }
         site.login = login::find(&site).await?;
         Ok(site)
     }
@@ -111,10 +106,71 @@ impl Site {
             Some(contained) => contained.exec(inner, env.iter().map(|(key, _)| *key)),
         };
         let mut program = Program::new(argv);
-        program.env = env.iter().map(|(key, value)| (OsString::from(key), value.clone())).collect();
+        program.env = variables(env);
         self.confine(&mut program);
         program.limits = self.long();
         Call::here(name, program)
+    }
+
+    /// A program in a throw-away container beside the server's; on this machine, as ourselves, where there is none.
+    pub(super) fn beside(
+        &self,
+        argv: Vec<OsString>,
+        env: &[(&str, OsString)],
+        binds: &[(PathBuf, PathBuf)],
+        named: bool,
+        online: bool,
+    ) -> Call {
+        let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(contained) = &self.contained else {
+            let mut call = self.ours(argv);
+            call.program.env = variables(env);
+            return call;
+        };
+        let own = self.own_name();
+        let beside = Beside { name: named.then_some(&own), binds, online };
+        let mut program = Program::new(contained.beside(argv, &beside, env.iter().map(|(key, _)| *key)));
+        program.env = variables(env);
+        self.confine(&mut program);
+        // Whether what is inside makes progress cannot be seen from here.
+        program.limits = match named {
+            true => Limits { grace: GRACE, ..Limits::within(self.place.instance.hook_timeout) },
+            false => Limits::within(QUESTION),
+        };
+        Call::here(name, program)
+    }
+
+    /// The name of our own container.
+    fn own_name(&self) -> String {
+        format!("holdfast-{}-{}", self.place.instance.name, self.dump.name)
+    }
+
+    /// What tells whether it is there, and what removes it.
+    pub(super) fn own_container(&self) -> Option<(Call, Call)> {
+        let (contained, name) = (self.contained.as_ref()?, self.own_name());
+        let call = |argv| {
+            let mut program = Program::new(argv);
+            self.confine(&mut program);
+            program.limits = Limits::within(QUESTION);
+            Call::here(contained.engine().word().to_owned(), program)
+        };
+        Some((call(contained.list(&name)), call(contained.remove(&name))))
+    }
+
+    /// Where a directory of the server lies on this machine.
+    pub(super) async fn lies(&self, inside: &Path) -> Result<Lies> {
+        match &self.contained {
+            None => Ok(Lies { path: inside.to_owned(), root: false }),
+            Some(contained) => contained.lies(inside, &self.account, &self.cancel).await,
+        }
+    }
+
+    /// Makes sure that the server's container runs, where it is in one.
+    pub(super) fn runs(&self) -> Result<()> {
+        let stopped = self.contained.as_ref().is_some_and(|contained| !contained.running());
+        let name = self.dump.container.as_ref().map_or("", |container| &container.name);
+        ensure!(!stopped, "the container {name} is not running; start it");
+        Ok(())
     }
 
     /// A client program in the directory that the definition names.
@@ -145,13 +201,16 @@ impl Site {
         Limits { stall, work_counts: true, grace: GRACE, ..Limits::NONE }
     }
 
-    /// As which user, and whether in the daemon's own sandbox. Docker is spoken to as ourselves.
+    /// As which user, and whether in the daemon's own sandbox.
     fn confine(&self, program: &mut Program) {
-        let docker = self.contained.as_ref().is_some_and(|contained| contained.engine == Engine::Docker);
         let own = rustix::process::geteuid().as_raw() == self.account.uid;
-        if !docker && !own {
-            program.user = Some(self.account.clone());
-            program.sandbox = Sandbox::None;
+        match &self.contained {
+            Some(contained) => container::confine(program, contained.engine(), &self.account),
+            None if own => {}
+            None => {
+                program.user = Some(self.account.clone());
+                program.sandbox = Sandbox::None;
+            }
         }
     }
 
@@ -184,24 +243,6 @@ impl Site {
     }
 }
 
-impl Contained {
-    /// The engine's program around one that runs inside; variables by name only, their values stay out of argv.
-    fn exec<'k>(&self, inner: Vec<OsString>, variables: impl Iterator<Item = &'k str>) -> Vec<OsString> {
-        let mut argv: Vec<OsString> = [self.engine.word(), "exec", "-i"].map(OsString::from).to_vec();
-        for variable in variables {
-            argv.extend(["-e".into(), variable.into()]);
-        }
-        argv.push(self.id.clone().into());
-        argv.extend(inner);
-        argv
-    }
-
-    /// A variable of its environment.
-    pub(super) fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
-
 /// Removes what dead jobs left of password files. To be called at start.
 ///
 /// # Errors
@@ -231,31 +272,8 @@ fn give(path: &Path, owner: &Account) -> Result<()> {
     Ok(())
 }
 
-async fn contained(
-    container: &Container,
-    account: &Account,
-    cancel: &CancellationToken,
-) -> Result<Contained> {
-    let engine = container.engine;
-    let argv = [engine.word(), "inspect", "--type", "container", "--format", "{{json .}}", &container.name];
-    let mut program = Program::new(argv);
-    program.limits = Limits::within(QUESTION);
-    if engine == Engine::Podman && rustix::process::geteuid().as_raw() != account.uid {
-        program.user = Some(account.clone());
-        program.sandbox = Sandbox::None;
-    }
-    let call = Call::here(engine.word().to_owned(), program);
-    let looking = || format!("looking for the container {}", container.name);
-    let text = run::ask(call, cancel).await.with_context(looking)?;
-    let found: serde_json::Value = serde_json::from_str(text.trim()).with_context(looking)?;
-    let found = found.as_array().and_then(|all| all.first()).unwrap_or(&found);
-    ensure!(found["State"]["Running"] == true, "the container {} is not running; start it", container.name);
-    let id =
-        found["Id"].as_str().ok_or_else(|| anyhow!("{} tells no id of {}", engine.word(), container.name))?;
-    let environment = found["Config"]["Env"].as_array().into_iter().flatten();
-    let environment = environment.filter_map(|entry| entry.as_str()?.split_once('='));
-    let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Ok(Contained { engine, id: id.to_owned(), environment })
+fn variables(env: &[(&str, OsString)]) -> Vec<(OsString, OsString)> {
+    env.iter().map(|(key, value)| (OsString::from(key), value.clone())).collect()
 }
 
 /// Words for a command line.

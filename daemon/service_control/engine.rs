@@ -54,6 +54,9 @@ pub(super) struct Mount {
     pub(super) destination: PathBuf,
     #[serde(default)]
     pub(super) driver: String,
+    /// Of a volume.
+    #[serde(default)]
+    pub(super) name: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -95,9 +95,21 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "leave out",
         ),
         (
-            "[[module.x.dump]]\nsource = 'mongodb'\ncontainer = 'db'\n",
+            "[[module.x.dump]]\nsource = 'mongodb'\ncontainer = 'db'\nca_file = 'ca.pem'\n",
+            "4:11",
+            "`ca_file` means nothing to source = \"mongodb\" in a container",
+            "it is a file of this machine",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'rabbitmq'\ncontainer = 'mq'\nuser = 'guest'\n",
+            "4:8",
+            "`user` means nothing to source = \"rabbitmq\" in a container",
+            "needs no login",
+        ),
+        (
+            "[[module.x.dump]]\nsource = 'opensearch'\ncontainer = 'db'\n",
             "3:13",
-            "`container` means nothing to source = \"mongodb\"",
+            "`container` means nothing to source = \"opensearch\"",
             "leave it out",
         ),
         ("[backup.x]\ninstances = ['compose:_']\n", "2:14", "the name begins with", "compose:PROJECT"),

@@ -166,6 +166,14 @@ impl Engine {
         self.good(&["import", &tar.display().to_string(), name]);
     }
 
+    /// Imports an image with real servers, which is built once and kept.
+    pub(crate) fn import_servers(&self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/container-image");
+        let image = Command::new(script).output().unwrap();
+        assert!(image.status.success(), "{}", stderr(&image));
+        self.import(Path::new(stdout(&image).trim()), "servers:1");
+    }
+
     fn import_small(&self) {
         let tree = tempfile::tempdir().unwrap();
         for program in PROGRAMS {

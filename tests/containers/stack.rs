@@ -77,10 +77,7 @@ struct Stacks {
 impl Stacks {
     fn start() -> Self {
         let engine = Engine::docker();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/container-image");
-        let image = Command::new(script).output().unwrap();
-        assert!(image.status.success(), "{}", stderr(&image));
-        engine.import(PathBuf::from(stdout(&image).trim()).as_path(), "servers:1");
+        engine.import_servers();
         Self { engine, dir: tempfile::tempdir().unwrap() }
     }
 
@@ -201,7 +198,7 @@ async fn backed_up(stacks: &Stacks, lab: &mut Lab) {
     let during = "shop_db_1 running\nshop_maria_1 running\nshop_web_1 exited\n";
     assert_eq!(lab.text("at-stack"), during, "databases run on, what has only paths is stopped");
     stacks.assert_running(lab, "a backup");
-    lab.remove("on-backup");
+    lab.measure_downtime("compose", "b").await;
     lab.hold("backup");
     lab.daemon.run_backup("b").await;
     lab.reached("backup").await;

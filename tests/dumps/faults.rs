@@ -33,26 +33,8 @@ async fn in_a_container_its_own_client_runs_and_its_environment_says_who_logs_in
     let keys = "source = \"postgresql\"\ncontainer = \"shop-db\"\ndatabases = [\"shop\"]\n".to_owned();
     let mut setup = setup("restore = { keep_previous = \"0s\" }", &[keys]);
     setup.write("secret", "canary:from the file\n", 0o600);
-    // An engine that runs what it is asked to run beside itself, with the variables that it is told and no others.
-    let script = format!(
-        r#"#!/bin/bash
-echo "$*" >>'@DIR@/engine-calls'
-case $1 in
-inspect)
-    [ "${{@: -1}}" = shop-db ] || {{ echo "no such container" >&2; exit 1; }}
-    echo '{{"Id":"0123abcd","State":{{"Running":true}},"Config":{{"Env":["POSTGRES_USER=app","POSTGRES_PASSWORD_FILE=@DIR@/secret"]}}}}' ;;
-exec)
-    shift; [ "$1" = -i ] || exit 9; shift
-    keep=(PATH="$PATH" PGHOST='{}')
-    while [ "$1" = -e ]; do keep+=("$2=${{!2}}"); shift 2; done
-    [ "$1" = 0123abcd ] || exit 9
-    shift; exec env -i "${{keep[@]}}" "$@" ;;
-esac
-"#,
-        server.0.dir.path().display()
-    );
-    setup.write("fake/docker", &script, 0o755);
-    put_first(&mut setup);
+    let variables = "\"POSTGRES_USER=app\",\"POSTGRES_PASSWORD_FILE=@DIR@/secret\"";
+    container(&mut setup, "shop-db", variables, &format!("PGHOST='{}'", server.0.dir.path().display()));
     let lab = setup.start().await;
     lab.good_backup("b").await;
     server.ask("shop", "delete from item");

@@ -63,6 +63,29 @@ fn fake(setup: &mut Setup, program: &str, script: &str) {
     put_first(setup);
 }
 
+/// Pretends a Docker with one container: it runs what it is asked to run beside itself, with the variables that it is told,
+/// those in `kept`, and no others. `variables` are what the container was started with, strings of JSON.
+fn container(setup: &mut Setup, name: &str, variables: &str, kept: &str) {
+    let script = format!(
+        r#"#!/bin/bash
+echo "$*" >>'@DIR@/engine-calls'
+case $1 in
+inspect)
+    [ "${{@: -1}}" = {name} ] || {{ echo "no such container" >&2; exit 1; }}
+    echo '{{"Id":"0123abcd","State":{{"Running":true}},"Config":{{"Env":[{variables}]}}}}' ;;
+exec)
+    shift; [ "$1" = -i ] || exit 9; shift
+    keep=(PATH="$PATH" {kept})
+    while [ "$1" = -e ]; do keep+=("$2=${{!2}}"); shift 2; done
+    [ "$1" = 0123abcd ] || exit 9
+    shift; exec env -i "${{keep[@]}}" "$@" ;;
+esac
+"#
+    );
+    setup.write("fake/docker", &script, 0o755);
+    put_first(setup);
+}
+
 /// Lets the daemon find the fakes before anything else.
 fn put_first(setup: &mut Setup) {
     let path = format!("{}:{}", setup.path("fake").display(), search_path());

@@ -199,3 +199,41 @@ async fn killed_half_way_the_old_documents_are_loaded_back_at_the_next_start() {
     assert_no_canary(&lab);
     lab.assert_settled().await;
 }
+
+#[tokio::test]
+async fn in_a_container_its_own_tools_run_and_are_told_the_password_by_pipes() {
+    let mut setup = with_tools("", "container = \"mongo\"").replace("user = \"admin\"\n", "");
+    setup = setup.replace("password_file = \"db.password\"\n", "");
+    setup.write("secret", &format!("{}\n", servers::PASSWORD), 0o600);
+    let variables = "\"MONGO_INITDB_ROOT_USERNAME=admin\",\"MONGO_INITDB_ROOT_PASSWORD_FILE=@DIR@/secret\"";
+    container(&mut setup, "mongo", variables, "TMPDIR=/nowhere");
+    let lab = setup.start().await;
+    let before = seen(&lab);
+    for (shell, word) in [
+        ("real \"$@\" | head -c 60; exit 0", "cut off"),
+        ("real \"$@\" | head -c 60; kill -9 $$", "signal 9"),
+    ] {
+        lab.on("mongodump", &format!("case \"$*\" in *--archive*) {shell};; esac"));
+        refused(&lab, &lab.backup("b").await, word);
+    }
+    lab.remove("on-mongodump");
+    lab.good_backup("b").await;
+    let late = change(&lab);
+    // Once: the old documents are loaded back.
+    lab.on(
+        "mongorestore",
+        "case \"$*\" in *--archive*) rm -f \"$D/on-mongorestore\"; echo no room >&2; exit 1;; esac",
+    );
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "no room");
+    assert_eq!(seen(&lab), late);
+    lab.good_restore("app").await;
+    let mut wanted = before.clone();
+    wanted.insert("admin/system.users".into(), "root\nlate\n".into());
+    assert_eq!(seen(&lab), wanted);
+    roll_back(&lab).await;
+    assert_eq!(seen(&lab), late);
+    let calls = lab.text("tool-calls") + &lab.text("engine-calls");
+    assert!(!calls.contains("canary") && calls.contains("mongosh --quiet"), "{calls}");
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}

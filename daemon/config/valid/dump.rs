@@ -53,6 +53,7 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
             reader.error(&span, message, Some(help));
         }
     }
+    contained(dump, source, reader);
     if dump.cert_file.is_some() != dump.key_file.is_some() {
         let help = "write both: the certificate and its key";
         reader.error(span, "`cert_file` and `key_file` belong together", Some(help.into()));
@@ -99,6 +100,26 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
     }
 }
 
+/// What cannot reach a client program in a container.
+fn contained(dump: &RawDump, source: SourceWord, reader: &mut Reader<'_>) {
+    const TLS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
+    const RABBITMQ: [&str; 7] = ["host", "port", "user", "password_file", "ca_file", "cert_file", "key_file"];
+    if dump.container.is_none() {
+        return;
+    }
+    let (keys, help): (&[&str], _) = match source {
+        SourceWord::Rabbitmq => (&RABBITMQ, "leave it out: rabbitmqctl in the container needs no login"),
+        SourceWord::Mongodb => {
+            (&TLS, "leave it out: it is a file of this machine, and mongodump runs in the container")
+        }
+        _ => return,
+    };
+    for (key, span) in dump.given().into_iter().filter(|(key, _)| keys.contains(key)) {
+        let message = format!("`{key}` means nothing to source = {:?} in a container", source.word());
+        reader.error(&span, message, Some(help.into()));
+    }
+}
+
 fn is_path(text: &str) -> bool {
     let rooted = text.starts_with('/')
         || text.strip_prefix("state/").is_some_and(|rest| !rest.is_empty())
@@ -120,13 +141,13 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
             &[&CHOICE, &LOGIN, &CLIENT, &["ssh", "client", "stream"]]
         }
         SourceWord::Redis => &[&LOGIN, &CLIENT],
-        SourceWord::Openldap => &[&CHOICE, &["config_dir", "run_as"]],
-        SourceWord::Etcd => &[&LOGIN, &TLS, &["data_dir"]],
-        SourceWord::Rabbitmq => &[&LOGIN, &TLS],
+        SourceWord::Openldap => &[&CHOICE, &["config_dir", "container", "run_as"]],
+        SourceWord::Etcd => &[&LOGIN, &TLS, &["container", "data_dir"]],
+        SourceWord::Rabbitmq => &[&LOGIN, &TLS, &["container"]],
         SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
-        SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "oplog", "run_as"]],
+        SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "container", "oplog", "run_as"]],
         SourceWord::Sqlite => &[&["databases"]],
-        SourceWord::Command => &[&["command", "restore", "ssh", "run_as", "stream"]],
+        SourceWord::Command => &[&["command", "restore", "container", "ssh", "run_as", "stream"]],
     };
     let mut keys = vec!["source", "name", "shrink_limit"];
     keys.extend(own.iter().copied().flatten());
@@ -238,8 +259,8 @@ fn name_of(raw: &RawDump, word: SourceWord) -> String {
 fn container_of(text: &str, default: Engine) -> Container {
     let (engine, name) = match text.split_once(':') {
         Some(("podman", name)) => (Engine::Podman, name),
-        Some((_, name)) => (Engine::Docker, name),
-        None => (default, text),
+        Some(("docker", name)) => (Engine::Docker, name),
+        _ => (default, text),
     };
     Container { engine, name: name.to_owned() }
 }

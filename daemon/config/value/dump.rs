@@ -132,21 +132,28 @@ pub(in crate::config) struct ContainerName(pub(in crate::config) String);
 impl Value for ContainerName {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = plain(node, reader, "the name of a container")?;
-        let name = text.split_once(':').map_or(text, |(_, name)| name);
-        let engine = text.split_once(':').map(|(engine, _)| engine);
-        let known = engine.is_none_or(|engine| engine == "docker" || engine == "podman");
-        let good = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-            && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if !known || !good {
+        let name = text.strip_prefix("docker:").or_else(|| text.strip_prefix("podman:")).unwrap_or(text);
+        let good = match name.strip_prefix("label:").map(|label| label.split_once('=')) {
+            Some(label) => label.is_some_and(|(key, value)| word(key) && !value.is_empty()),
+            None => word(name),
+        };
+        if !good {
             let message = format!("{text:?} is not the name of a container");
-            return reader.refuse(node, message, "write NAME, docker:NAME or podman:NAME");
+            let help = "write NAME, docker:NAME or podman:NAME, or label:KEY=VALUE in place of NAME";
+            return reader.refuse(node, message, help);
         }
         Some(Self(text.to_owned()))
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "string", "pattern": "^((docker|podman):)?[A-Za-z0-9][A-Za-z0-9._-]*$" })
+        json!({ "type": "string", "pattern": "^((docker|podman):)?(label:[A-Za-z0-9][A-Za-z0-9._-]*=.+|[A-Za-z0-9][A-Za-z0-9._-]*)$" })
     }
+}
+
+/// The name of a container, or a label's key.
+fn word(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 /// A machine that is reached over ssh.

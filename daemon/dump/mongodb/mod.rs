@@ -23,6 +23,7 @@ use super::run::{self, Call};
 use super::site::{Site, words};
 use super::{Ready, Taken};
 use crate::definition::Mongo;
+use crate::process::Stdin;
 use archive::Collection;
 
 /// What each server has for itself.
@@ -47,9 +48,14 @@ impl Details {
     }
 }
 
+/// Lets a program in a container read its configuration from a pipe: what it is to read besides comes by standard input,
+/// behind that one line. `read` takes a byte at a time there.
+const CONFIGURED: &str = "IFS= read -r line || exit 1\nexec 3<<END\n$line\nEND\nexec \"$@\"";
+
 /// One of MongoDB's tools with how it reaches the server. The password goes by a file of its configuration.
 async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Result<Call> {
     let mut argv = words([name]);
+    let mut first = None;
     let option = |name: &str, value: OsString| {
         let mut option = OsString::from(format!("--{name}="));
         option.push(value);
@@ -58,7 +64,13 @@ async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Re
     if let Some(password) = &site.login.password {
         // A string of JSON is one of YAML.
         let text = format!("password: {}\n", json!(password.expose_secret()));
-        argv.push(option("config", site.secret_file("tools.yaml", text).await?.into()));
+        if site.apart() {
+            argv.push(option("config", "/dev/fd/3".into()));
+            argv.splice(0..0, words(["sh", "-c", CONFIGURED, "sh"]));
+            first = Some(text.into_bytes());
+        } else {
+            argv.push(option("config", site.secret_file("tools.yaml", text).await?.into()));
+        }
     }
     let server = &mongo.server;
     argv.push(option("host", server.host.clone().unwrap_or_else(|| "127.0.0.1".into()).into()));
@@ -73,7 +85,12 @@ async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Re
         argv.extend(shell::own_pem(site, tls).await?.map(|pem| option("sslPEMKeyFile", pem.into())));
     }
     argv.extend(more);
-    Ok(site.client(argv, &[]))
+    let mut call = site.client(argv, &[]);
+    if let Some(first) = first {
+        call.program.stdin = Stdin::Bytes(first);
+        call.name = name.to_owned();
+    }
+    Ok(call)
 }
 
 pub(super) async fn ready(site: &Site, mongo: &Mongo) -> Result<Ready> {
@@ -220,7 +237,7 @@ pub(super) async fn load(site: &Site, mongo: &Mongo, tree: &Path, records: &[Rec
         let details = Details::of(record)?;
         let loading = || format!("loading {}", record.file);
         if details.oplog {
-            let more = words(["--archive", "--drop", "--stopOnError", "--oplogReplay"]).to_vec();
+            let more = words(["--archive", "--drop", "--stopOnError", "--oplogReplay"]);
             feed(site, mongo, more, tree, record).await.with_context(loading)?;
         } else if let Some(name) = &record.database {
             load_as(site, mongo, tree, record, &details, name).await.with_context(loading)?;
@@ -243,7 +260,7 @@ async fn load_as(
 ) -> Result<()> {
     let saved = details.collections.first().map_or(name, |collection| collection.database.as_str());
     let all = |name: &str| format!("{}.*", pattern(name));
-    let mut more = words(["--archive", "--drop", "--stopOnError"]).to_vec();
+    let mut more = words(["--archive", "--drop", "--stopOnError"]);
     more.push(format!("--nsInclude={}", all(saved)).into());
     if saved != name {
         more.push(format!("--nsFrom={}", all(saved)).into());

@@ -1,4 +1,5 @@
-//! Questions that only `mongosh` can ask. It reads a script in a file that only its user reads: the password stands in it.
+//! Questions that only `mongosh` can ask. It reads a script in a file that only its user reads, in a container from its
+//! standard input: the password stands in it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::definition::{Mongo, Tls};
 use crate::dump::http::part;
 use crate::dump::run;
 use crate::dump::site::Site;
+use crate::process::Stdin;
 use crate::target::read_secret;
 
 /// The usual port.
@@ -66,10 +68,19 @@ async fn call<T: DeserializeOwned>(
          const answer = (() => {{ {body} }})();\nprint({} + JSON.stringify(answer));\n",
         json!(MARK)
     );
-    let file = site.secret_file("ask.js", script).await?;
     let argv = ["mongosh", "--quiet", "--norc", "--nodb"].map(std::ffi::OsString::from);
-    let home = site.scratch().as_os_str().to_owned();
-    let call = site.question(argv.into_iter().chain([file.into()]), &[("HOME", home)]);
+    let call = match site.apart() {
+        true => {
+            let mut call = site.question(argv.into_iter().chain(["/dev/stdin".into()]), &[]);
+            call.program.stdin = Stdin::Bytes(script.into_bytes());
+            call
+        }
+        false => {
+            let file = site.secret_file("ask.js", script).await?;
+            let home = site.scratch().as_os_str().to_owned();
+            site.question(argv.into_iter().chain([file.into()]), &[("HOME", home)])
+        }
+    };
     let said = run::ask(call, &site.cancel).await?;
     let answer = said.lines().find_map(|line| line.strip_prefix(MARK)).context("mongosh gave no answer")?;
     serde_json::from_str(answer).with_context(|| format!("mongosh's answer to {verb}"))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::bench::Bench;
 use super::laid::{Laid, Owner};
 use super::record::{self, Record, file_name};
 use super::run::{self, Call};
@@ -31,8 +32,9 @@ struct Details {
 }
 
 impl Details {
-    fn of(directory: &Path) -> Result<serde_json::Value> {
-        let details = Self { directory: directory.to_owned(), owner: Owner::of(directory)? };
+    async fn of(site: &Site, directory: &Path) -> Result<serde_json::Value> {
+        let owner = Owner::of(&site.lies(directory).await?.path)?;
+        let details = Self { directory: directory.to_owned(), owner };
         Ok(serde_json::to_value(details)?)
     }
 
@@ -50,15 +52,19 @@ fn slapcat(site: &Site, config_dir: &Path, number: u32) -> Call {
 }
 
 /// Reads LDIF into a directory of ours, as ourselves: nobody else can enter it.
-async fn slapadd(site: &Site, config_dir: &Path, number: u32, file: &Path) -> Result<()> {
+async fn slapadd(site: &Site, bench: &Bench<'_>, config_dir: &Path, number: u32, file: &Path) -> Result<()> {
     let mut argv: Vec<OsString> = words(["slapadd", "-q", "-n"]);
-    argv.extend([number.to_string().into(), "-F".into(), config_dir.into(), "-l".into(), file.into()]);
-    run::ask(site.ours(argv), &site.cancel).await.map(drop)
+    argv.extend([number.to_string().into(), "-F".into(), bench.seen(config_dir).into()]);
+    argv.extend(["-l".into(), bench.seen(file).into()]);
+    run::ask(bench.call(argv, &[]), &site.cancel).await.map(drop)
 }
 
 /// What `slapd -VV` says of itself, on standard error.
 async fn version(site: &Site) -> Result<String> {
-    let call = site.question(["slapd", "-VV"], &[]);
+    let mut call = site.question(["slapd", "-VV"], &[]);
+    if site.runs().is_err() {
+        call = Bench::new(site, []).question(words(["slapd", "-VV"]), &[], false);
+    }
     let ended = process::capture(call.program, &site.cancel, 64 << 10).await;
     let ended = ended.context("`slapd`, `slapcat` and `slapadd` are needed (Debian: slapd)")?.ended;
     let said = ended.stderr_tail.split_once("slapd ").map_or("", |(_, rest)| rest);
@@ -71,11 +77,15 @@ pub(super) async fn answers(site: &Site) -> Result<Ready> {
 }
 
 pub(super) async fn ready(site: &Site, ldap: &Openldap) -> Result<Ready> {
+    site.runs()?;
     let ready = answers(site).await?;
     let config = run::ask(slapcat(site, &ldap.config_dir, 0), &site.cancel).await;
     let config =
         config.with_context(|| format!("reading the configuration in {}", ldap.config_dir.display()))?;
-    wanted(ldap, ldif::databases(&config)?)?;
+    site.lies(&ldap.config_dir).await?;
+    for database in wanted(ldap, ldif::databases(&config)?)? {
+        site.lies(&database.directory).await.with_context(|| format!("database {:?}", database.suffix))?;
+    }
     Ok(ready)
 }
 
@@ -119,7 +129,7 @@ pub(super) async fn dump(site: &Site, ldap: &Openldap, dir: &Path) -> Result<Tak
 async fn one(site: &Site, path: &Path, lies: &Path) -> Result<Record> {
     entries(path).await?;
     let record = Record::of(&site.dump, path).await?;
-    Ok(Record { details: Details::of(lies)?, ..record })
+    Ok(Record { details: Details::of(site, lies).await?, ..record })
 }
 
 async fn entries(path: &Path) -> Result<u64> {
@@ -152,6 +162,24 @@ pub(super) async fn lay(
     records: &[Record],
     made: &Path,
 ) -> Result<Vec<Laid>> {
+    let dumps = tree.join("dumps").join(site.name());
+    let bench = Bench::new(site, [made, &*dumps]);
+    bench.clear().await?;
+    let laid = lay_on(site, &bench, ldap, tree, records, made).await;
+    if laid.is_err() {
+        bench.clear().await?;
+    }
+    laid
+}
+
+async fn lay_on(
+    site: &Site,
+    bench: &Bench<'_>,
+    ldap: &Openldap,
+    tree: &Path,
+    records: &[Record],
+    made: &Path,
+) -> Result<Vec<Laid>> {
     let saved = records.iter().find(|record| record.database.is_none());
     let config = match saved {
         Some(record) => read(&record.path(tree)).await?,
@@ -165,30 +193,37 @@ pub(super) async fn lay(
     for database in &databases {
         run::private_dir(&there(database)).await?;
     }
-    let to = |from: &Path| databases.iter().find(|d| d.directory == from).map(there);
+    let to = |from: &Path| databases.iter().find(|d| d.directory == from).map(|d| bench.seen(&there(d)));
     let (config_dir, text) = (made.join("config"), made.join(CONFIG));
     run::private_dir(&config_dir).await?;
     tokio::fs::write(&text, ldif::moved(&config, to)?).await.context("writing the configuration")?;
-    slapadd(site, &config_dir, 0, &text).await.context("loading the configuration beside the live one")?;
+    slapadd(site, bench, &config_dir, 0, &text)
+        .await
+        .context("loading the configuration beside the live one")?;
     let mut all = Vec::new();
     for record in records.iter().filter(|record| record.database.is_some()) {
         let suffix = record.database.as_deref().unwrap_or_default();
         let Some(database) = databases.iter().find(|database| database.suffix == suffix) else {
             bail!("the configuration knows no database {suffix:?}, which {} is of", record.file);
         };
-        load(site, &config_dir, database, &record.path(tree))
+        load(site, bench, &config_dir, database, &record.path(tree))
             .await
             .with_context(|| format!("loading {}", record.file))?;
-        let live = database.directory.clone();
-        let laid = Laid { rests: vec![live.clone()], live, made: there(database) };
+        let live = site.lies(&database.directory).await?;
+        let rests = vec![live.path.clone()];
+        let laid = Laid { rests, live: live.path, made: there(database), within: live.root };
         laid.give(&Details::read(record)?.owner)?;
         all.push(laid);
     }
     if let Some(record) = saved {
-        let back = |from: &Path| databases.iter().find(|d| there(d) == from).map(|d| d.directory.clone());
-        put_directories(&config_dir, back)?;
-        let rests = databases.iter().map(|database| database.directory.clone()).collect();
-        let laid = Laid { live: ldap.config_dir.clone(), made: config_dir, rests };
+        let of = |from: &Path| databases.iter().find(|d| bench.seen(&there(d)) == from);
+        put_directories(&config_dir, |from| of(from).map(|d| d.directory.clone()))?;
+        let mut rests = Vec::new();
+        for database in &databases {
+            rests.push(site.lies(&database.directory).await?.path);
+        }
+        let live = site.lies(&ldap.config_dir).await?;
+        let laid = Laid { live: live.path, made: config_dir, rests, within: live.root };
         laid.give(&Details::read(record)?.owner)?;
         all.push(laid);
     }
@@ -196,12 +231,18 @@ pub(super) async fn lay(
 }
 
 /// Loads a database and counts whether all of it came.
-async fn load(site: &Site, config_dir: &Path, database: &Database, file: &Path) -> Result<()> {
-    slapadd(site, config_dir, database.number, file).await?;
+async fn load(
+    site: &Site,
+    bench: &Bench<'_>,
+    config_dir: &Path,
+    database: &Database,
+    file: &Path,
+) -> Result<()> {
+    slapadd(site, bench, config_dir, database.number, file).await?;
     let mut argv = words(["slapcat", "-o", "ldif-wrap=no", "-n"]);
-    argv.extend([database.number.to_string().into(), "-F".into(), config_dir.into()]);
+    argv.extend([database.number.to_string().into(), "-F".into(), bench.seen(config_dir).into()]);
     let check = config_dir.with_file_name("check.ldif");
-    run::into_file(site.ours(argv), &check, &site.cancel).await?;
+    run::into_file(bench.call(argv, &[]), &check, &site.cancel).await?;
     let (saved, loaded) = (entries(file).await?, entries(&check).await?);
     tokio::fs::remove_file(&check).await.context("removing what was only for a check")?;
     ensure!(saved == loaded, "{saved} entries are in the dump and {loaded} were loaded");

@@ -2,6 +2,7 @@
 
 pub(in crate::job) mod dumps;
 mod far;
+mod held;
 mod instance;
 mod log;
 mod slot;

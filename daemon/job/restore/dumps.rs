@@ -203,9 +203,12 @@ pub(super) fn claim(all: &[Wanted], survey: &mut Survey) {
         survey.removed.retain(|(item, _)| !taken(item));
     }
     for laid in all.iter().flat_map(|wanted| &wanted.laid) {
-        let taken = |item: &Path| item.starts_with(in_tree(&laid.live));
-        survey.items.retain(|(item, _)| !taken(item));
-        survey.removed.retain(|(item, _)| !taken(item));
+        // A volume's files have other names in the tree.
+        let taken = |item: &Path, spot: &Spot| {
+            item.starts_with(in_tree(&laid.live)) || spot.path().starts_with(&laid.live)
+        };
+        survey.items.retain(|(item, spot)| !taken(item, spot));
+        survey.removed.retain(|(item, spot)| !taken(item, spot));
     }
 }
 
@@ -285,8 +288,10 @@ pub(super) async fn safety(context: &Context, undo: &Undo, job: &str) -> Result<
 async fn directories(work: &Work, place: &Place, wanted: &Wanted, applied: &mut Applied) -> Result<()> {
     at_rest(wanted.laid.iter().flat_map(|laid| laid.rests.clone()).collect()).await?;
     for laid in &wanted.laid {
-        let spot = Spot::of(&work.request, place, &in_tree(&laid.live))?;
-        apply::replace(work, &spot, &laid.made, applied).await?;
+        for (live, made) in laid.moves()? {
+            let spot = Spot::of(&work.request, place, &in_tree(&live))?;
+            apply::replace(work, &spot, &made, applied).await?;
+        }
     }
     Ok(())
 }

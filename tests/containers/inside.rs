@@ -1,0 +1,477 @@
+//! Servers in containers of a real Docker, two of each with different data: OpenLDAP, etcd and RabbitMQ, dumped and restored
+//! by their own programs.
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use zbus::wire::{OwnedObjectPath, Variant};
+
+use crate::engine::Engine;
+use crate::lab::{Lab, Setup, names};
+use crate::support::{stdout, until};
+
+/// etcd's; searched for where it must not be.
+const PASSWORD: &str = "canary-in-etcd-5519";
+
+/// slapd with one database below its volume and one in the root of a volume, as a user of its own.
+const SLAPD: &str = "
+if [ ! -e /srv/conf ]; then
+    mkdir -p /srv/conf /srv/db-one
+    slapadd -n 0 -F /srv/conf -l /srv/config.ldif
+    for n in 1 2; do slapadd -n $n -F /srv/conf -l /srv/$n.ldif; done
+    chown -R openldap: /srv/conf /srv/db-one /two
+fi
+exec slapd -d 0 -u openldap -g openldap -F /srv/conf -h ldapi://%2frun%2fsocket";
+
+/// etcd in the root of its volume, as a user of its own.
+const ETCD: &str = "chown 1000 /data; exec setpriv --reuid 1000 --regid 1000 --clear-groups \
+    etcd --name one --data-dir /data --unsafe-no-fsync --logger zap --log-level error";
+
+const RABBITMQ: &str = "chown rabbitmq: /var/lib/rabbitmq; exec rabbitmq-server";
+
+/// A Docker with these servers, each twice.
+struct Servers {
+    engine: Engine,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let servers = Self { engine: Engine::docker() };
+        servers.engine.import_servers();
+        for number in ["1", "2"] {
+            let rabbit = format!("rabbit{number}:/var/lib/rabbitmq");
+            let node = ["--env", "RABBITMQ_NODENAME=one@localhost", "--volume", &rabbit];
+            servers.run(&format!("rabbit{number}"), &node, RABBITMQ);
+            servers.run(&format!("etcd{number}"), &["--volume", &format!("etcd{number}:/data")], ETCD);
+            servers.slapd(number);
+        }
+        for number in ["1", "2"] {
+            let (etcd, rabbit) = (format!("etcd{number}"), format!("rabbit{number}"));
+            until("etcd answers", || servers.etcdctl(&etcd, "", &["put", "/app/a", &etcd]).is_some());
+            servers.wait(number);
+            let awaits = ["exec", &rabbit, "rabbitmqctl", "await_startup", "--timeout", "200"];
+            until("RabbitMQ has begun", || servers.engine.call(&awaits).status.success());
+        }
+        for words in [
+            vec!["user", "add", &format!("root:{PASSWORD}")],
+            vec!["user", "grant-role", "root", "root"],
+            vec!["auth", "enable"],
+        ] {
+            servers.etcdctl("etcd1", "", &words).unwrap();
+        }
+        servers
+    }
+
+    fn run(&self, name: &str, options: &[&str], script: &str) {
+        let mut arguments = vec!["run", "--detach", "--network", "none", "--name", name];
+        arguments.extend(options);
+        arguments.extend(["servers:1", "sh", "-ec", script]);
+        self.engine.good(&arguments);
+    }
+
+    fn slapd(&self, number: &str) {
+        let (first, second) = (format!("ldap{number}"), format!("two{number}"));
+        for volume in [&first, &second] {
+            self.engine.good(&["volume", "create", volume]);
+        }
+        let at = self.volume(&first);
+        let database = |name: &str, dir: &str| {
+            format!(
+                "dn: olcDatabase=mdb,cn=config\nobjectClass: olcMdbConfig\nolcDatabase: mdb\nolcSuffix: dc={name}\n\
+                 olcDbDirectory: {dir}\nolcRootDN: cn=admin,dc={name}\nolcRootPW: secret\n\n"
+            )
+        };
+        let config = format!(
+            "dn: cn=config\nobjectClass: olcGlobal\ncn: config\n\n\
+             dn: cn=module,cn=config\nobjectClass: olcModuleList\ncn: module\nolcModulePath: /usr/lib/ldap\nolcModuleLoad: back_mdb\n\n\
+             dn: cn=schema,cn=config\nobjectClass: olcSchemaConfig\ncn: schema\n\n\
+             include: file:///etc/ldap/schema/core.ldif\n\n{}{}",
+            database("one", "/srv/db-one"),
+            database("two", "/two")
+        );
+        fs::write(at.join("config.ldif"), config).unwrap();
+        for (file, name) in [("1.ldif", "one"), ("2.ldif", "two")] {
+            let text = format!(
+                "dn: dc={name}\nobjectClass: dcObject\nobjectClass: organization\ndc: {name}\no: ldap{number}\n\n"
+            );
+            fs::write(at.join(file), text).unwrap();
+        }
+        let volumes = ["--volume", &format!("{first}:/srv"), "--volume", &format!("{second}:/two")];
+        self.run(&first, &volumes, SLAPD);
+    }
+
+    fn volume(&self, name: &str) -> PathBuf {
+        self.engine.good(&["volume", "inspect", "--format", "{{.Mountpoint}}", name]).into()
+    }
+
+    /// Until slapd and etcd answer, which restores stop.
+    fn wait(&self, number: &str) {
+        until("slapd answers", || self.search(number, "dc=two").is_some());
+        until("etcd answers", || self.keys(number).is_some());
+    }
+
+    fn search(&self, number: &str, base: &str) -> Option<String> {
+        let search = [
+            "ldapsearch",
+            "-LLL",
+            "-x",
+            "-o",
+            "ldif-wrap=no",
+            "-H",
+            "ldapi://%2frun%2fsocket",
+            "-b",
+            base,
+            "o",
+        ];
+        let said = self.engine.call(&[&["exec", &format!("ldap{number}")], &search[..]].concat());
+        said.status.success().then(|| stdout(&said))
+    }
+
+    fn etcdctl(&self, container: &str, password: &str, words: &[&str]) -> Option<String> {
+        let login = format!("ETCDCTL_PASSWORD={password}");
+        let mut arguments = vec!["exec", "-e", "ETCDCTL_API=3"];
+        if !password.is_empty() {
+            arguments.extend(["-e", "ETCDCTL_USER=root", "-e", &login]);
+        }
+        let said = self.engine.call(&[&arguments[..], &[container, "etcdctl"], words].concat());
+        said.status.success().then(|| stdout(&said))
+    }
+
+    fn keys(&self, number: &str) -> Option<String> {
+        let password = if number == "1" { PASSWORD } else { "" };
+        let word = self.etcdctl(&format!("etcd{number}"), password, &["get", "--prefix", "/app/"]);
+        word.or_else(|| self.etcdctl(&format!("etcd{number}"), "", &["get", "--prefix", "/app/"]))
+    }
+
+    fn definitions(&self, number: &str) -> Value {
+        let text = ["exec", &format!("rabbit{number}"), "rabbitmqctl", "--silent", "export_definitions", "-"];
+        serde_json::from_str(&self.engine.good(&text)).unwrap()
+    }
+
+    /// What all of one number hold.
+    fn state(&self, number: &str) -> [String; 4] {
+        self.wait(number);
+        [
+            self.search(number, "dc=one").unwrap(),
+            self.search(number, "dc=two").unwrap(),
+            self.keys(number).unwrap(),
+            sorted(&self.definitions(number)),
+        ]
+    }
+
+    /// Feeds a program in a container.
+    fn feed(&self, container: &str, words: &[&str], text: &str) {
+        let script = format!("printf '%s' \"$1\" | {}", words.join(" "));
+        self.engine.good(&["exec", container, "sh", "-ec", &script, "sh", text]);
+    }
+
+    fn define(&self, definitions: &Value) {
+        self.feed("rabbit1", &["rabbitmqctl", "import_definitions"], &definitions.to_string());
+    }
+
+    /// Changes what the first of each holds.
+    fn change(&self) {
+        self.etcdctl("etcd1", PASSWORD, &["put", "/app/a", "changed"]).unwrap();
+        self.etcdctl("etcd1", PASSWORD, &["put", "/app/late", "x"]).unwrap();
+        for (suffix, change) in [
+            ("dc=one", "dn: o=late,dc=one\nchangetype: add\nobjectClass: organization\no: late\n"),
+            ("dc=two", "dn: dc=two\nchangetype: modify\nreplace: o\no: changed\n"),
+        ] {
+            let admin = format!("cn=admin,{suffix}");
+            let modify = ["ldapmodify", "-x", "-H", "ldapi://%2frun%2fsocket", "-D", &admin, "-w", "secret"];
+            self.feed("ldap1", &modify, change);
+        }
+        for words in
+            [vec!["delete_vhost", "shop/;"], vec!["delete_user", "app"], vec!["add_user", "late", "x"]]
+        {
+            self.engine.good(&[&["exec", "rabbit1", "rabbitmqctl"], &words[..]].concat());
+        }
+        let gone = json!({"exchanges": [], "bindings": [], "queues": [kept("plain")]});
+        let term = "rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, <<\"events\">>), false, <<\"test\">>).";
+        self.engine.good(&["exec", "rabbit1", "rabbitmqctl", "eval", term]);
+        self.define(&gone);
+    }
+
+    fn running(&self) -> Vec<String> {
+        ["ldap1", "etcd1", "rabbit1"].map(|name| self.engine.state(name)).to_vec()
+    }
+
+    /// When the servers were started.
+    fn started(&self) -> String {
+        self.engine.good(&["inspect", "--format", "{{.State.StartedAt}}", "ldap1", "etcd1", "rabbit1"])
+    }
+}
+
+fn kept(name: &str) -> Value {
+    json!({"name": name, "vhost": "/", "durable": true, "auto_delete": false, "arguments": {}})
+}
+
+/// A virtual host of its own, and in the common one an exchange that is bound to a queue by arguments.
+fn defined() -> Value {
+    json!({
+        "vhosts": [{"name": "shop/;"}],
+        "users": [{"name": "app", "password": "x", "tags": "monitoring"}],
+        "permissions": [{"user": "app", "vhost": "shop/;", "configure": "^a", "write": ".*", "read": ".*"}],
+        "queues": [
+            {"name": "orders", "vhost": "shop/;", "durable": true, "auto_delete": false, "arguments": {"x-max-length": 9}},
+            kept("plain"),
+        ],
+        "exchanges": [
+            {"name": "events", "vhost": "/", "type": "headers", "durable": true, "auto_delete": false, "internal": false, "arguments": {}},
+        ],
+        "bindings": [
+            {"source": "events", "vhost": "/", "destination": "plain", "destination_type": "queue", "routing_key": "a.#",
+             "arguments": {"x-match": "all", "n": 3}},
+            {"source": "amq.topic", "vhost": "/", "destination": "plain", "destination_type": "queue", "routing_key": "\"b",
+             "arguments": {"k": "v\"\\"}},
+        ],
+        "policies": [{"vhost": "/", "name": "-limit", "pattern": "^o", "definition": {"max-length": 5}, "priority": 0, "apply-to": "all"}],
+    })
+}
+
+/// The server gives lists in no order.
+fn sorted(definitions: &Value) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for (key, list) in definitions.as_object().unwrap() {
+        all.extend(list.as_array().into_iter().flatten().map(|thing| format!("{key} {thing}")));
+    }
+    all.sort();
+    all.join("\n")
+}
+
+/// An instance `app` of the first of each. Docker's calls read `on-docker`, a piece of shell.
+fn setup(engine: &Engine) -> Setup {
+    let mut setup = Setup::new();
+    engine.lend(&mut setup);
+    let real = fs::read_to_string(setup.path("fake/docker")).unwrap();
+    setup.write("fake/real-docker", &real, 0o755);
+    let hooked = "#!/bin/bash\nD='@DIR@'\nreal=\"$D/fake/real-docker\"\necho \"$*\" >>\"$D/docker-calls\"\n\
+                  [ ! -e \"$D/on-docker\" ] || . \"$D/on-docker\"\nexec \"$real\" \"$@\"\n";
+    setup.write("fake/docker", hooked, 0o755);
+    setup.write("health", "0\n", 0o644);
+    setup.write("config/db.password", &format!("{PASSWORD}\n"), 0o600);
+    let health = "[ ! -e @DIR@/wait ] || { : >@DIR@/at-health; exec sleep 60; }; exit $(cat @DIR@/health)";
+    setup.config(&format!(
+        "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = {{ attempts = 0 }}\n\
+         [instance.app]\nrestore = {{ health = {{ command = [\"sh\", \"-c\", \"{health}\"], timeout = \"5s\" }} }}\n\
+         [[instance.app.dump]]\nsource = \"openldap\"\ncontainer = \"docker:ldap1\"\nconfig_dir = \"/srv/conf\"\n\
+         [[instance.app.dump]]\nsource = \"etcd\"\ncontainer = \"etcd1\"\ndata_dir = \"/data\"\n\
+         user = \"root\"\npassword_file = \"db.password\"\n\
+         [[instance.app.dump]]\nsource = \"rabbitmq\"\ncontainer = \"rabbit1\"\n\
+         [[instance.app.service]]\nmanager = \"docker\"\ncontainers = [\"ldap1\", \"etcd1\"]\nstop = \"restore\"\n"
+    ))
+}
+
+async fn failed(lab: &Lab, options: &[(&str, Variant<'_>)], word: &str) {
+    let ended = lab.restore("app", "", options).await;
+    let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
+    assert_eq!(ended.outcome, "failed", "{word}: {ended:#?}\n{}", lab.daemon.log());
+    assert!(said.contains(word), "{word} is not in {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: runs a Docker engine"]
+async fn system_servers_in_containers_are_dumped_and_restored_by_their_own_programs() {
+    let servers = Servers::start();
+    servers.define(&defined());
+    let (before, other) = (servers.state("1"), servers.state("2"));
+    let mut lab = setup(&servers.engine).start().await;
+    half_a_dump_is_none(&lab).await;
+    let started = servers.started();
+    lab.good_backup("b").await;
+    assert_eq!(servers.started(), started, "a backup leaves them running");
+    servers.change();
+    let late = servers.state("1");
+    assert_ne!(late, before);
+    nothing_is_changed(&servers, &lab, &late).await;
+
+    lab.good_restore("app").await;
+    let now = servers.state("1");
+    assert_eq!(now[..3], before[..3], "{}", lab.daemon.log());
+    for line in before[3].lines() {
+        assert!(now[3].contains(line), "{line} is not in {}", now[3]);
+    }
+    assert!(now[3].contains("\"late\""), "what came since stays: {}", now[3]);
+    let job: OwnedObjectPath = lab.daemon.call("Rollback", &("app",)).await.unwrap();
+    let ended = lab.ended(&job).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    assert_eq!(servers.state("1"), late, "rolled back");
+
+    // Killed when the restored data lives already.
+    lab.write("wait", "", 0o644);
+    lab.start_restore("app", "", &[]).await;
+    lab.reached("health").await;
+    assert_eq!(servers.state("1")[..3], before[..3], "the restored data lives already");
+    lab.daemon.restart_after_kill().await;
+    lab.assert_settled().await;
+    assert_eq!(servers.state("1"), late, "{}", lab.daemon.log());
+    lab.remove("wait");
+    assert_eq!(servers.state("2"), other, "the other servers were touched");
+
+    from_nothing(&servers, &lab, &before).await;
+    assert!(!lab.daemon.log().contains(PASSWORD) && !lab.text("docker-calls").contains(PASSWORD));
+    assert!(!servers.engine.good(&["ps", "--all"]).contains("holdfast-"), "a container of ours is left");
+    lab.assert_settled().await;
+}
+
+/// Whatever the programs in the containers do that is not the whole dump, there is no set.
+async fn half_a_dump_is_none(lab: &Lab) {
+    for (when, shell, word) in [
+        ("*slapcat*'-n 1'*", "\"$real\" \"$@\" | head -n -1; exit 0", "cut off"),
+        ("*slapcat*'-n 2'*", "exit 137", "exited with 137"),
+        ("*snapshot*save*", "exit 0", "opening"),
+        ("*export_definitions*", "\"$real\" \"$@\" | head -c 300; exit 0", "no whole list"),
+    ] {
+        lab.on("docker", &format!("case \"$*\" in {when}) {shell};; esac"));
+        let ended = lab.backup("b").await;
+        let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
+        assert!(ended.outcome == "failed" && said.contains(word), "{word}: {ended:#?}");
+        assert_eq!(lab.snapshots_in("repo"), 0, "{word}");
+    }
+    lab.remove("on-docker");
+}
+
+/// What cannot be loaded is noticed before anything stops; what is not well afterwards is put back.
+async fn nothing_is_changed(servers: &Servers, lab: &Lab, late: &[String; 4]) {
+    let started = servers.started();
+    let only = |dump: &str| Variant::from(vec![format!("dumps/{dump}")]);
+    for (when, dump) in
+        [("*slapadd*'-n 2'*", "openldap"), ("*snapshot*restore*", "etcd"), ("'exec -i'*eval*", "rabbitmq")]
+    {
+        lab.on("docker", &format!("case \"$*\" in {when}) echo no room >&2; exit 1;; esac"));
+        failed(lab, &[("include", only(dump))], "no room").await;
+    }
+    lab.remove("on-docker");
+    failed(lab, &[("stop", false.into()), ("include", only("openldap"))], "a server has").await;
+    assert_eq!(servers.started(), started, "nothing was stopped for what could not be loaded");
+    lab.write("health", "1\n", 0o644);
+    failed(lab, &[], "the old data is back").await;
+    lab.write("health", "0\n", 0o644);
+    assert_eq!(servers.running(), ["running"; 3]);
+    assert_eq!(&servers.state("1"), late, "{}", lab.daemon.log());
+}
+
+/// The data is gone and the server does not even run.
+async fn from_nothing(servers: &Servers, lab: &Lab, before: &[String; 4]) {
+    servers.engine.good(&["stop", "--time", "5", "etcd1", "ldap1"]);
+    fs::remove_dir_all(servers.volume("etcd1").join("member")).unwrap();
+    fs::remove_dir_all(servers.volume("ldap1").join("conf")).unwrap();
+    for file in ["data.mdb", "lock.mdb"] {
+        fs::remove_file(servers.volume("two1").join(file)).unwrap();
+    }
+    let include = Variant::from(vec!["dumps/etcd", "dumps/openldap"]);
+    let ended = lab.restore("app", "", &[("include", include)]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    servers.engine.good(&["start", "etcd1", "ldap1"]);
+    assert_eq!(servers.state("1")[..3], before[..3], "{}", lab.daemon.log());
+    assert!(names(&servers.volume("etcd1")).contains(&"member".to_owned()));
+}
+
+/// PostgreSQL with two servers' worth of data: the streams of one container never come from another.
+const POSTGRES: &str = "
+    mkdir -p /run/postgresql; chown postgres /data /run/postgresql
+    as='setpriv --reuid postgres --regid postgres --clear-groups'
+    bin=$(echo /usr/lib/postgresql/*/bin)
+    [ -s /data/PG_VERSION ] || $as $bin/initdb -N -D /data -U postgres --auth trust >/dev/null
+    exec $as $bin/postgres -D /data -c fsync=off -c listen_addresses=";
+
+struct Postgres<'e>(&'e Engine, &'static str);
+
+impl Postgres<'_> {
+    fn ask(&self, sql: &str) -> String {
+        self.0.good(&["exec", self.1, "psql", "-U", "postgres", "-X", "-At", "-d", "shop", "-c", sql])
+    }
+
+    fn begin(&self, rows: &str) {
+        let volume = format!("{}:/data", self.1);
+        let arguments = ["run", "--detach", "--network", "none", "--name", self.1, "--volume", &volume];
+        self.0.good(&[&arguments[..], &["servers:1", "sh", "-ec", POSTGRES]].concat());
+        let create = ["exec", self.1, "createdb", "-U", "postgres", "shop"];
+        until("PostgreSQL answers", || self.0.call(&create).status.success());
+        self.ask(&format!(
+            "create table item as select g as id, md5(g::text) from generate_series(1, {rows}) g"
+        ));
+    }
+
+    fn state(&self) -> String {
+        self.ask("select count(*), md5(string_agg(md5, '' order by id)) from item")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: runs a Docker engine"]
+async fn system_dumps_are_streamed_out_of_containers_and_half_of_one_is_never_stored() {
+    let engine = Engine::docker();
+    engine.import_servers();
+    let (server, other) = (Postgres(&engine, "pg1"), Postgres(&engine, "pg2"));
+    server.begin("20000");
+    other.begin("3");
+    let (before, wrong) = (server.state(), other.state());
+    let mut setup = Setup::new();
+    engine.lend(&mut setup);
+    let lab = setup
+        .config(
+            "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = { attempts = 0 }\n\
+             [instance.app]\nrestore = { keep_previous = \"0s\" }\n\
+             [[instance.app.dump]]\nsource = \"postgresql\"\ncontainer = \"pg1\"\nstream = true\n\
+             [[instance.app.dump]]\nsource = \"command\"\nname = \"file\"\ncontainer = \"pg1\"\nstream = true\n\
+             command = [\"cat\", \"/data/file\"]\nrestore = [\"sh\", \"-c\", \"cat >/data/file\"]\n",
+        )
+        .start()
+        .await;
+    engine.good(&["exec", "pg1", "sh", "-c", "echo one >/data/file"]);
+    half_a_stream_is_none(&engine, &lab).await;
+    lab.good_backup("b").await;
+    assert_eq!(names(&lab.path("staging")), Vec::<String>::new(), "nothing was staged");
+    server.ask("delete from item where id > 7");
+    engine.good(&["exec", "pg1", "sh", "-c", "echo two >/data/file"]);
+    lab.good_restore("app").await;
+    assert_eq!((server.state(), other.state()), (before, wrong), "{}", lab.daemon.log());
+    assert_eq!(engine.good(&["exec", "pg1", "cat", "/data/file"]), "one");
+    lab.assert_settled().await;
+}
+
+/// No set, and nothing in any snapshot.
+#[track_caller]
+fn nothing_stored(lab: &Lab, why: &str) {
+    let listed = lab.restic("repo", &["snapshots", "--json"]);
+    for snapshot in serde_json::from_slice::<Vec<Value>>(&listed.stdout).unwrap() {
+        assert!(!snapshot["tags"].to_string().contains("kind=tree"), "{why}: {snapshot}");
+        let files = lab.restic("repo", &["ls", "--quiet", snapshot["id"].as_str().unwrap()]);
+        let files = stdout(&files);
+        assert!(!files.contains("shop.dump") && !files.contains("/dump\n"), "{why}: {files}");
+    }
+}
+
+/// The client ends half way, in each way that it can, and then the container does.
+async fn half_a_stream_is_none(engine: &Engine, lab: &Lab) {
+    let put = |text: &str| {
+        let script = "printf '%s\\n' \"$1\" >/usr/local/bin/pg_dump; chmod 755 /usr/local/bin/pg_dump";
+        engine.good(&["exec", "pg1", "sh", "-ec", script, "sh", &format!("#!/bin/sh\n{text}")]);
+    };
+    for (text, word) in [
+        ("/usr/bin/pg_dump \"$@\" | head -c 70000; exit 0", "reading dumps/postgresql/shop.dump"),
+        ("/usr/bin/pg_dump \"$@\" | head -c 70000; exit 3", "exited with 3"),
+        ("/usr/bin/pg_dump \"$@\" | head -c 70000; kill -9 $$", "exited with 137"),
+    ] {
+        put(&format!("case \"$*\" in *--version*) exec /usr/bin/pg_dump \"$@\";; esac\n{text}"));
+        let ended = lab.backup("b").await;
+        let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
+        assert!(ended.outcome == "failed" && said.contains(word), "{word}: {ended:#?}\n{}", lab.daemon.log());
+        nothing_stored(lab, word);
+    }
+    put("case \"$*\" in *--version*) exec /usr/bin/pg_dump \"$@\";; esac\n\
+         /usr/bin/pg_dump \"$@\" | head -c 70000; : >/data/half; sleep 600");
+    let job = lab.daemon.run_backup("b").await;
+    until("half of it is there", || engine.call(&["exec", "pg1", "rm", "/data/half"]).status.success());
+    engine.good(&["kill", "pg1"]);
+    let ended = lab.ended(&job).await;
+    assert_eq!(ended.outcome, "failed", "{ended:#?}\n{}", lab.daemon.log());
+    nothing_stored(lab, "the container was killed");
+    engine.good(&["start", "pg1"]);
+    let ready = ["exec", "pg1", "psql", "-U", "postgres", "-d", "shop", "-c", "select 1"];
+    until("PostgreSQL answers again", || engine.call(&ready).status.success());
+    engine.good(&["exec", "pg1", "rm", "/usr/local/bin/pg_dump"]);
+}
