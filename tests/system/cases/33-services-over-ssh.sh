@@ -49,7 +49,7 @@ end() {
     systemctl stop app.socket app.service web.service ssh.service
     rm -rf /run/systemd/system/{app,web}.* /etc/sudoers.d/{10-admin,holdfast-far*} /srv/far
     systemctl daemon-reload
-    userdel --remove vcap 2>/dev/null
+    userdel --force --remove vcap 2>/dev/null || true
 }
 trap end EXIT
 useradd --create-home --shell /bin/bash vcap
