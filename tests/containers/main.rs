@@ -15,3 +15,4 @@ mod inside;
 mod rootless;
 mod services;
 mod stack;
+mod streamed;
