@@ -153,7 +153,7 @@ impl Job {
         rows::text(&self.shown.get().waiting)
     }
 
-    /// instance, repository, phase, outcome, snapshot, error, bytes, bytes_added and files of each.
+    /// instance, repository, phase, outcome, snapshot, error, bytes, bytes_added, files and downtime (microseconds) of each.
     #[zbus(property)]
     fn units(&self) -> Vec<Row> {
         self.shown.get().record.units.iter().map(rows::unit).collect()

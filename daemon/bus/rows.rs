@@ -38,6 +38,7 @@ pub(super) fn unit(unit: &UnitRecord) -> Row {
         ("bytes", unit.bytes.into()),
         ("bytes_added", unit.bytes_added.into()),
         ("files", unit.files.into()),
+        ("downtime", unit.downtime.into()),
     ])
 }
 

@@ -80,7 +80,7 @@ fn row(view: &JobView) -> Row {
             json!({
                 "instance": unit.instance, "repository": unit.repository, "phase": unit.phase.to_string(),
                 "outcome": outcome(unit.outcome), "snapshot": unit.snapshot, "error": unit.error,
-                "bytes": unit.bytes, "files": unit.files,
+                "bytes": unit.bytes, "files": unit.files, "downtime": unit.downtime,
             })
         })
         .collect();

@@ -1,5 +1,7 @@
 //! `holdfast discover`: the compose projects that ask to be backed up, as TOML. Asks Docker, and no daemon.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::Context;
@@ -18,7 +20,7 @@ pub(super) async fn discover(context: &Context) -> Done {
         let row = |(stack, toml): &(&Stack, Result<String, String>)| {
             json!({
                 "project": stack.project,
-                "volumes": stack.volumes,
+                "volumes": stack.volumes.iter().map(|(name, place)| (name, place.text())).collect::<BTreeMap<_, _>>(),
                 "stopped": stack.stopped,
                 "dumps": stack.dumps.iter().map(|dump| json!({
                     "source": dump.source, "service": dump.service, "container": dump.container,

@@ -93,6 +93,7 @@ fn lines(plan: &Value) -> Vec<String> {
         ("delete", "delete", "delete_count"),
         ("carry over", "carry_over", "carry_over_count"),
         ("create volume", "create_volumes", ""),
+        ("empty, and fill by copying (not by a swap)", "fill_volumes", ""),
         ("run step", "steps", ""),
         ("stop", "stop", ""),
     ] {

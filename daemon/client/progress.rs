@@ -113,6 +113,10 @@ fn unit_line(unit: &Row, said: &str) -> String {
     if !unit.text("snapshot").is_empty() {
         text.push_str(&format!(", snapshot {}", short(unit.text("snapshot"))));
     }
+    if unit.number("downtime") > 0 {
+        let tenths = unit.number("downtime").div_ceil(100_000);
+        text.push_str(&format!(", services were down for {}.{} s", tenths / 10, tenths % 10));
+    }
     let error = Some(unit.text("error")).filter(|error| *error != said);
     for line in error.into_iter().flat_map(str::lines) {
         text.push_str(&format!("\n    {line}"));
@@ -159,7 +163,7 @@ mod tests {
         let mut row = json!({
             "Id": "j1", "Kind": "backup", "Subject": "nightly", "Phase": "snapshot", "Outcome": "",
             "Waiting": "", "Started": 1_000_000, "Finished": 3_500_000, "BytesDone": 0,
-            "Units": [{"instance": "notes1", "repository": "local", "outcome": "succeeded", "snapshot": "0123456789ab",
+            "Units": [{"instance": "notes1", "repository": "local", "outcome": "succeeded", "snapshot": "0123456789ab", "downtime": 1_150_000,
                 "bytes": 2048, "files": 2}],
         });
         let more = extra.as_object().unwrap().clone();
@@ -184,7 +188,7 @@ mod tests {
             summary(&job(json!({"Outcome": "succeeded"}))),
             [
                 "backup nightly: succeeded after 2.5 s, 2 files, 2.0 KiB",
-                "  notes1 in local: succeeded, snapshot 01234567"
+                "  notes1 in local: succeeded, snapshot 01234567, services were down for 1.2 s"
             ]
         );
     }

@@ -369,7 +369,7 @@ fn volumes(volumes: &Volumes) -> Value {
         Volumes::Podman => "podman".into(),
         Volumes::Docker => "docker".into(),
         Volumes::Table(table) => {
-            let entries = table.iter().map(|(name, place)| (name.clone(), Value::from(path(place))));
+            let entries = table.iter().map(|(name, place)| (name.clone(), Value::from(place.text())));
             Value::InlineTable(entries.collect())
         }
     }

@@ -30,8 +30,7 @@ pub fn toml(stack: &Stack) -> Result<String, String> {
         format!("# The compose project {}, found by its labels.\n[instance.{name}]\n", stack.project);
     if !stack.volumes.is_empty() {
         let includes: Array = stack.volumes.keys().map(|name| format!("volumes/{name}")).collect();
-        let places =
-            stack.volumes.iter().map(|(name, place)| (name.clone(), place.to_string_lossy().into_owned()));
+        let places = stack.volumes.iter().map(|(name, place)| (name.clone(), place.text()));
         text += &format!("include = {includes}\nvolumes = {}\n", places.collect::<InlineTable>());
     }
     for dump in &stack.dumps {
@@ -58,13 +57,17 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::StackDump;
+    use crate::definition::{StackDump, VolumePlace};
 
     #[test]
     fn a_stack_is_a_definition_and_a_bad_one_says_why_not() {
         let mut stack = Stack {
             project: "shop".into(),
-            volumes: [("data".into(), "/v/a \"b\"".into())].into(),
+            volumes: [
+                ("data".into(), VolumePlace::Directory("/v/a \"b\"".into())),
+                ("far".into(), VolumePlace::Of(crate::definition::Engine::Docker, "shop_far".into())),
+            ]
+            .into(),
             stopped: vec!["web".into()],
             dumps: vec![StackDump { source: "mariadb", service: "db".into(), container: "shop-db-1".into() }],
             refused: Vec::new(),
@@ -73,6 +76,7 @@ mod tests {
         let read: toml_edit::DocumentMut = text.parse().unwrap();
         let shop = &read["instance"]["shop"];
         assert_eq!(shop["volumes"]["data"].as_str(), Some("/v/a \"b\""), "{text}");
+        assert_eq!(shop["volumes"]["far"].as_str(), Some("docker:shop_far"), "{text}");
         assert_eq!(shop["dump"][0]["container"].as_str(), Some("docker:shop-db-1"), "{text}");
         assert_eq!(shop["service"][0]["services"][0].as_str(), Some("web"), "{text}");
         stack.refused = vec!["both".into()];

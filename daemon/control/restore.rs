@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use super::elsewhere::Elsewhere;
 use super::run::ticket;
 use super::{Control, Database, Error, ErrorKind, RestoreOptions, Result, checked};
+use crate::config;
+use crate::job::mirrors;
 use crate::job::restore::{self, NewUser, NoSet, Rights, Wanted};
 use crate::state::Kind;
 use crate::target::unspelled;
@@ -196,10 +198,20 @@ impl Control {
             let context = &self.0.context;
             let definitions = self.definitions();
             restore::kept::expire(context, &definitions, Timestamp::now()).await;
+            self.remove_unnamed_mirrors().await;
             let due = restore::kept::next_due(context).await;
             let left = due.map(|due| due.duration_since(Timestamp::now()).unsigned_abs());
             // At most an hour: clocks are set, and restores add to what is kept.
             tokio::time::sleep(left.unwrap_or(EXPIRY).clamp(Duration::from_secs(1), EXPIRY)).await;
+        }
+    }
+
+    /// Not while anything that is defined cannot be used: it may name one.
+    pub(super) async fn remove_unnamed_mirrors(&self) {
+        let loaded = self.loaded();
+        let bad = loaded.diagnostics.iter().any(config::Diagnostic::is_error);
+        if !bad && loaded.unusable.is_empty() {
+            mirrors::remove_unnamed(&self.0.context, &self.definitions()).await;
         }
     }
 }

@@ -17,6 +17,8 @@ impl Control {
         if self.definitions().discover_docker {
             self.0.stacks_changed.notify_one();
         }
+        let control = self.clone();
+        tokio::spawn(async move { control.remove_unnamed_mirrors().await });
         diagnostics
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allow, Dump, Name, Recovery, Remote, Service};
+use super::{Allow, Dump, Engine, Name, Recovery, Remote, Service};
 
 /// An instance as defined.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,7 +190,26 @@ pub enum Volumes {
     /// `docker volume inspect`.
     Docker,
     /// This table.
-    Table(BTreeMap<String, PathBuf>),
+    Table(BTreeMap<String, VolumePlace>),
+}
+
+/// Where one volume lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumePlace {
+    /// In this directory.
+    Directory(PathBuf),
+    /// Where this engine has the volume of exactly this name.
+    Of(Engine, String),
+}
+
+impl VolumePlace {
+    /// As a definition says it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Directory(place) => place.to_string_lossy().into_owned(),
+            Self::Of(engine, name) => format!("{}:{name}", engine.word()),
+        }
+    }
 }
 
 /// How an instance's version is found.

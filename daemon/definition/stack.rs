@@ -1,15 +1,16 @@
 //! A compose project that its labels ask us to back up.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+
+use super::VolumePlace;
 
 /// What was found of one project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stack {
     /// Its exact name.
     pub project: String,
-    /// What is backed up: the name in the tree, and the place on this machine.
-    pub volumes: BTreeMap<String, PathBuf>,
+    /// What is backed up: the name in the tree, and where it lies.
+    pub volumes: BTreeMap<String, VolumePlace>,
     /// The services that must not run meanwhile.
     pub stopped: Vec<String>,
     /// The services whose containers dump their databases while they run.

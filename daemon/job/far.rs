@@ -228,11 +228,32 @@ async fn call(
     program.limits = Limits::within(LIMIT);
     let done = process::capture(program, cancel, ANSWER).await?;
     ensure!(!cancel.is_cancelled(), restic::Error::Cancelled);
-    judge(remote, &done.ended)?;
+    judge(remote, &done.ended).map_err(|failure| sudo_lacks(failure.into(), runs(verb)))?;
     if !done.ended.ok() {
         bail!("{} says: {}", remote.login(), done.ended.stderr_tail.trim());
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// What a verb of [`SCRIPT`] runs as root.
+fn runs(verb: &str) -> &'static str {
+    match verb {
+        "make" => "test, mkdir",
+        "remove" => "test, rm",
+        "swap" | "back" => "test, mv",
+        _ => "test",
+    }
+}
+
+/// A restore needs lines of sudo that backups do not: says which, and how they come.
+pub(super) fn sudo_lacks(failure: anyhow::Error, what: &str) -> anyhow::Error {
+    if !matches!(failure.downcast_ref::<SshError>(), Some(SshError::Sudo { .. })) {
+        return failure;
+    }
+    failure.context(format!(
+        "sudo there has no line that lets a restore run `{what}`: `holdfast setup INSTANCE --restore` writes the file with all \
+         of them, or prints it with --print-sudoers"
+    ))
 }
 
 /// Where a path of the tree lives there.

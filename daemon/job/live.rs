@@ -110,9 +110,11 @@ impl Live {
         &self.cancel
     }
 
-    /// How it calls restic: ended with the job, or after this long without progress.
+    /// How it calls restic: ended with the job, or after this long without progress. A backup yields to other work on the
+    /// machine; for a restore somebody waits.
     pub fn terms(&self, stall: Duration) -> Terms {
-        Terms { stall: Some(stall), wait_for_lock: LOCK_PATIENCE, ..Terms::new(&self.cancel) }
+        let nice = !matches!(held(&self.state).record.kind, Kind::Restore | Kind::Rollback | Kind::Recover);
+        Terms { stall: Some(stall), wait_for_lock: LOCK_PATIENCE, nice, ..Terms::new(&self.cancel) }
     }
 
     /// How it asks for locks and permits.

@@ -4,12 +4,15 @@ pub mod backup;
 pub mod catalog;
 mod context;
 mod far;
+mod held;
 mod hook;
 pub mod import;
 mod jobs;
 mod live;
 pub mod maintenance;
+mod manifests;
 pub mod message;
+pub mod mirrors;
 pub mod recover;
 mod repository;
 pub mod restore;
@@ -31,5 +34,5 @@ pub use repository::{
     Location, NO_MODULE, Opened, access, described, does_not_exist, forget_known, open, open_existing, sync,
     test,
 };
-pub use rsync_words::rsync_words;
-pub use services::Holds;
+pub use rsync_words::{rsync_words, rsync_words_of_restores};
+pub use services::{Holds, unit_calls, units_there};

@@ -1,7 +1,8 @@
 //! rsync between this machine and another one, and what its end means.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -16,6 +17,15 @@ use crate::target::{SshError, asks_for_a_password, of_connection, rsync_shell};
 
 /// Everything that a file has, by number; for owners see [`stands_in`].
 pub(super) const ALL: [&str; 7] = ["-rlptgoD", "-H", "-A", "-X", "--numeric-ids", "--sparse", "--stats"];
+/// How a restore writes: files that live `beside` unchanged are copied there, by their content. Paths go over the wire by
+/// themselves, or as words of the command where sudo is to see them.
+pub(super) fn push_options(sudo: bool, beside: &Path) -> Vec<OsString> {
+    let mut copied = OsString::from("--copy-dest=");
+    copied.push(beside);
+    let own: Option<OsString> = (!sudo).then(|| "--protect-args".into());
+    own.into_iter().chain(["--checksum".into(), copied]).collect()
+}
+
 /// How many lines of what was left out are told.
 const TOLD: usize = 5;
 
@@ -30,13 +40,22 @@ pub(super) struct Transferred {
     pub(super) stats: Vec<String>,
 }
 
+/// Where what is transferred is written, and so which disk may be full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Toward {
+    /// Into the cache of this machine.
+    Here,
+    /// Onto the other machine.
+    There,
+}
+
 /// Transfers what `more` says (options, source, target). `near` is the directory here.
 ///
 /// # Errors
 /// The connection, the disk, or rsync; what was transferred by then stays.
 pub(super) async fn transfer(
     remote: &Remote,
-    near: &Path,
+    (toward, near): (Toward, &Path),
     more: Vec<OsString>,
     stall: Duration,
     cancel: &CancellationToken,
@@ -63,7 +82,7 @@ pub(super) async fn transfer(
         Sign::Life
     };
     let ended = process::run(program, cancel, listen).await?;
-    told.left_out.extend(judge(remote, near, &ended, &said)?);
+    told.left_out.extend(judge(remote, (toward, near), &ended, &said)?);
     Ok(told)
 }
 
@@ -95,8 +114,34 @@ fn stands_in(near: &Path, told: &mut Transferred) -> Option<OsString> {
     Some("--fake-super".into())
 }
 
+/// The mirror did not fit.
+pub(super) fn full_cache(near: &Path, said: &str) -> anyhow::Error {
+    let disk = mount_point(near);
+    let free = rustix::fs::statvfs(near).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    anyhow!(
+        "the disk of the cache is full: {} lies on {}, where {free} bytes are free: {said}; make room there, or let the \
+         cache directory lie on a larger disk: a mirror is as large as what is included. What was mirrored stays, and the \
+         next run goes on from there",
+        near.display(),
+        disk.display()
+    )
+}
+
+/// Where the file system of a directory begins.
+fn mount_point(dir: &Path) -> PathBuf {
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    let own = device(dir);
+    let same = dir.ancestors().take_while(|above| device(above) == own);
+    same.last().unwrap_or(dir).to_owned()
+}
+
 /// What its end means; answers with what was left out.
-fn judge(remote: &Remote, near: &Path, ended: &Ended, said: &[String]) -> Result<Vec<String>> {
+fn judge(
+    remote: &Remote,
+    (toward, near): (Toward, &Path),
+    ended: &Ended,
+    said: &[String],
+) -> Result<Vec<String>> {
     let words = |lines: &[String]| {
         let own = |line: &&String| !line.starts_with("rsync error:") && !line.starts_with("rsync warning:");
         lines.iter().filter(own).take(TOLD).cloned().collect::<Vec<_>>().join("; ")
@@ -115,13 +160,15 @@ fn judge(remote: &Remote, near: &Path, ended: &Ended, said: &[String]) -> Result
         (None, How::Exited(24)) => return Ok(Vec::new()),
         (None, How::Exited(_)) => {}
     }
-    if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
-        bail!(
-            "a disk is full, here ({}) or on {}: {}; make room there",
-            near.display(),
-            remote.login(),
-            words(said)
-        );
+    if ["No space left on device", "Disk quota exceeded"].iter().any(|full| text.contains(full)) {
+        return Err(match toward {
+            Toward::Here => full_cache(near, &words(said)),
+            Toward::There => anyhow!(
+                "a disk of {} is full: {}; make room there: what is restored lies beside what lives until both change places",
+                remote.login(),
+                words(said)
+            ),
+        });
     }
     match ended.how {
         How::Exited(23) => Ok(vec![format!("not everything could be transferred: {}", words(said))]),

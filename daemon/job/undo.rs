@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Context, Location, far, hook, remove_tree, services};
+use super::{Context, Location, far, held, hook, remove_tree, services};
 use crate::definition::{Definitions, Name};
 use crate::process;
 use crate::restic::{Restic, Terms};
@@ -83,7 +83,7 @@ pub(super) async fn after_death(context: &Context, definitions: &Arc<Definitions
 /// Executes all, in order; a sentence for each job that could not be undone.
 async fn run_all(context: &Context, definitions: &Arc<Definitions>, pending: &[Pending]) -> Vec<String> {
     let (mut problems, mut again) = (Vec::new(), Vec::new());
-    // Another machine may not answer for long: nobody here waits for it.
+    // Another machine, or a container engine, may not answer for long: nobody here waits for it.
     let near = later::take_far(context, definitions, pending);
     for job in in_order(&near).await {
         let (name, loads) = (job.job.clone(), holds(&job, |step| matches!(step, Step::Dump { .. })));
@@ -172,6 +172,11 @@ async fn finish(
             left += 1;
             continue;
         }
+        // It would be filled with what is half old, half new.
+        if is_half(&step, &aside) {
+            (left, needed) = (left + 1, true);
+            continue;
+        }
         // What a server is to be given back lies there, until it has it.
         if needed && matches!(&step, Recorded::Known(Step::RemoveDir { path }) if path.starts_with(&kept)) {
             left += 1;
@@ -181,7 +186,7 @@ async fn finish(
             Ok(()) => undo.done(index).await?,
             Err(failure) => {
                 left += 1;
-                needed |= matches!(&step, Recorded::Known(Step::Dump { .. }));
+                needed |= matches!(&step, Recorded::Known(Step::Dump { .. } | Step::VolumeBack { .. }));
                 away |= matches!(&step, Recorded::Known(Step::FarBack { .. }));
                 aside.extend(old_data(&step));
                 error!(holdfast_job = %job, "an undo step failed and is kept for the next start: {failure:#}");
@@ -200,6 +205,12 @@ fn old_data(step: &Recorded) -> Option<PathBuf> {
         Recorded::Known(Step::SwapBack { aside, .. }) => Some(aside.clone()),
         _ => None,
     }
+}
+
+/// Whether a volume would be filled from a directory in which something could not be put back.
+fn is_half(step: &Recorded, aside: &[PathBuf]) -> bool {
+    let Recorded::Known(Step::VolumeBack { was, .. }) = step else { return false };
+    held::data_of(was).is_some_and(|data| holds_any(&data, aside))
 }
 
 fn holds_any(dir: &Path, paths: &[PathBuf]) -> bool {
@@ -223,6 +234,7 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
         }
         Step::StartServices { .. } => bail!("services are started by their own file"),
         Step::FarBack { far, .. } => super::restore::far::execute(far).await,
+        Step::VolumeBack { was, .. } => held::execute(was).await,
         Step::FarRemove { remote, dirs } => {
             let dirs: Vec<_> = dirs.iter().map(Into::into).collect();
             far::remove(remote, &dirs).await

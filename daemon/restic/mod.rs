@@ -36,7 +36,7 @@ pub use error::Error;
 pub use lock::LockInfo;
 pub use ls::Entry;
 pub use probe::{OLDEST, Restic, Version};
-pub use restore::{RestoreRequest, RestoreSummary};
+pub use restore::RestoreRequest;
 pub use snapshots::{Snapshot, SnapshotSummary, Snapshots, same_snapshot};
 pub use stats::Stats;
 pub use stream::StreamRequest;

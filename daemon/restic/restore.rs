@@ -1,4 +1,4 @@
-//! `restore`: into a directory, counted.
+//! `restore`: into a directory.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -25,19 +25,6 @@ pub struct RestoreRequest {
     /// Whether the target holds older data: what has the saved content already is not written again, and what the
     /// snapshot does not hold is removed. Needs [`Restic::restores_in_place`].
     pub over: bool,
-}
-
-/// What a restore left in the target.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RestoreSummary {
-    /// Files, links and the like in the target, directories left out.
-    pub files: u64,
-    /// Directories in the target.
-    pub directories: u64,
-    /// Bytes in its regular files.
-    pub bytes: u64,
-    /// Includes that are not there: restic exits with 0 all the same.
-    pub missing: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -74,19 +61,18 @@ impl From<Status> for Progress {
 }
 
 impl Restic {
-    /// Restores a snapshot, or parts of it, into a directory, and counts what is there then.
-    /// Progress comes from restic 0.17 on.
+    /// Restores a snapshot, or parts of it, into a directory. Progress comes from restic 0.17 on.
     ///
     /// # Errors
-    /// [`Error::NoSnapshot`], or as any call. Includes that match nothing are no error: see
-    /// [`RestoreSummary::missing`].
+    /// [`Error::NoSnapshot`], or as any call. Includes that match nothing are no error: restic exits with 0 all the same,
+    /// so look whether they are there.
     pub async fn restore(
         &self,
         access: &Access,
         request: &RestoreRequest,
         terms: &Terms,
         mut progress: impl FnMut(Progress) + Send,
-    ) -> Result<RestoreSummary, Error> {
+    ) -> Result<(), Error> {
         check_id(&request.snapshot)?;
         let mut before = Progress::default();
         let mut hear = |line: &[u8]| match serde_json::from_slice(line) {
@@ -99,13 +85,7 @@ impl Restic {
             }
             Ok(Message::Other) | Err(_) => Sign::Nothing,
         };
-        self.call_lines(access, terms, &request.call(self.has_sparse()), &mut hear).await?;
-        let (target, includes) = (request.target.clone(), request.includes.clone());
-        let counted = tokio::task::spawn_blocking(move || count(&target, &includes)).await;
-        counted.map_err(std::io::Error::other).flatten().map_err(|source| Error::File {
-            what: format!("counting what was restored to {}", request.target.display()),
-            source,
-        })
+        self.call_lines(access, terms, &request.call(self.has_sparse()), &mut hear).await.map(drop)
     }
 }
 
@@ -139,33 +119,4 @@ fn literal(path: &Path) -> OsString {
         }
     }
     OsString::from_vec(pattern)
-}
-
-/// Counts what was asked for; each part of a restore that is fetched beside others counts its own.
-fn count(target: &Path, includes: &[PathBuf]) -> std::io::Result<RestoreSummary> {
-    let mut sum = RestoreSummary::default();
-    let place = |include: &PathBuf| target.join(include.strip_prefix("/").unwrap_or(include));
-    let mut todo = match includes {
-        [] => vec![target.to_path_buf()],
-        some => some.iter().map(place).collect(),
-    };
-    while let Some(path) = todo.pop() {
-        let meta = match path.symlink_metadata() {
-            Ok(meta) => meta,
-            // Nothing matched: restic did not even make the target.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        if !meta.is_dir() {
-            sum.files += 1;
-            sum.bytes += if meta.is_file() { meta.len() } else { 0 };
-            continue;
-        }
-        sum.directories += u64::from(path != target);
-        for entry in std::fs::read_dir(&path)? {
-            todo.push(entry?.path());
-        }
-    }
-    sum.missing = includes.iter().filter(|i| place(i).symlink_metadata().is_err()).cloned().collect();
-    Ok(sum)
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio_util::sync::CancellationToken;
 
 use crate::definition::Remote;
-use crate::process::{self, Account, Ended, How, Leftovers, Limits, Program, Sandbox, Why};
-use crate::target::{self, judge, over_ssh, sudo};
+use crate::process::{self, Account, Ended, How, Leftovers, Limits, Program, Sandbox, Stdin, Why};
+use crate::target::{self, judge, over_ssh, sudo, tied};
 
 /// How long a question may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,6 +61,13 @@ impl Caller {
 }
 
 impl Caller {
+    /// The same without `sudo`, for what everybody may ask.
+    pub(super) fn without_root(&self) -> Self {
+        let mut caller = self.clone();
+        caller.remote.iter_mut().for_each(|remote| remote.sudo = false);
+        caller
+    }
+
     fn here(&self, argv: &[String]) -> Program {
         let mut program = Program::new(argv);
         program.dir = Some(self.account.home.clone()).filter(|home| home.is_dir());
@@ -77,7 +84,12 @@ const DETACHED: &str = "exec \"$@\" </dev/null >/dev/null 2>&1";
 fn there(remote: &Remote, argv: &[String], leftovers: Leftovers) -> Program {
     let argv = sudo(remote, None, argv);
     match leftovers {
-        Leftovers::End => Program::new(over_ssh(remote, argv)),
+        // A stop that goes on when nobody waits for it any more would come after the start that undoes it.
+        Leftovers::End => {
+            let mut program = Program::new(over_ssh(remote, tied(argv)));
+            program.stdin = Stdin::Held(Vec::new());
+            program
+        }
         Leftovers::Stay => {
             let shell = ["sh", "-c", DETACHED, "sh"].map(OsString::from);
             Program::new(over_ssh(remote, shell.into_iter().chain(argv)))

@@ -54,6 +54,9 @@ pub(super) struct Mount {
     pub(super) destination: PathBuf,
     #[serde(default)]
     pub(super) driver: String,
+    /// Of a volume.
+    #[serde(default)]
+    pub(super) name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,8 +161,14 @@ impl Engine {
     ) -> Result<Said> {
         let argv: Vec<String> =
             std::iter::once(self.program()).chain(arguments.iter().copied()).map(str::to_owned).collect();
-        // What watches a container of podman is its child, and must live as long as the container.
-        caller.ask(&argv, limit, Leftovers::Stay, cancel).await
+        caller.ask(&argv, limit, self.leftovers(caller, arguments), cancel).await
+    }
+
+    /// What watches a container of podman is its child, and must live as long as the container. On another machine what
+    /// stays is not heard, so only what starts one may.
+    fn leftovers(self, caller: &Caller, arguments: &[&str]) -> Leftovers {
+        let watched = self == Self::Podman && arguments.first() == Some(&"start");
+        if caller.remote.is_some() && !watched { Leftovers::End } else { Leftovers::Stay }
     }
 
     /// What it prints for some arguments.

@@ -10,6 +10,7 @@ mod engine;
 pub mod failure;
 mod monit;
 mod stacks;
+mod systemctl;
 mod systemd;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::target;
 use call::Caller;
 use engine::Engine;
 pub use stacks::stacks;
+pub use systemctl::told as systemctl_words;
 
 /// The first and the longest pause between two looks at something that changes.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -111,6 +113,9 @@ impl Reach {
     pub async fn look(&self, cancel: &CancellationToken) -> Result<Vec<Seen>> {
         let caller = &self.caller;
         match &self.manager {
+            Manager::Systemd { units } if caller.remote.is_some() => {
+                systemctl::look(caller, units, cancel).await
+            }
             Manager::Systemd { units } => systemd::look(units).await,
             Manager::Monit { services, binary } => monit::look(caller, binary, services, cancel).await,
             Manager::Docker { containers } => Engine::Docker.look(caller, containers, cancel).await,
@@ -155,6 +160,9 @@ impl Reach {
     pub async fn look_at(&self, part: &Ran, cancel: &CancellationToken) -> Result<Option<Seen>> {
         let caller = &self.caller;
         match &self.manager {
+            Manager::Systemd { .. } if caller.remote.is_some() => {
+                systemctl::look_at(caller, part, cancel).await
+            }
             Manager::Systemd { .. } => systemd::look_at(part).await,
             Manager::Monit { binary, .. } => monit::look_at(caller, binary, part, cancel).await,
             Manager::Docker { .. } | Manager::Compose { .. } => {
@@ -193,6 +201,9 @@ impl Reach {
     async fn tell_to_stop(&self, part: &Ran, limit: Duration, cancel: &CancellationToken) -> Result<()> {
         let caller = &self.caller;
         match &self.manager {
+            Manager::Systemd { .. } if caller.remote.is_some() => {
+                systemctl::stop(caller, part, limit, cancel).await
+            }
             Manager::Systemd { .. } => systemd::stop(part, limit, cancel).await,
             Manager::Monit { binary, .. } => monit::tell(caller, binary, "stop", part, cancel).await,
             Manager::Docker { .. } | Manager::Compose { .. } => {
@@ -232,6 +243,9 @@ impl Reach {
     async fn tell_to_start(&self, part: &Ran, limit: Duration) -> Result<Started> {
         let (caller, never) = (&self.caller, CancellationToken::new());
         match &self.manager {
+            Manager::Systemd { .. } if caller.remote.is_some() => {
+                return systemctl::start(caller, part, limit).await;
+            }
             Manager::Systemd { .. } => return systemd::start(part, limit).await,
             Manager::Docker { .. } | Manager::Compose { .. } => {
                 return Engine::Docker.start(caller, part, limit).await;

@@ -5,7 +5,7 @@
 //! is refused: its files are worth nothing while it runs, and it cannot dump while it is stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::Caller;
 use super::compose::{self, PROJECT, SERVICE};
 use super::engine::{Container, Engine, Mount};
-use crate::definition::{Stack, StackDump};
+use crate::definition::{Stack, StackDump, VolumePlace};
 use crate::target;
 
 const ENABLE: &str = "backup.enable";
@@ -39,21 +39,47 @@ pub async fn stacks(cancel: &CancellationToken) -> Result<Vec<Stack>> {
     let mut found = Vec::new();
     for project in projects {
         let containers = compose::containers(&caller, project, cancel).await?;
+        let held = held(&caller, &containers, cancel).await?;
         let project = project.to_owned();
-        let look = move || stack(&project, &containers, Path::is_dir);
+        let look = move || stack(&project, &containers, &held, Path::is_dir);
         found.push(tokio::task::spawn_blocking(look).await?);
     }
     Ok(found)
 }
 
+/// The volumes that are not to be read at their mountpoints: when their containers are stopped there is nothing.
+async fn held(
+    caller: &Caller,
+    containers: &[Container],
+    cancel: &CancellationToken,
+) -> Result<BTreeSet<String>> {
+    let names: BTreeSet<&str> = containers
+        .iter()
+        .flat_map(|c| &c.mounts)
+        .map(|m| m.name.as_str())
+        .filter(|n| !n.is_empty())
+        .collect();
+    if names.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let arguments: Vec<&str> = ["volume", "inspect"].into_iter().chain(names).collect();
+    let described = Engine::Docker.answer(caller, &arguments, cancel).await;
+    target::not_at_their_mountpoints(&described.context("asking Docker for the volumes of a project")?)
+}
+
 /// What the labels of a project's containers mean. `directory` says whether a place of this machine is one.
-fn stack(project: &str, containers: &[Container], directory: impl Fn(&Path) -> bool) -> Stack {
+fn stack(
+    project: &str,
+    containers: &[Container],
+    held: &BTreeSet<String>,
+    directory: impl Fn(&Path) -> bool,
+) -> Stack {
     let mut stack = Stack { project: project.to_owned(), ..Stack::default() };
     let mut services: BTreeMap<&str, Vec<&Container>> = BTreeMap::new();
     for container in containers.iter().filter(|container| container.label(ENABLE) != Some("false")) {
         services.entry(container.label(SERVICE).unwrap_or_default()).or_default().push(container);
     }
-    let mut places: Vec<(&str, &str, PathBuf)> = Vec::new();
+    let mut places: Vec<(&str, &str, VolumePlace)> = Vec::new();
     for (service, all) in &services {
         let paths = paths(all);
         let sources = sources(all);
@@ -64,7 +90,7 @@ fn stack(project: &str, containers: &[Container], directory: impl Fn(&Path) -> b
             ));
         }
         for (name, path) in &paths {
-            match place(all[0], path, &directory) {
+            match place(all[0], path, held, &directory) {
                 Ok(place) => places.push((service, name, place)),
                 Err(why) => stack.refused.push(format!("{PATH}{name} of its service {service}: {why}")),
             }
@@ -115,7 +141,12 @@ fn dumps(stack: &mut Stack, service: &str, containers: &[&Container], sources: &
 }
 
 /// Where a path of a container lies on this machine.
-fn place(container: &Container, path: &str, directory: impl Fn(&Path) -> bool) -> Result<PathBuf, String> {
+fn place(
+    container: &Container,
+    path: &str,
+    held: &BTreeSet<String>,
+    directory: impl Fn(&Path) -> bool,
+) -> Result<VolumePlace, String> {
     let wanted = Path::new(path);
     let plain = wanted.is_absolute() && !path.split('/').any(|part| part == "." || part == "..");
     if !plain {
@@ -131,6 +162,15 @@ fn place(container: &Container, path: &str, directory: impl Fn(&Path) -> bool) -
         ));
     };
     let rest = wanted.strip_prefix(&mount.destination).unwrap_or(Path::new(""));
+    if held.contains(&mount.name) {
+        if !rest.as_os_str().is_empty() {
+            let (volume, whole) = (&mount.name, mount.destination.display());
+            return Err(format!(
+                "{path} is inside volume {volume}, which only Docker reaches as a whole; label {whole}"
+            ));
+        }
+        return Ok(VolumePlace::Of(crate::definition::Engine::Docker, mount.name.clone()));
+    }
     let place = if rest.as_os_str().is_empty() { mount.source.clone() } else { mount.source.join(rest) };
     if !mount.source.is_absolute() || !directory(&place) {
         let driver = if mount.driver.is_empty() { "none" } else { &mount.driver };
@@ -138,14 +178,14 @@ fn place(container: &Container, path: &str, directory: impl Fn(&Path) -> bool) -
             "{path} is no directory that this machine can read (driver {driver}); mount a directory, or define the instance by hand"
         ));
     }
-    Ok(place)
+    Ok(VolumePlace::Directory(place))
 }
 
 /// Each place under the name that its label gives it; where several services give one name to different places, the
 /// service stands before it.
-fn named(places: &[(&str, &str, PathBuf)]) -> BTreeMap<String, PathBuf> {
-    let shared = |name: &str, place: &Path| !places.iter().any(|(_, n, p)| *n == name && p != place);
-    let name = |service: &str, name: &str, place: &Path| match shared(name, place) {
+fn named(places: &[(&str, &str, VolumePlace)]) -> BTreeMap<String, VolumePlace> {
+    let shared = |name: &str, place: &VolumePlace| !places.iter().any(|(_, n, p)| *n == name && p != place);
+    let name = |service: &str, name: &str, place: &VolumePlace| match shared(name, place) {
         true => name.to_owned(),
         false => format!("{service}-{name}"),
     };
@@ -172,7 +212,7 @@ mod tests {
     }
 
     fn of(containers: &[Container]) -> Stack {
-        stack("shop", containers, |path| !path.starts_with("/gone"))
+        stack("shop", containers, &["held".to_owned()].into(), |path| !path.starts_with("/gone"))
     }
 
     #[test]
@@ -196,7 +236,11 @@ mod tests {
         assert_eq!(found.refused, [""; 0]);
         assert_eq!(
             found.volumes,
-            [("data".into(), "/v/web/sub".into()), ("x".into(), "/v/web".into())].into()
+            [
+                ("data".into(), VolumePlace::Directory("/v/web/sub".into())),
+                ("x".into(), VolumePlace::Directory("/v/web".into()))
+            ]
+            .into()
         );
         assert_eq!(found.stopped, ["web"]);
         assert_eq!((found.dumps[0].source, found.dumps[0].container.as_str()), ("postgresql", "shop-db-1"));
@@ -224,6 +268,17 @@ mod tests {
         let twice =
             || container("a", serde_json::json!({"backup.database.pg_dumpall": "true"}), mount("/v", "/d"));
         assert!(of(&[twice(), twice()]).refused[0].contains("2 containers"));
+    }
+
+    #[test]
+    fn a_volume_that_is_mounted_on_demand_is_named_and_not_its_mountpoint() {
+        let mut mounts = mount("/v/held", "/d");
+        mounts[0]["Name"] = "held".into();
+        let labels = |path: &str| serde_json::json!({"backup.volume-path.data": path});
+        let found = of(&[container("a", labels("/d"), mounts.clone())]);
+        assert_eq!(found.volumes["data"].text(), "docker:held");
+        let inside = of(&[container("a", labels("/d/sub"), mounts)]).refused;
+        assert!(inside[0].contains("as a whole"), "{inside:?}");
     }
 
     #[test]

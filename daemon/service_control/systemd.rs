@@ -35,22 +35,25 @@ pub(super) async fn look(units: &[String]) -> Result<Vec<Seen>> {
         let mut found = Found { bus, triggers: Vec::new(), others: Vec::new() };
         for name in units {
             let unit = unit(&found.bus, name).await?;
-            match unit.load_state().await?.as_str() {
-                "loaded" => {}
-                "masked" => bail!(
-                    "{name} is masked, so it could not be started again; unmask it, or take it out of `units`"
-                ),
-                "not-found" => bail!("systemd knows no unit {name}; install it, or take it out of `units`"),
-                other => {
-                    bail!("{name} cannot be used: systemd says {other}; `systemctl status {name}` says more")
-                }
-            }
+            refuse_unusable(name, &unit.load_state().await?)?;
             found.add(name.clone()).await?;
         }
         found.triggers.extend(found.others);
         Ok(found.triggers)
     });
     looked.await.context("systemd does not answer")?
+}
+
+/// Refuses a unit of a definition that could not be stopped and started again.
+pub(super) fn refuse_unusable(name: &str, load: &str) -> Result<()> {
+    match load {
+        "loaded" => Ok(()),
+        "masked" => {
+            bail!("{name} is masked, so it could not be started again; unmask it, or take it out of `units`")
+        }
+        "not-found" => bail!("systemd knows no unit {name}; install it, or take it out of `units`"),
+        other => bail!("{name} cannot be used: systemd says {other}; `systemctl status {name}` says more"),
+    }
 }
 
 /// What a walk over units has found.
@@ -112,16 +115,21 @@ pub(super) fn is_trigger(name: &str) -> bool {
 
 async fn seen(unit: &UnitProxy<'_>) -> Result<Seen> {
     let (name, active, sub) = (unit.id().await?, unit.active_state().await?, unit.sub_state().await?);
-    let state = match active.as_str() {
+    let life = unit.invocation_id().await?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(standing(&name, &active, &sub, life))
+}
+
+/// What systemd's words for the state of a unit mean.
+pub(super) fn standing(name: &str, active: &str, sub: &str, life: String) -> Seen {
+    let state = match active {
         "active" | "reloading" | "refreshing" | "activating" => State::Running,
         _ => State::Stopped,
     };
     let starting = active == "activating" && sub != "auto-restart";
     let sick =
         (active != "active" && active != "reloading").then(|| format!("systemd says {active} ({sub})"));
-    let life = unit.invocation_id().await?.iter().map(|byte| format!("{byte:02x}")).collect();
-    let part = Ran { name: name.clone(), id: String::new(), paused: false };
-    Ok(Seen { called: name, part, state, sick, starting, life })
+    let part = Ran { name: name.to_owned(), id: String::new(), paused: false };
+    Seen { called: name.to_owned(), part, state, sick, starting, life }
 }
 
 /// One unit; none: there is none of this name any more.

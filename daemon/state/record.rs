@@ -168,6 +168,8 @@ pub struct UnitRecord {
     pub bytes_added: u64,
     /// Files that restic read.
     pub files: u64,
+    /// For how long services of the instance were down meanwhile, in microseconds: the longest of them.
+    pub downtime: u64,
 }
 
 /// A committed set: all snapshots of one instance from one job, in one repository.

@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for TreePath {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Hex, RootKind};
+    use super::super::{Hex, Make, RootKind};
     use super::*;
 
     fn manifest() -> Manifest {
@@ -177,7 +177,7 @@ mod tests {
                 group: Some("root".into()),
                 mtime: "2020-01-01T00:00:00.000000001Z".parse().unwrap(),
                 xattrs: [("user.x".to_owned(), Hex(vec![0, 255]))].into(),
-                labels: [("keep".to_owned(), "me".to_owned())].into(),
+                make: Make { labels: [("keep".to_owned(), "me".to_owned())].into(), ..Make::default() },
             }],
             missing: vec![],
             definition: serde_json::json!({"module": "wiki", "include": ["state"]}).as_object().cloned(),

@@ -8,6 +8,7 @@ mod account;
 mod cover;
 mod environment;
 mod exclude;
+mod held;
 mod hooks;
 mod include;
 mod manifest;
@@ -27,6 +28,7 @@ pub use account::{account, group_number, local_names, user_comment, user_name, u
 pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;
+pub use held::{Held, packer};
 pub use hooks::{Step, Steps, session};
 pub use manifest::{FORMAT, JOB_LOG, MANIFEST, Manifest, TreePath};
 pub use resolve::{Place, Purpose};
@@ -39,4 +41,4 @@ pub use ssh::{
 };
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
-pub use volumes::Labels;
+pub use volumes::{Make, not_at_their_mountpoints};

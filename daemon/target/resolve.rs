@@ -1,6 +1,6 @@
 //! An instance on this machine: found, checked, nothing touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::account;
 use super::environment::Environment;
+use super::held::Held;
 use super::include::{ALWAYS, Include, Root};
-use super::volumes::{Found, Labels, Resolver, Wanted, wanted_by};
+use super::volumes::{Found, Lies, Make, Resolver, Wanted, wanted_by};
 use super::walk;
 use crate::definition::{Instance, Remote, Volumes};
 use crate::process::Account;
@@ -43,8 +44,12 @@ pub struct Place {
     pub state_dir: Option<PathBuf>,
     /// Volumes that were asked for and exist (from a table: all of it), and where they lie.
     pub volumes: BTreeMap<String, PathBuf>,
-    /// The labels of those volumes that have some.
-    pub labels: BTreeMap<String, Labels>,
+    /// Volumes that were asked for and exist, whose data only their engine reaches.
+    pub held: BTreeMap<String, Held>,
+    /// Those of them that were brought into a directory of ours, which `volumes` names.
+    pub brought: BTreeSet<String>,
+    /// How volumes could be made anew, where it is not as any volume is made.
+    pub makes: BTreeMap<String, Make>,
     /// `state/environment`.
     pub environment: Environment,
     /// What was noticed on the way and is no failure.
@@ -80,19 +85,16 @@ impl Place {
     /// Makes a volume that a restore needs and that does not exist, and remembers where it lies.
     ///
     /// # Errors
-    /// The engine's words.
-    pub async fn create_volume(
-        &mut self,
-        name: &str,
-        labels: &Labels,
-        cancel: &CancellationToken,
-    ) -> Result<PathBuf> {
+    /// The engine's words; options that must not come from a snapshot.
+    pub async fn create_volume(&mut self, name: &str, make: &Make, cancel: &CancellationToken) -> Result<()> {
         let resolver =
             Resolver { instance: &self.instance, account: &self.account, tools: &self.tools, cancel };
-        let real = resolver.create(name, labels).await;
-        let real = real.with_context(|| format!("instance {}", self.instance.name))?;
-        self.volumes.insert(name.to_owned(), real.clone());
-        Ok(real)
+        let lies = resolver.create(name, make).await;
+        match lies.with_context(|| format!("instance {}", self.instance.name))? {
+            Lies::Here(real) => drop(self.volumes.insert(name.to_owned(), real)),
+            Lies::Held(held) => drop(self.held.insert(name.to_owned(), held)),
+        }
+        Ok(())
     }
 
     /// `MODULE_UUID` of `state/environment`, if it is one.
@@ -123,7 +125,14 @@ impl Place {
             _ => bail!("{shown:?} lies under no root of a tree (state/, volumes/NAME/, files/, local/)"),
         };
         let name = &self.instance.name;
-        let mut live = base.ok_or_else(|| anyhow!("instance {name} has no place for {shown:?}"))?;
+        let held =
+            self.held.values().find(|held| parts.get(1).is_some_and(|part| *part == held.name.as_str()));
+        let mut live = base.ok_or_else(|| match held {
+            Some(held) => {
+                anyhow!("{shown:?} lies in {}, whose data is no directory of this machine", held.shown())
+            }
+            None => anyhow!("instance {name} has no place for {shown:?}"),
+        })?;
         live.extend(rest);
         Ok(live)
     }
@@ -140,7 +149,9 @@ impl Place {
             install_dir: None,
             state_dir: None,
             volumes: BTreeMap::new(),
-            labels: BTreeMap::new(),
+            held: BTreeMap::new(),
+            brought: BTreeSet::new(),
+            makes: BTreeMap::new(),
             environment: Environment::default(),
             warnings: Vec::new(),
             tools,
@@ -214,7 +225,7 @@ impl Place {
         }
         let resolver =
             Resolver { instance: &self.instance, account: &self.account, tools: &self.tools, cancel };
-        let Found { places: mut volumes, labels, warnings } = resolver.resolve(&wanted).await?;
+        let Found { places: mut volumes, held, makes, warnings } = resolver.resolve(&wanted).await?;
         if let Volumes::Table(_) = self.instance.volumes {
             for place in volumes.values_mut() {
                 if let Some(dir) = walk::open(place).context("`volumes`")? {
@@ -222,7 +233,7 @@ impl Place {
                 }
             }
         }
-        (self.volumes, self.labels) = (volumes, labels);
+        (self.volumes, self.held, self.makes) = (volumes, held, makes);
         self.warnings.extend(warnings);
         Ok(())
     }

@@ -13,9 +13,9 @@ use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::TreePath;
 use super::account::{group_name, user_name};
 use super::walk::Dir;
+use super::{Make, TreePath};
 
 /// A root of the tree: where links lead to live data. restic stores its children, so what it is itself stands here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,9 +45,9 @@ pub struct Root {
     /// ACLs and other extended attributes.
     #[serde(default)]
     pub xattrs: BTreeMap<String, Hex>,
-    /// A volume's labels, as its engine keeps them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    /// How a volume's engine is to make it: its labels, and its driver with its options where that is another one.
+    #[serde(flatten)]
+    pub make: Make,
 }
 
 /// What a root of the tree is.
@@ -127,7 +127,7 @@ pub(super) fn describe(path: &Path, dir: &Dir, kind: RootKind, empty: Option<boo
         group: group_name(stat.st_gid),
         mtime: mtime.unwrap_or(Timestamp::UNIX_EPOCH),
         xattrs: if empty.is_some() { attributes(&dir.readable()?, &dir.real)? } else { BTreeMap::new() },
-        labels: BTreeMap::new(),
+        make: Make::default(),
     })
 }
 

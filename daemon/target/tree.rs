@@ -209,6 +209,11 @@ impl<'a> Survey<'a> {
         self.place.instance.remote.is_some() && path.starts_with("files")
     }
 
+    /// Whether a path of the tree is in a volume that was brought into a directory of ours.
+    fn brought(&self, path: &Path) -> bool {
+        self.place.brought.iter().any(|name| path.starts_with(Path::new("volumes").join(name)))
+    }
+
     fn note_link(&mut self, entry: &Entry, include: &Include) {
         if entry.kind == Kind::Link {
             let shown = include.shown();
@@ -239,7 +244,7 @@ impl<'a> Survey<'a> {
         let mut patterns = Vec::new();
         for own in own_dirs.iter().map(|dir| real_of(dir)) {
             for (path, entry) in &self.entries {
-                if entry.kind == Kind::Link || self.mirrored(path) {
+                if entry.kind == Kind::Link || self.mirrored(path) || self.brought(path) {
                     continue;
                 }
                 if entry.real.starts_with(&own) {
@@ -355,8 +360,8 @@ impl<'a> Survey<'a> {
             std::os::unix::fs::symlink(&root.real, &link).with_context(laying)?;
         }
         for root in &mut tree.roots {
-            let labels = root.volume().and_then(|name| self.place.labels.get(&name));
-            root.labels = labels.cloned().unwrap_or_default();
+            let make = root.volume().and_then(|name| self.place.makes.get(&name));
+            root.make = make.cloned().unwrap_or_default();
         }
         tree.roots.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(())

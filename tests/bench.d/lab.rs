@@ -271,19 +271,27 @@ impl Lab {
     pub(crate) fn bare(&self, repository: &str) -> Result<Command> {
         let mut bare = Command::new("nice");
         bare.args(["-n", "10"]).arg(restic()?);
-        bare.arg("--repo").arg(self.path("repositories").join(repository));
-        bare.arg("--password-file").arg(self.path("password"));
-        bare.arg("--cache-dir").arg(self.path("bare-cache"));
+        self.opening(&mut bare, repository);
         Ok(bare)
     }
 
+    fn opening(&self, bare: &mut Command, repository: &str) {
+        bare.arg("--repo").arg(self.path("repositories").join(repository));
+        bare.arg("--password-file").arg(self.path("password"));
+        bare.arg("--cache-dir").arg(self.path("bare-cache"));
+    }
+
     /// The real restic on one of the repositories, with a cache of its own; how long it took. As nice as the daemon's:
-    /// on a busy machine two priorities would be compared otherwise.
+    /// on a busy machine two priorities would be compared otherwise. A restore yields to nobody.
     ///
     /// # Errors
     /// It fails.
     pub(crate) fn bare_restic(&self, repository: &str, arguments: &[&str]) -> Result<Duration> {
         let mut bare = self.bare(repository)?;
+        if let ["restore", ..] = arguments {
+            bare = Command::new(restic()?);
+            self.opening(&mut bare, repository);
+        }
         bare.arg("--quiet").args(arguments);
         let begin = Instant::now();
         let done = bare.stdin(Stdio::null()).output()?;

@@ -11,6 +11,8 @@ mod support;
 mod lab;
 
 mod engine;
+mod held;
+mod held_faults;
 mod inside;
 mod rootless;
 mod services;

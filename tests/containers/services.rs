@@ -62,6 +62,7 @@ async fn services(engine: Engine) {
     assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "one\n");
     as_before(&engine, &lab, "a restore");
     lab.assert_settled().await;
+    lab.measure_downtime(engine.word, "b").await;
     killed(&engine, &mut lab).await;
     starts_and_dies(&engine, &lab, &data).await;
     removed(&engine, &lab).await;

@@ -198,7 +198,7 @@ async fn backed_up(stacks: &Stacks, lab: &mut Lab) {
     let during = "shop_db_1 running\nshop_maria_1 running\nshop_web_1 exited\n";
     assert_eq!(lab.text("at-stack"), during, "databases run on, what has only paths is stopped");
     stacks.assert_running(lab, "a backup");
-    lab.remove("on-backup");
+    lab.measure_downtime("compose", "b").await;
     lab.hold("backup");
     lab.daemon.run_backup("b").await;
     lab.reached("backup").await;

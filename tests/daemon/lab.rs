@@ -88,6 +88,8 @@ pub(crate) struct Unit {
     pub(crate) outcome: String,
     pub(crate) snapshot: String,
     pub(crate) error: String,
+    /// In microseconds.
+    pub(crate) downtime: u64,
 }
 
 impl Setup {
@@ -276,6 +278,7 @@ fn unit(row: &Row) -> Unit {
         outcome: text(row, "outcome"),
         snapshot: text(row, "snapshot"),
         error: text(row, "error"),
+        downtime: u64::try_from(&row["downtime"]).unwrap(),
     }
 }
 

@@ -49,6 +49,31 @@ impl Lab {
         assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", self.daemon.log());
     }
 
+    /// Backs up once more and prints for how long services were down, beside the time that restic read; the goal is 2 s more
+    /// and depends on the machine, so only what no load explains is a failure.
+    pub(crate) async fn measure_downtime(&self, manager: &str, backup: &str) {
+        let clock = |name: &str| format!("date +%s%N >\"$D/{name}\"");
+        self.on(
+            "backup",
+            &format!("{}; \"$real\" \"$@\"; code=$?; {}; exit $code", clock("began"), clock("ended")),
+        );
+        let ended = self.good_backup(backup).await;
+        self.remove("on-backup");
+        let at = |name: &str| self.text(name).trim().parse::<u64>().unwrap() / 1_000;
+        let (down, read) = (ended.units[0].downtime, at("ended") - at("began"));
+        let seconds = |micros: u64| format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000);
+        let over = down.saturating_sub(read);
+        println!(
+            "downtime | {manager:8} | down {} | snapshot {} | more {}",
+            seconds(down),
+            seconds(read),
+            seconds(over)
+        );
+        assert!(down >= read, "{manager}: it was down while restic read: {ended:?}");
+        assert!(over < 60_000_000, "{manager}: {ended:?}\n{}", self.daemon.log());
+        assert!(self.daemon.log().contains("was down for"), "{}", self.daemon.log());
+    }
+
     /// Waits for the end of a job.
     pub(crate) async fn ended(&self, job: &str) -> Ended {
         let outcome = self.daemon.wait_for_job(job).await;

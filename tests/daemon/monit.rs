@@ -125,6 +125,7 @@ async fn processes_of_monit_are_stopped_for_a_backup_and_as_before_whatever_happ
     let did = monit.did();
     assert_eq!(did[..2], ["stop web", "stop db"], "{did:?}");
     assert!(!did.iter().any(|line| line.ends_with("cold")), "{did:?}");
+    lab.measure_downtime("monit", "b").await;
     lab.write("data/file", "newer\n", 0o644);
     lab.good_restore("app").await;
     assert_eq!(lab.text("data/file"), "one\n");

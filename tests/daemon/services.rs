@@ -81,6 +81,7 @@ async fn services_are_stopped_in_order_for_the_snapshot_and_run_again_before_ret
     assert_eq!(lab.text("at-backup"), "", "both were stopped for the snapshot");
     lab.good_backup("b").await;
     assert_eq!(lab.text("at-forget"), "db\nweb\n", "both ran at retention");
+    lab.measure_downtime("command", "b").await;
     lab.assert_settled().await;
 }
 

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast::definition::{Instance, Name, Restore, VersionMatch, Volumes};
+use holdfast::definition::{Instance, Name, Restore, VersionMatch, VolumePlace, Volumes};
 use holdfast::process::{self, Ended, Program, Sign};
 use holdfast::target::{Place, Purpose, Staging, Tree};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ impl Module {
         for volume in ["wiki-data", "wiki-conf", "wiki-plugins"] {
             let dir = module.path("volumes").join(volume);
             fs::create_dir_all(&dir).unwrap();
-            table.insert(volume.to_owned(), dir);
+            table.insert(volume.to_owned(), VolumePlace::Directory(dir));
         }
         instance.volumes = Volumes::Table(table);
         Self { instance, ..module }

@@ -1,10 +1,9 @@
 //! What MicroShift's backup and auto-recovery can (rows 42 to 53 of the project's research), and how each was tried here:
 //! a test, or a case of the booted machine in `tests/system/cases`.
 
-use std::path::Path;
-
 use crate::alone::{holdfast, run};
 use crate::shop::Shop;
+use crate::support::rows::hold;
 use crate::support::{stderr, stdout};
 
 type Row = (u8, &'static str, &'static [&'static str]);
@@ -116,33 +115,8 @@ const ROWS: [Row; 12] = [
 /// Prints the table; a test that was renamed or removed fails it.
 #[test]
 fn every_row_has_a_test_that_bears_it() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut all = String::new();
-    for dir in ["tests", "daemon"] {
-        read(&root.join(dir), &mut all);
-    }
-    for (row, (number, what, tests)) in (42..).zip(&ROWS) {
-        assert_eq!(*number, row);
-        println!("{number} {what}: {}", tests.join(", "));
-        for test in *tests {
-            let is_case = root.join(format!("tests/system/cases/{test}.sh")).is_file();
-            assert!(
-                is_case || all.contains(&format!("fn {test}()")),
-                "row {number}: there is no test {test}"
-            );
-        }
-    }
-}
-
-fn read(dir: &Path, all: &mut String) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            read(&path, all);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            all.push_str(&std::fs::read_to_string(&path).unwrap());
-        }
-    }
+    assert!((42..54).eq(ROWS.iter().map(|row| row.0)));
+    hold(ROWS.iter().map(|(number, what, tests)| (format!("{number} {what}"), *tests)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

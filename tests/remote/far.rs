@@ -1,10 +1,50 @@
 //! A daemon that backs a director up over ssh, and one that only has files there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::director::Director;
 use crate::host::Host;
 use crate::lab::{Lab, Setup};
+
+/// How many daemons, each with a host of its own, go through the moments of one test at once: most of a recovery is waiting.
+const LANES: usize = 4;
+
+/// Shares things out among [`LANES`] and waits for all.
+pub(crate) async fn in_lanes<T, F>(all: Vec<T>, work: impl Fn(Vec<T>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut lanes: Vec<Vec<T>> = (0..LANES.min(all.len())).map(|_| Vec::new()).collect();
+    let count = lanes.len();
+    all.into_iter().enumerate().for_each(|(at, one)| lanes[at % count].push(one));
+    let tasks: Vec<_> = lanes.into_iter().map(|lane| tokio::spawn(work(lane))).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+/// Whether the slow proofs are wanted.
+pub(crate) fn soak() -> bool {
+    std::env::var_os("HOLDFAST_SOAK").is_some()
+}
+
+/// Which of the calls of a good run are led astray: of each kind the first and the last, or all where the slow proofs are
+/// wanted. The numbers in them say nothing.
+pub(crate) fn chosen(calls: &[String]) -> Vec<usize> {
+    if soak() {
+        return (0..calls.len()).collect();
+    }
+    let mut kinds = BTreeMap::<String, (usize, usize)>::new();
+    for (at, call) in calls.iter().enumerate() {
+        let kind = call.chars().filter(|c| !c.is_ascii_digit()).collect();
+        kinds.entry(kind).and_modify(|(_, last)| *last = at).or_insert((at, at));
+    }
+    let mut all: Vec<usize> = kinds.into_values().flat_map(|(first, last)| [first, last]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
 
 /// Makes a setup know the host: our key, and whose host key is trusted.
 pub(crate) fn known(setup: Setup, host: &Host) -> Setup {

@@ -24,7 +24,8 @@ const GATE: &str = r#"#!/bin/bash
 D='@DIR@'
 exec 9>>"$D/remote-calls.lock"
 flock 9
-n=$(wc -l <"$D/remote-calls")
+mapfile -t calls <"$D/remote-calls"
+n=${#calls[@]}
 printf '%s\n' "${SSH_ORIGINAL_COMMAND//$'\n'/\\n}" >>"$D/remote-calls"
 exec 9>&-
 unset SSH_CLIENT SSH_CONNECTION
@@ -290,7 +291,7 @@ fn config(dir: &Path) -> String {
         "HostKey {dir}/host_key\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
          AuthorizedKeysFile {dir}/home/.ssh/authorized_keys\nForceCommand {dir}/gate\n\
-         PermitUserEnvironment no\nMaxStartups 100\nLoginGraceTime 60\n\
+         PermitUserEnvironment no\nMaxStartups 100\nLoginGraceTime 60\nKexAlgorithms curve25519-sha256\n\
          SetEnv HOME={dir}/home PATH={dir}/bin:{programs}:{}\n",
         std::env::var("PATH").unwrap()
     )

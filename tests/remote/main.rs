@@ -20,7 +20,12 @@ mod host;
 
 mod backup;
 mod faults;
+mod full;
+mod kills;
 mod labs;
+mod managers;
+mod mariadb;
 mod microbosh;
+mod mirrors;
 mod restore;
 mod setup;

@@ -172,10 +172,29 @@ async fn system_a_director_is_backed_up_with_no_more_rights_than_setup_has_broug
     let done = holdfast(&lab, &["restore", "app", "--yes"]);
     let said = stdout(&done) + &stderr(&done);
     assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("sudo"), "{said}");
+    assert!(said.contains("lets a restore run `test`") && said.contains("--restore"), "{said}");
     assert_eq!(host.text("store/blobstore/store/0a/blob-1"), "damaged\n");
     until("all run", || director.all_run());
+    // Brought by somebody who may, and then nobody may do more than it says.
     crate::setup::admin(host, "vcap ALL=(ALL) NOPASSWD: ALL\n");
+    ends_with_0(&lab, &["setup", "app", "--restore"]);
+    crate::setup::admin(host, "");
+    ends_with_0(&lab, &["setup", "app", "--restore"]);
+    let rules = host.text("sudoers.d/holdfast-app-restore");
+    assert!(rules.contains("/mv ^-T -- ") && !rules.contains("ALL\n"), "{rules}");
+    let beside = host.path("store/.holdfast-j1").display().to_string();
+    for refused in [
+        format!("rm -rf -- {store}"),
+        format!("rm -rf -- {beside}/../director"),
+        format!("rm -rf -- {beside} {store}"),
+        format!("mv -T -- /etc/shadow {store}/director"),
+        format!("mv -T -- {store}/director {beside}/old/director x"),
+        "mkdir -m 0700 -- /etc/x /etc/x/new /etc/x/old".to_owned(),
+        "rsync --server -logDtpre.iLsfxC . /etc/".to_owned(),
+        "test -e /etc/shadow".to_owned(),
+    ] {
+        assert!(!host.ssh(&format!("sudo -n {refused}")).status.success(), "{refused}\n{rules}");
+    }
     ends_with_0(&lab, &["restore", "app", "--yes"]);
     assert_data(&director, &lab);
     until("all run again", || director.all_run());

@@ -50,8 +50,8 @@ each_restic!(a_tree_of_links_is_stored_as_plain_directories, |lab| {
         verify: true,
         over: false,
     };
-    let restored = lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
-    assert_eq!((restored.files, restored.missing.len()), (3, 0));
+    lab.restic.restore(&lab.access, &request, &lab.terms, |_| ()).await.unwrap();
+    assert_eq!(fs::read_dir(lab.path("out/volumes/data")).unwrap().count(), 3);
     assert_eq!(fs::read(lab.path("out/volumes/data/sub/deep")).unwrap(), b"deep");
     assert!(!lab.path("out/state").exists());
 });

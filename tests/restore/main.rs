@@ -18,6 +18,7 @@ mod phases;
 mod plan;
 mod refused;
 mod rights;
+mod rows;
 mod system;
 mod tree;
 

@@ -102,3 +102,20 @@ async fn paths_that_are_none_of_a_tree_are_refused() {
         assert!(text.contains(word), "{path}: {text}");
     }
 }
+
+/// A restore need not ask for a manifest that was made here; it is compared with the one that came all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_remembered_of_a_set_is_compared_with_what_came() {
+    let house = House::build("").await;
+    house.back_up().await;
+    let id = snapshots(&house, "app1").await.remove(0);
+    let remembered = house.path("cache/manifests").join(&id);
+    let text = std::fs::read_to_string(&remembered).unwrap();
+    std::fs::write(&remembered, format!("{text} ")).unwrap();
+    let (outcome, error) = refused(&house, "", &Options::new()).await;
+    assert!(outcome == "failed" && error.contains("it is forgotten now, restore again"), "{error}");
+    assert!(!remembered.exists());
+    let job: OwnedObjectPath = house.daemon.call("Restore", &("app1", "", Options::new())).await.unwrap();
+    assert_eq!(house.ended(&job).await.0, "succeeded", "{}", house.daemon.log());
+    assert_eq!(std::fs::read_to_string(&remembered).unwrap(), text, "it is remembered anew");
+}

@@ -15,6 +15,7 @@ pub(crate) fn job(id: &str, outcome: Option<Outcome>) -> JobRecord {
         bytes: 1,
         bytes_added: 1,
         files: 1,
+        downtime: 1,
     };
     JobRecord {
         id: id.into(),

@@ -16,6 +16,7 @@ use zbus::wire::{OwnedObjectPath, OwnedVariant};
 use zbus::{Connection, DBusError, MatchRule, MessageStream, Proxy};
 
 pub mod mount;
+pub mod rows;
 pub mod signals;
 use signals::Signals;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::failure::Failure;
-use super::needs::{Rule, Site};
+use super::needs::{Question, Rule, Site};
 use super::{Check, argv, over};
 use crate::definition::Remote;
+use crate::job::units_there;
 use crate::process::How;
 use crate::target;
 
@@ -14,7 +15,10 @@ const LOOK: &str = r#"id -un
 own=$PATH
 for name in "$@"; do
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$own
-    path=$(command -v "$name") && printf '%s %s\n' "$name" "$path"
+    path=$(command -v "$name") || continue
+    # What the shell does by itself lies somewhere as well.
+    case $path in /*) ;; *) path=$(IFS=:; for dir in $PATH; do [ ! -x "$dir/$name" ] || { echo "$dir/$name"; break; }; done) ;; esac
+    printf '%s %s\n' "$name" "$path"
 done
 :"#;
 
@@ -69,13 +73,19 @@ impl There {
         Ok(allowed(&site.remote, &shell).await?.iter().all(Result::is_ok))
     }
 
-    /// The site with the services that its monits know, as far as they can be asked: rules have to name them.
+    /// The site with the services that its monits and its systemd know, as far as they can be asked: rules have to name them.
     pub(super) async fn with_names(&self, site: &Site) -> Result<Site, Failure> {
         let mut full = site.clone();
         for binary in site.monits.iter().filter(|_| site.remote.sudo) {
             let status = argv([binary, "status"]);
             if let Ok(text) = over(&site.remote, &with_sudo(&site.remote, &status)).await? {
                 full.monit_services(binary, &processes(&text));
+            }
+        }
+        if site.remote.sudo && !site.units.is_empty() {
+            // What is stopped along with them; a unit that is not there is told of by its own question.
+            if let Ok(all) = units_there(&site.remote, &site.units).await {
+                full.unit_rules(&all);
             }
         }
         Ok(full)
@@ -105,8 +115,8 @@ pub(super) async fn all(site: &Site, there: &There) -> Result<Vec<Check>, Failur
             Err(why) => Check::bad(remote, what, why),
         });
     }
-    for (question, codes) in &site.questions {
-        checks.push(asked(remote, question, codes).await?);
+    for question in &site.questions {
+        checks.push(asked(remote, question).await?);
     }
     Ok(checks)
 }
@@ -139,15 +149,16 @@ fn verdicts(said: &str, count: usize) -> Vec<Result<(), String>> {
 }
 
 /// Asks something that changes nothing, as a backup will.
-async fn asked(remote: &Remote, question: &[String], codes: &[i32]) -> Result<Check, Failure> {
-    let what = question.join(" ");
-    let program = crate::process::Program::new(target::over_ssh(remote, with_sudo(remote, question)));
+async fn asked(remote: &Remote, question: &Question) -> Result<Check, Failure> {
+    let what = question.argv.join(" ");
+    let argv = if question.root { with_sudo(remote, &question.argv) } else { question.argv.clone() };
+    let program = crate::process::Program::new(target::over_ssh(remote, argv));
     let done = super::capture(program).await?;
     if let Err(failure) = target::judge(remote, &done.ended) {
         return Ok(Check::bad(remote, what, failure.to_string()));
     }
     Ok(match done.ended.how {
-        How::Exited(code) if codes.contains(&code) => Check::good(remote, what, "answers"),
+        How::Exited(code) if question.codes.contains(&code) => Check::good(remote, what, "answers"),
         _ => Check::bad(remote, what, super::words(&done)),
     })
 }

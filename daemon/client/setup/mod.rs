@@ -9,6 +9,7 @@ mod host;
 mod install;
 mod key;
 mod needs;
+mod restores;
 mod sudoers;
 
 use std::path::PathBuf;
@@ -43,6 +44,9 @@ pub(super) struct SetupArgs {
     /// A private key that may log in there already; default: what ssh finds by itself, or a password typed in
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// Let sudo through what restores run there as well, in a sudoers file of its own: they write as root
+    #[arg(long)]
+    restore: bool,
     /// Write no sudoers file there, only print it
     #[arg(long)]
     print_sudoers: bool,
@@ -84,7 +88,7 @@ pub(super) async fn setup(context: &Context, args: SetupArgs) -> Done {
     for site in &sites {
         checks.extend(one(context, &args, instance, site).await?);
     }
-    Ok(told(context, instance, &sites, &checks))
+    Ok(told(context, &args, instance, &sites, &checks))
 }
 
 fn known<'a>(
@@ -118,11 +122,32 @@ async fn one(
     let there = checks::there(remote, site).await?;
     checks.extend(sudoers::bring(context, args, instance, site, &there).await?);
     checks.extend(checks::all(site, &there).await?);
+    if args.restore {
+        checks.extend(restores(context, args, instance, site).await?);
+    }
+    Ok(checks)
+}
+
+/// What restores need beyond backups.
+async fn restores(
+    context: &Context,
+    args: &SetupArgs,
+    instance: &Instance,
+    site: &Site,
+) -> Result<Vec<Check>, Failure> {
+    let site = match restores::site(instance, site).await {
+        Ok(Some(site)) => site,
+        Ok(None) => return Ok(Vec::new()),
+        Err(why) => return Ok(vec![Check::bad(&site.remote, "the sudoers file for restores", why)]),
+    };
+    let there = checks::there(&site.remote, &site).await?;
+    let mut checks = sudoers::bring(context, args, instance, &site, &there).await?;
+    checks.extend(checks::all(&site, &there).await?);
     Ok(checks)
 }
 
 /// The table, and whether all is well.
-fn told(context: &Context, instance: &Instance, sites: &[Site], checks: &[Check]) -> Exit {
+fn told(context: &Context, args: &SetupArgs, instance: &Instance, sites: &[Site], checks: &[Check]) -> Exit {
     let good = checks.iter().all(|check| check.wrong.is_none());
     if context.out.json {
         let row = |check: &Check| {
@@ -146,10 +171,18 @@ fn told(context: &Context, instance: &Instance, sites: &[Site], checks: &[Check]
         context.out.grid(&grid);
         let name = &instance.name;
         let as_root = sites.iter().any(|site| site.remote.sudo && site.mirrored);
-        if as_root {
-            context.out.note(
-                "\nThe sudoers file is for backups. A restore writes there as root: give the account that right for its time.",
-            );
+        if as_root && !args.restore {
+            context.out.note(format!(
+                "\nThe sudoers file is for backups. A restore writes there as root: `holdfast setup {name} --restore` lets that \
+                 through."
+            ));
+        }
+        if as_root && args.restore {
+            context.out.note(format!(
+                "\nRestores may write what {name} includes as root there. To take that back: remove \
+                 /etc/sudoers.d/{}-restore.",
+                sudoers::file_name(name.as_str())
+            ));
         }
         context.out.note(if good {
             format!("\n{name} is ready: `holdfast run` its backup.")

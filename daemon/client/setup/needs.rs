@@ -1,6 +1,7 @@
 //! What backups and restores of an instance run on other machines: which programs must be there, and what root is asked for.
 
 use crate::definition::{Dump, Instance, Manager, Remote, Service, Source};
+use crate::job::unit_calls;
 
 /// A machine that an instance needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +13,14 @@ pub(super) struct Site {
     pub(super) rules: Vec<Rule>,
     /// monits whose services are not all named: they are asked.
     pub(super) monits: Vec<String>,
-    /// Questions that change nothing: they are asked, and must be answered. With what may be their exit codes.
-    pub(super) questions: Vec<(Vec<String>, &'static [i32])>,
+    /// Units of its systemd: what is stopped along with them is asked.
+    pub(super) units: Vec<String>,
+    /// Questions that change nothing: they are asked, and must be answered.
+    pub(super) questions: Vec<Question>,
     /// Files are mirrored from there.
     pub(super) mirrored: bool,
+    /// What the name of its sudoers file ends with.
+    pub(super) file: &'static str,
 }
 
 /// A command that sudo is to let through.
@@ -27,18 +32,30 @@ pub(super) struct Rule {
     pub(super) argv: Vec<String>,
     /// Any program: only for those that do not run as root.
     pub(super) any: bool,
+    /// What its arguments are to fit, where they are not the same each time: then `argv` is one that does.
+    pub(super) pattern: Option<String>,
 }
 
 impl Rule {
     /// As root, with exactly these arguments.
     pub(super) fn root(argv: &[String]) -> Self {
-        Self { user: "root".into(), argv: argv.to_vec(), any: false }
+        Self { user: "root".into(), argv: argv.to_vec(), any: false, pattern: None }
     }
 
     /// Any program as another user: client programs of databases are run by `env` and `sh`, and run shells themselves.
     fn of_user(user: &str) -> Self {
-        Self { user: user.into(), argv: vec!["env".into()], any: true }
+        Self { user: user.into(), argv: vec!["env".into()], any: true, pattern: None }
     }
+}
+
+/// A question that changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) argv: Vec<String>,
+    /// How it may end.
+    pub(super) codes: &'static [i32],
+    /// It is asked as root, where the definition says `sudo`.
+    pub(super) root: bool,
 }
 
 /// The exit codes of a program that answers, and of a `status` (0 runs, 1 to 3 does not).
@@ -76,8 +93,14 @@ pub(super) fn sites(instance: &Instance) -> Vec<Site> {
 impl Site {
     fn of(remote: &Remote) -> Self {
         let remote = remote.clone();
-        let (programs, rules, monits, questions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { remote, programs, rules, monits, questions, mirrored: false }
+        let (programs, rules, monits) = (Vec::new(), Vec::new(), Vec::new());
+        let (units, questions) = (Vec::new(), Vec::new());
+        Self { remote, programs, rules, monits, units, questions, mirrored: false, file: "" }
+    }
+
+    /// The same machine with these rules, for a sudoers file of their own, and nothing else.
+    pub(super) fn with_rules_alone(&self, rules: Vec<Rule>, file: &'static str) -> Self {
+        Self { rules, file, mirrored: self.mirrored, ..Self::of(&self.remote) }
     }
 
     fn program(&mut self, name: &str, why: &'static str) {
@@ -93,34 +116,87 @@ impl Site {
 
     /// Something that root is asked for, where the definition says `sudo`.
     fn rule(&mut self, argv: Vec<String>) {
-        let rule = Rule { user: "root".into(), argv, any: false };
+        let rule = Rule { user: "root".into(), argv, any: false, pattern: None };
+        self.add(rule);
+    }
+
+    fn add(&mut self, rule: Rule) {
         if self.remote.sudo && !self.rules.contains(&rule) {
             self.rules.push(rule);
         }
     }
 
+    /// The same with arguments that fit a pattern, of which `argv` is an example.
+    fn open_rule(&mut self, argv: Vec<String>, pattern: String) {
+        let rule = Rule { user: "root".into(), argv, any: false, pattern: Some(format!("^{pattern}$")) };
+        self.add(rule);
+    }
+
     fn service(&mut self, service: &Service) {
         match &service.manager {
+            Manager::Systemd { units } => self.systemd(units),
             Manager::Monit { services, binary } => self.monit(binary, services),
             Manager::Command { start, stop, status } => {
                 for argv in [start, stop, status] {
                     self.own_words(argv);
                 }
-                self.questions.push((status.clone(), STANDS));
+                self.question(status.clone(), STANDS, true);
             }
-            // Refused where the definition is read.
-            Manager::Systemd { .. }
-            | Manager::Docker { .. }
-            | Manager::Podman { .. }
-            | Manager::Compose { .. } => {}
+            Manager::Docker { containers } => self.engine("docker", containers),
+            Manager::Podman { containers } => self.engine("podman", containers),
+            Manager::Compose { project, .. } => self.project(project),
         }
+    }
+
+    fn question(&mut self, argv: Vec<String>, codes: &'static [i32], root: bool) {
+        self.questions.push(Question { argv, codes, root });
+    }
+
+    /// How units stand everybody may ask.
+    fn systemd(&mut self, units: &[String]) {
+        self.program("systemctl", "services are stopped and started with it");
+        let mut there = words(&["systemctl", "cat", "--"]);
+        there.extend(units.iter().cloned());
+        self.question(there, ANSWERS, false);
+        self.unit_rules(units);
+        self.units.extend(units.iter().cloned());
+    }
+
+    /// Containers are told of by ids, which are others when they were made anew.
+    fn engine(&mut self, program: &'static str, containers: &[String]) {
+        self.program(program, "containers are stopped and started with it");
+        let name = "[0-9A-Za-z][0-9A-Za-z_.-]*";
+        for (sample, pattern) in [
+            (vec![program, "container", "inspect", "x"], format!("container inspect {name}")),
+            (vec![program, "stop", "-t", "30", "x"], format!("stop -t [0-9]+ {name}")),
+            (vec![program, "start", "x"], format!("(start|pause|unpause) {name}")),
+        ] {
+            self.open_rule(words(&sample), pattern);
+        }
+        for name in containers {
+            self.question(words(&[program, "container", "inspect", name]), ANSWERS, true);
+        }
+    }
+
+    /// Compose itself is not needed.
+    fn project(&mut self, project: &str) {
+        self.engine("docker", &[]);
+        let label = format!("label=com.docker.compose.project={project}");
+        let list = words(&["docker", "ps", "--all", "--no-trunc", "--quiet", "--filter", &label]);
+        self.rule(list.clone());
+        self.question(list, ANSWERS, true);
+    }
+
+    /// The units that systemd may be told to stop and start.
+    pub(super) fn unit_rules(&mut self, units: &[String]) {
+        units.iter().flat_map(|name| unit_calls(name)).for_each(|argv| self.rule(argv));
     }
 
     /// Told of by name only: a pattern for names would let arguments through, and monit has dangerous ones.
     fn monit(&mut self, binary: &str, services: &[String]) {
         self.program(binary, "services are stopped and started with it");
         self.rule(words(&[binary, "status"]));
-        self.questions.push((words(&[binary, "status"]), ANSWERS));
+        self.question(words(&[binary, "status"]), ANSWERS, true);
         self.monit_services(binary, services);
         if services.is_empty() {
             self.monits.push(binary.to_owned());

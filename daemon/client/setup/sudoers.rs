@@ -69,7 +69,8 @@ async fn place(
     site: &Site,
     there: &There,
 ) -> Result<Check, Failure> {
-    let (what, name) = ("the sudoers file", file_name(instance.name.as_str()));
+    let name = file_name(instance.name.as_str()) + site.file;
+    let what = if site.file.is_empty() { "the sudoers file" } else { "the sudoers file for restores" };
     let text = match text(instance.name.as_str(), site, there) {
         Ok(text) => text,
         Err(why) => return Ok(Check::bad(&site.remote, what, why)),
@@ -119,7 +120,7 @@ async fn by_a_person(
 }
 
 /// A name that sudo reads: it passes over those with a dot or a `~`.
-fn file_name(instance: &str) -> String {
+pub(super) fn file_name(instance: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     format!("holdfast-{}", instance.chars().map(fit).collect::<String>())
 }
@@ -148,6 +149,9 @@ fn line(rule: &Rule, there: &There) -> Result<String, String> {
     let path =
         there.path(program).ok_or_else(|| format!("{program} is not there, so no rule can name it"))?;
     let mut line = escaped(path)?;
+    if let Some(pattern) = &rule.pattern {
+        return Ok(format!("{line} {pattern}"));
+    }
     if arguments.is_empty() {
         line.push_str(" \"\"");
     }
@@ -206,7 +210,7 @@ mod tests {
             |argv: &[&str]| Rule::root(&argv.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(of(&root(&["monit", "stop", "db"])).unwrap(), "/usr/bin/monit stop db");
         assert_eq!(of(&root(&["monit"])).unwrap(), "/usr/bin/monit \"\"");
-        let any = Rule { user: "postgres".into(), argv: vec!["env".into()], any: true };
+        let any = Rule { user: "postgres".into(), argv: vec!["env".into()], any: true, pattern: None };
         assert_eq!(of(&any).unwrap(), "ALL");
         assert!(of(&root(&["rsync"])).unwrap_err().contains("not there"));
     }

@@ -12,9 +12,6 @@ const LOCAL: &str = "local:";
 /// Keys that are about this machine alone.
 const NEAR: [&str; 4] = ["user", "install_dir", "volumes", "recovery"];
 
-/// Managers that are spoken to over ssh.
-const FAR_MANAGERS: [&str; 2] = ["monit", "command"];
-
 /// The machine of an instance, or of a dump that has its `own`.
 pub(super) fn remote(
     entry: &Entry<RawInstance>,
@@ -46,7 +43,6 @@ pub(super) fn check(layers: &Layers<'_>, includes: &[Placed<'_, Include>], compl
     let far = layers.pick(|raw| &raw.ssh).is_some();
     if far {
         near_keys(layers, complaints);
-        services(layers, complaints);
     } else {
         far_keys(layers, complaints);
     }
@@ -111,18 +107,6 @@ fn far_keys(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
         .is_some_and(|(_, all)| all.get_ref().iter().any(|dump| dump.get_ref().ssh.is_some()));
     if let Some((source, key)) = layers.pick(|raw| &raw.ssh_key).filter(|_| !dumped) {
         complaints.add(source, &key.span(), "`ssh_key` needs `ssh`".into(), "write ssh = \"user@host\"");
-    }
-}
-
-fn services(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
-    let Some((source, list)) = layers.pick(|raw| &raw.service) else { return };
-    for service in list.get_ref() {
-        let Some(manager) = &service.get_ref().manager else { continue };
-        if !FAR_MANAGERS.contains(&manager.get_ref().0) {
-            let message = format!("the manager {} is not spoken to over ssh yet", manager.get_ref().0);
-            let help = "use manager = \"command\" there, with start = [\"systemctl\", \"start\", …] for a unit of systemd";
-            complaints.add(source, &manager.span(), message, help);
-        }
     }
 }
 

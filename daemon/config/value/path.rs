@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::text::plain;
 use super::{Node, Reader, Value};
-use crate::definition::Volumes;
+use crate::definition::{Engine, VolumePlace, Volumes};
 
 /// A path that begins at the root, without `..`.
 #[derive(Debug, Clone)]
@@ -180,15 +180,32 @@ fn unclosed(pattern: &str) -> bool {
     open
 }
 
+/// A directory, or the volume of an engine.
+fn volume_place(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<VolumePlace> {
+    let text = reader.text(node, "an absolute path, or \"docker:VOLUME\"")?;
+    for engine in [Engine::Docker, Engine::Podman] {
+        let Some(name) = text.strip_prefix(engine.word()).and_then(|rest| rest.strip_prefix(':')) else {
+            continue;
+        };
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"_.-".contains(b);
+        let first = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+        if !first || !name.as_bytes().iter().all(fits) {
+            let help = "a volume's name has letters, digits, '.', '_' and '-'";
+            return reader.refuse(node, format!("{name:?} is no name of a volume"), help);
+        }
+        return Some(VolumePlace::Of(engine, name.to_owned()));
+    }
+    AbsolutePath::read(node, reader).map(|path| VolumePlace::Directory(path.0))
+}
+
 impl Value for Volumes {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let wanted = "\"podman\", \"docker\" or a table { NAME = \"/path\" }";
+        let wanted = "\"podman\", \"docker\" or a table { NAME = \"/path\" or \"docker:VOLUME\" }";
         match node.get_ref() {
             DeValue::Table(table) => {
-                let entries = table.iter().map(|(name, path)| {
-                    let path = AbsolutePath::read(path, reader)?;
-                    Some((name.get_ref().to_string(), path.0))
-                });
+                let entries = table
+                    .iter()
+                    .map(|(name, path)| Some((name.get_ref().to_string(), volume_place(path, reader)?)));
                 entries.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Self::Table)
             }
             _ => match reader.text(node, wanted)? {
@@ -202,7 +219,10 @@ impl Value for Volumes {
     }
 
     fn schema() -> serde_json::Value {
-        let table = json!({ "type": "object", "additionalProperties": AbsolutePath::schema() });
+        let of_engine =
+            json!({ "type": "string", "pattern": "^(docker|podman):[A-Za-z0-9][A-Za-z0-9_.-]*$" });
+        let place = json!({ "anyOf": [AbsolutePath::schema(), of_engine] });
+        let table = json!({ "type": "object", "additionalProperties": place });
         json!({ "anyOf": [{ "enum": ["podman", "docker"] }, table] })
     }
 }

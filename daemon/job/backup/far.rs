@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Shared;
 use super::instance::Ready;
 use crate::definition::{Instance, Remote};
-use crate::job::rsync;
+use crate::job::rsync::{self, Toward};
 use crate::process::{self, Limits, Program};
 use crate::restic;
 use crate::state::durable;
@@ -22,7 +22,7 @@ use crate::target::{SshError, judge, over_ssh, rsync_path};
 /// How long a machine may take to say that it is there.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Below a mirror: what rsync is told to fetch.
-const RULES: &str = "rules";
+pub(in crate::job) const RULES: &str = "rules";
 
 /// Whether all machines of an instance answer, tried again where that may pass: now, while the services still run.
 pub(super) async fn reachable(shared: &Shared, instance: &Instance) -> Result<()> {
@@ -82,19 +82,30 @@ pub(super) async fn mirror(shared: &Shared, ready: &Ready) -> Result<Vec<String>
     let rules = tokio::task::spawn_blocking(move || place.rsync_rules()).await??;
     let to = remote.clone();
     let lists = rules.is_some();
-    tokio::task::spawn_blocking(move || make(&to, &rules.unwrap_or_default())).await??;
+    let made = tokio::task::spawn_blocking(move || make(&to, &rules.unwrap_or_default())).await?;
+    made.map_err(|failure| match is_full(&failure) {
+        true => rsync::full_cache(&remote.mirror, &format!("{failure:#}")),
+        false => failure,
+    })?;
     if !lists {
         return Ok(Vec::new());
     }
     let argv = fetch(remote);
     let begun = tokio::time::Instant::now();
     let (stall, cancel) = (ready.instance.stall_timeout, shared.live.cancelled());
-    let done = rsync::transfer(remote, &remote.mirror, argv, stall, cancel).await;
+    let done = rsync::transfer(remote, (Toward::Here, &remote.mirror), argv, stall, cancel).await;
     let done = done.with_context(|| format!("mirroring {}, so no snapshot was taken", remote.login()))?;
     let text = format!("mirrored {} in {:.1?}: {}", remote.login(), begun.elapsed(), done.stats.join(", "));
     info!("{text}");
     ready.log.note(&text);
     Ok(done.left_out.into_iter().chain(done.warnings).collect())
+}
+
+/// Whether a disk had no room.
+fn is_full(failure: &anyhow::Error) -> bool {
+    let kind =
+        failure.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
 }
 
 /// What is fetched, as rsync's options.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::log::Log;
 use super::slot::{self, Slot};
 use super::streams::{self, Sum};
-use super::{Shared, dumps, far, snapshot};
+use super::{Shared, dumps, far, held, snapshot};
 use crate::definition::{Instance, Name};
 use crate::dump::{Record, Taken};
 use crate::job::live::append;
@@ -299,11 +299,13 @@ async fn lay_tree(part: &Part, ready: &Arc<Ready>, dumped: Dumped) -> anyhow::Re
     let Dumped { staging, records, streamed, lost: _ } = dumped;
     let shared = &part.shared;
     let own = own_dirs(shared);
-    let (place, held) = (ready.place.clone(), Arc::clone(ready));
+    let (place, notes) = held::bring(shared, ready, &staging).await?;
+    notes.iter().for_each(|note| part.warn(note));
+    let known = Arc::clone(ready);
     let laid = tokio::task::spawn_blocking(move || {
         let tree = Tree::build(&place, &staging.tree(), &own)?;
         if place.instance.remote.is_some() {
-            held.log.lay(&staging.tree())?;
+            known.log.lay(&staging.tree())?;
         }
         anyhow::Ok((staging, tree))
     });

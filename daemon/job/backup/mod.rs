@@ -2,6 +2,7 @@
 
 pub(in crate::job) mod dumps;
 mod far;
+mod held;
 mod instance;
 mod log;
 mod slot;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, warn};
+
+pub(in crate::job) use far::RULES;
 
 use super::live::append;
 use super::{Context, Live, retain};

@@ -13,9 +13,11 @@ use super::instance::{Laid, Ready};
 use super::streams::Sum;
 use crate::definition::Repository;
 use crate::job::live::append;
+use crate::job::manifests;
 use crate::job::repository::{self, Opened};
 use crate::restic::{self, BackupRequest, BackupSummary};
 use crate::state::{Outcome, Phase, SetRecord};
+use crate::target::MANIFEST;
 
 /// How long, and how often, storage that does not answer is asked again before that counts as a failed attempt.
 const COMES_UP_WITHIN: Duration = Duration::from_secs(5 * 60);
@@ -193,8 +195,16 @@ impl Part {
             "stored as {} ({} files, {} bytes, {} added)",
             summary.snapshot_id, summary.total_files_processed, summary.total_bytes_processed, summary.data_added
         );
+        self.remember_manifest(&summary.snapshot_id).await;
         if let Err(failure) = self.shared.context.database.save_set(&self.set(&summary, all)).await {
             error!("the set is stored, but could not be remembered; it is found again later: {failure:#}");
+        }
+    }
+
+    /// A restore need not ask the repository for it then.
+    async fn remember_manifest(&self, snapshot: &str) {
+        if let Ok(text) = tokio::fs::read(self.tree.dir.join(MANIFEST)).await {
+            manifests::remember(&self.shared.context, snapshot, text).await;
         }
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::apply::ENVIRONMENT;
 use super::{Work, fetch};
-use crate::definition::{Moves, Volumes};
+use crate::definition::{Moves, VolumePlace, Volumes};
 use crate::job::Context;
 use crate::state::durable;
 use crate::state::undo::Step;
@@ -75,8 +75,10 @@ pub(super) async fn make_places(work: &Work, made: &mut Made) -> Result<()> {
         }
     }
     if let Volumes::Table(table) = &instance.volumes {
-        for dir in table.values() {
-            make(work, dir, made).await?;
+        for place in table.values() {
+            if let VolumePlace::Directory(dir) = place {
+                make(work, dir, made).await?;
+            }
         }
     }
     Ok(())

@@ -10,8 +10,9 @@ use tracing::warn;
 use super::dumps::{self, Changed, Wanted};
 use super::kept::{RootWas, Swapped};
 use super::swap::{self, Site};
-use super::{Request, Work, carry, far, fetch, survey};
+use super::{Request, Work, carry, far, fetch, held, survey};
 use crate::job::far::Far;
+use crate::job::held::Was;
 use crate::job::{hook, remove_tree};
 use crate::state::Phase;
 use crate::state::undo::Step;
@@ -30,6 +31,8 @@ pub(super) struct Applied {
     pub(super) dumps: Vec<Changed>,
     /// Roots as they were.
     pub(super) roots: Vec<RootWas>,
+    /// What volumes held that are filled through their engine, and whether that has begun.
+    pub(super) held: Vec<(Was, bool)>,
     /// What changes places on another machine, and whether that has begun.
     pub(super) far: Option<(Far, bool)>,
 }
@@ -89,8 +92,10 @@ pub(super) async fn run(
     for step in steps.steps.iter().filter(|step| step.number < FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
+    held::take(work, place, applied).await?;
     remember_roots(work, place, manifest, applied).await?;
     let mut warnings = files(work, place, staging, manifest, wanted, applied).await?;
+    warnings.extend(held::fill(work, applied).await?);
     warnings.extend(dumps::swap(work, place, wanted, staging, manifest, applied).await?);
     for step in steps.steps.iter().filter(|step| step.number >= FILES_STEP) {
         one_step(work, place, step, &request).await?;
@@ -331,6 +336,10 @@ pub(super) async fn put_back(applied: &Applied) -> anyhow::Result<()> {
         }
         for root in &applied.roots {
             root.was.put_on(&root.dir.0)?;
+        }
+        for (was, _) in applied.held.iter().filter(|(_, begun)| *begun) {
+            let result = was.put_back().await;
+            failures.extend(result.err().map(|failure| format!("{}: {failure:#}", was.held.shown())));
         }
     }
     ensure!(failures.is_empty(), "{}", failures.join("; "));

@@ -65,12 +65,15 @@ fn entries(root: &OwnedFd, dir: &Path) -> Result<Vec<(OsString, FileType)>> {
         if name == "." || name == ".." {
             continue;
         }
-        let kind = match fs::statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(meta) => FileType::from_raw_mode(meta.st_mode),
-            Err(Errno::NOENT) => continue,
-            Err(other) => return Err(other.into()),
-        };
-        all.push((name, kind));
+        match entry.file_type() {
+            // Not every file system says it with the name.
+            FileType::Unknown => match fs::statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(meta) => all.push((name, FileType::from_raw_mode(meta.st_mode))),
+                Err(Errno::NOENT) => {}
+                Err(other) => return Err(other.into()),
+            },
+            kind => all.push((name, kind)),
+        }
     }
     all.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(all)

@@ -159,8 +159,29 @@ pub async fn read_manifest(
     snapshot: &str,
     terms: &Terms,
 ) -> anyhow::Result<Manifest> {
+    let text = manifest_text(restic, access, snapshot, terms).await?;
+    settled(restic, access, &text, terms).await
+}
+
+/// The manifest's file.
+pub(super) async fn manifest_text(
+    restic: &Restic,
+    access: &Access,
+    snapshot: &str,
+    terms: &Terms,
+) -> anyhow::Result<Vec<u8>> {
     let text = restic.dump(access, snapshot, MANIFEST, MANIFEST_LIMIT, terms).await;
-    let mut manifest = Manifest::from_json(&text.context("reading the manifest of the snapshot")?)?;
+    text.context("reading the manifest of the snapshot")
+}
+
+/// What a manifest's file says; see [`read_manifest`].
+pub(super) async fn settled(
+    restic: &Restic,
+    access: &Access,
+    text: &[u8],
+    terms: &Terms,
+) -> anyhow::Result<Manifest> {
+    let mut manifest = Manifest::from_json(text)?;
     streams::settle(restic, access, &mut manifest, terms).await?;
     Ok(manifest)
 }

@@ -46,11 +46,14 @@ pub(super) fn dir(context: &Context, kept: &Kept) -> Option<PathBuf> {
 pub(super) async fn link(context: &Context, undo: &Undo, kept: &Kept) -> Result<()> {
     let Some(dir) = dir(context, kept) else { return Ok(()) };
     undo.push(Step::RemoveDir { path: dir.clone() }).await?;
-    let swaps = kept.swaps.clone();
+    let (swaps, held) = (kept.swaps.clone(), kept.held.clone());
     let made = tokio::task::spawn_blocking(move || {
         durable::create_dir(&dir, 0o700)?;
         for swapped in swaps.iter().filter(|swapped| swapped.old.is_some()) {
             one(&dir, &swapped.live.0, &swapped.aside.0)?;
+        }
+        for was in &held {
+            one(&dir, &Path::new("volumes").join(&was.held.name), &was.data.0)?;
         }
         anyhow::Ok(())
     });

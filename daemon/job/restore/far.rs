@@ -12,7 +12,7 @@ use super::survey::Survey;
 use super::{Request, Work};
 use crate::definition::Remote;
 use crate::job::far::{self, Far, FarItem};
-use crate::job::rsync;
+use crate::job::rsync::{self, Toward};
 use crate::process::{self, Limits, Program, Sign};
 use crate::state::Phase;
 use crate::state::undo::Step;
@@ -90,15 +90,15 @@ fn by_parent(items: &[PathBuf]) -> BTreeMap<PathBuf, Vec<PathBuf>> {
 /// Files that live there unchanged are copied there, by their content; the others go over the wire.
 async fn push(work: &Work, remote: &Remote, staging: &Path, parent: &Path, items: &[PathBuf]) -> Result<()> {
     let live = far::live_of(parent).context("no path of the other machine")?;
-    let mut beside = OsString::from("--copy-dest=");
-    beside.push(&live);
     let mut to = live.join(annex(work)).join("new").into_os_string();
     to.push("/");
-    let mut argv: Vec<OsString> = vec!["--protect-args".into(), "--checksum".into(), beside, "--".into()];
+    let mut argv = rsync::push_options(remote.sudo, &live);
+    argv.push("--".into());
     argv.extend(items.iter().map(|item| staging.join(item).into_os_string()));
     argv.push(rsync_path(remote, &to));
     let (stall, cancel) = (work.request.instance.stall_timeout, work.live.cancelled());
-    let done = rsync::transfer(remote, staging, argv, stall, cancel).await;
+    let done = rsync::transfer(remote, (Toward::There, staging), argv, stall, cancel).await;
+    let done = done.map_err(|failure| far::sudo_lacks(failure, "rsync --server"));
     let done = done.with_context(|| format!("bringing data to {}", remote.login()))?;
     ensure!(done.left_out.is_empty(), "bringing data to {}: {}", remote.login(), done.left_out.join("; "));
     info!("brought to {}:{}: {}", remote.login(), live.display(), done.stats.join(", "));
@@ -177,7 +177,8 @@ async fn copy_there(work: &Work, remote: &Remote, filters: &[String], from: &Pat
         Limits { stall: Some(work.request.instance.stall_timeout), work_counts: true, ..Limits::NONE };
     let ended = process::run(program, work.live.cancelled(), |_, _| Sign::Life).await?;
     let carrying = || format!("copying what the backup left out of {} on {}", from.display(), remote.login());
-    judge(remote, &ended).with_context(carrying)?;
+    let judged = judge(remote, &ended).map_err(|failure| far::sudo_lacks(failure.into(), "rsync -aHAX"));
+    judged.with_context(carrying)?;
     ensure!(ended.ok(), "{}: {}", carrying(), ended.stderr_tail.trim());
     Ok(())
 }

@@ -7,11 +7,12 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Mode;
 
 use super::{NotTheSet, Work, choose, dumps, edited, parts, rights, room, seed, streams};
-use crate::job::remove_tree;
+use crate::job::{manifests, remove_tree};
 use crate::process::{self, Limits, Program, Sign};
+use crate::restic::Terms;
 use crate::state::undo::Step;
 use crate::state::{Phase, durable};
-use crate::target::{Manifest, spelled};
+use crate::target::{MANIFEST, Manifest, spelled};
 
 /// Room that is wanted beyond the set's own size.
 const MARGIN_PERCENT: u64 = 10;
@@ -26,11 +27,12 @@ pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<(Manif
     let wait = |reason| live.waits(&request.instance.name, reason);
     let (key, name) = (&request.opened.key, &request.opened.repository.name);
     let share = work.context.queue.share(key, name, &live.caller(), wait).await?;
-    let mut manifest = read_manifest(work).await?;
+    let (mut manifest, text) = read_manifest(work).await?;
     check_manifest(work, &manifest)?;
     room::check(work, &manifest, staging).await?;
     let over = seed::lay(work, staging, &manifest).await;
     parts::fetch(work, staging, &manifest, over).await?;
+    check_same(work, staging, &text).await?;
     streams::fetch(work, staging, &manifest).await?;
     drop(share);
     check_included(work, staging)?;
@@ -132,15 +134,41 @@ fn check_room(work: &Work, staging: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The manifest is the last file of a set: where it is missing, this is no committed set.
-async fn read_manifest(work: &Work) -> anyhow::Result<Manifest> {
+/// The manifest is the last file of a set: where it is missing, this is no committed set. Also its text.
+async fn read_manifest(work: &Work) -> anyhow::Result<(Manifest, Vec<u8>)> {
     let (request, live) = (&work.request, &work.live);
     let wait = |reason| live.waits(&request.instance.name, reason);
     let _permit = work.context.queue.permit(&live.caller(), wait).await?;
     let terms = live.terms(request.instance.stall_timeout);
     let (access, snapshot) = (&request.opened.access, &request.set.snapshot);
-    let read = choose::read_manifest(&work.restic, access, snapshot, &terms).await;
-    read.with_context(|| format!("snapshot {snapshot} holds no manifest that can be read"))
+    let read = async {
+        let text = manifest_text(work, &terms).await?;
+        Ok::<_, anyhow::Error>((choose::settled(&work.restic, access, &text, &terms).await?, text))
+    };
+    read.await.with_context(|| format!("snapshot {snapshot} holds no manifest that can be read"))
+}
+
+async fn manifest_text(work: &Work, terms: &Terms) -> anyhow::Result<Vec<u8>> {
+    let (access, snapshot) = (&work.request.opened.access, &work.request.set.snapshot);
+    if let Some(text) = manifests::remembered(&work.context, snapshot).await {
+        return Ok(text);
+    }
+    let text = choose::manifest_text(&work.restic, access, snapshot, terms).await?;
+    manifests::remember(&work.context, snapshot, text.clone()).await;
+    Ok(text)
+}
+
+/// What was remembered of the set must be what came.
+async fn check_same(work: &Work, staging: &Path, text: &[u8]) -> anyhow::Result<()> {
+    let came = tokio::fs::read(staging.join(MANIFEST)).await.context("reading the fetched manifest")?;
+    if came != text {
+        manifests::forget(&work.context, &work.request.set.snapshot).await;
+        bail!(
+            "what was remembered of snapshot {} is not what the repository holds; it is forgotten now, restore again",
+            work.request.set.snapshot
+        );
+    }
+    Ok(())
 }
 
 fn check_manifest(work: &Work, manifest: &Manifest) -> anyhow::Result<()> {

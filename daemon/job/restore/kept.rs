@@ -15,6 +15,7 @@ use super::failed::{self, Failed};
 use super::{survey, swap};
 use crate::definition::Definitions;
 use crate::job::far::Far;
+use crate::job::held::Was;
 use crate::job::{Context, remove_tree};
 use crate::queue::Caller;
 use crate::state::durable;
@@ -58,6 +59,9 @@ pub struct Kept {
     /// The roots that the data lies in, as they were.
     #[serde(default)]
     pub roots: Vec<RootWas>,
+    /// What volumes held that were filled through their engine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Was>,
     /// What lies on another machine: as it would be exchanged by a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub far: Option<Far>,
@@ -101,6 +105,7 @@ impl Kept {
     /// Where it is, until when, and what to do with it.
     pub fn told(&self) -> String {
         let mut places: Vec<_> = self.annexes.iter().map(|dir| dir.0.display().to_string()).collect();
+        places.extend(self.held.iter().map(|was| was.data.0.display().to_string()));
         places.extend(self.far.iter().map(Far::shown));
         places.extend(self.dumps.iter().map(|changed| changed.shown()));
         places.extend(self.failed.iter().map(|failed| format!("failed/{}/{}", self.instance, failed.name)));
@@ -121,7 +126,12 @@ pub(in crate::job) fn dir(context: &Context) -> PathBuf {
 pub(super) async fn write(context: &Context, undo: &Undo, kept: &Kept) -> Result<()> {
     failed::link(context, undo, kept).await?;
     let dir = dir(context).join(&kept.job);
-    undo.push(Step::RemoveDir { path: dir.clone() }).await?;
+    // Where old data of volumes lies there, that directory goes last: its own step was written when it was made.
+    let step = match kept.held.is_empty() {
+        true => Step::RemoveDir { path: dir.clone() },
+        false => Step::RemoveFile { path: dir.join("record.json") },
+    };
+    undo.push(step).await?;
     let text = serde_json::to_vec_pretty(kept)?;
     tokio::task::spawn_blocking(move || {
         durable::create_dir(&dir, 0o700)?;
@@ -323,6 +333,7 @@ mod tests {
             dumps: vec![],
             failed: None,
             roots: vec![],
+            held: vec![],
             far: None,
             boot: None,
         }

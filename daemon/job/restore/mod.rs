@@ -12,6 +12,7 @@ mod failed;
 pub(super) mod far;
 mod fetch;
 mod health;
+mod held;
 pub mod kept;
 mod meter;
 mod mounts;
@@ -250,6 +251,9 @@ async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> 
     if let Err(failure) = remove_tree(&staging).await {
         warn!("the fetched data could not be removed from {}: {failure:#}", staging.display());
     }
+    if result.as_ref().is_err_and(|failure| !failure.is::<NotPutBack>()) {
+        held::discard(work).await;
+    }
     result
 }
 
@@ -308,7 +312,8 @@ async fn apply_or_put_back(
     };
     work.phase(Phase::Rollback);
     let far = applied.far.as_ref().is_some_and(|(_, begun)| *begun);
-    let touched = far || !(applied.swaps.is_empty() && applied.dumps.is_empty());
+    let held = applied.held.iter().any(|(_, begun)| *begun);
+    let touched = far || held || !(applied.swaps.is_empty() && applied.dumps.is_empty());
     if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
@@ -380,6 +385,7 @@ async fn apply_and_ask(
     }
     anew::define(work, made).await.context("defining the new instance")?;
     warnings.extend(work.request.founding.iter().flat_map(|founding| founding.notes.clone()));
+    held::whole_again(applied).await?;
     let kept = stands::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     warnings.extend(apply::put_roots_on(work, place, manifest));

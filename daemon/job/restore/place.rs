@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tracing::info;
 
-use super::Work;
+use super::{Work, held};
 use crate::target::{Manifest, Place, Purpose, RootKind};
 
 /// The instance as it is now; it may be missing in parts, that is why it is restored.
@@ -20,12 +20,16 @@ pub(super) async fn of(work: &Work, manifest: &Manifest) -> anyhow::Result<Place
             .collect::<Vec<_>>(),
     );
     let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
-    for name in volumes.iter().filter(|name| !place.volumes.contains_key(*name)).collect::<Vec<_>>() {
+    held::refuse(work, &place)?;
+    let is_there =
+        |place: &Place, name: &String| place.volumes.contains_key(name) || place.held.contains_key(name);
+    for name in volumes.iter().filter(|name| !is_there(&place, name)).collect::<Vec<_>>() {
         info!(holdfast_instance = %instance.name, "creating volume {name}");
         let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));
-        let labels = root.map(|root| root.labels.clone()).unwrap_or_default();
-        place.create_volume(name, &labels, cancel).await?;
+        let make = root.map(|root| root.make.clone()).unwrap_or_default();
+        place.create_volume(name, &make, cancel).await?;
     }
+    held::stand_in(work, &mut place).await?;
     if let Some(state) = place.state_dir.clone().filter(|dir| !dir.exists()) {
         make_state(&state, manifest).await?;
     }

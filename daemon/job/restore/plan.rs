@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Spot;
 use super::survey::{self, Survey};
-use super::{Request, anew, carry, choose, dumps, edited, far, fetch, rights, room, streams};
-use crate::definition::{Instance, VersionMatch, Volumes};
+use super::{Request, anew, carry, choose, dumps, edited, far, fetch, held, rights, room, streams};
+use crate::definition::{Instance, VersionMatch, VolumePlace, Volumes};
 use crate::job::{Context, services, version};
 use crate::queue::Caller;
 use crate::restic::{Restic, Terms};
@@ -87,7 +87,8 @@ fn without_user(request: &Request, volumes: &[String]) -> Arc<Instance> {
         let changed = Arc::make_mut(&mut instance);
         changed.user = None;
         if changed.volumes == Volumes::Podman {
-            let nowhere = |name: &String| (name.clone(), Path::new("/nonexistent").join(name));
+            let nowhere =
+                |name: &String| (name.clone(), VolumePlace::Directory(Path::new("/nonexistent").join(name)));
             changed.volumes = Volumes::Table(volumes.iter().map(nowhere).collect());
         }
     }
@@ -142,6 +143,7 @@ fn head(request: &Request) -> Value {
         "delete_count": 0,
         "carry_over": [],
         "create_volumes": [],
+        "fill_volumes": [],
         "create_user": request.new_user.as_ref().map(|new| json!({ "name": new.name, "uid": new.uid })),
         "dumps": [],
         "keep_previous_seconds": request.instance.restore.keep_previous.as_secs(),
@@ -183,10 +185,10 @@ fn in_place(
         .roots
         .iter()
         .filter_map(|root| root.volume())
-        .filter(|name| !place.volumes.contains_key(name))
+        .filter(|name| !place.volumes.contains_key(name) && !place.held.contains_key(name))
         .collect();
     let mut place = place.clone();
-    for name in &absent {
+    for name in absent.iter().chain(place.held.clone().keys()) {
         // A volume that is to be created holds nothing; any place without anything stands for it here.
         place.volumes.insert(name.clone(), PathBuf::from("/nonexistent").join(name));
     }
@@ -221,7 +223,9 @@ fn in_place(
     problems.extend(more);
     plan["dumps"] = json!(dumped);
     plan["create_volumes"] = json!(absent);
-    changes(&mut plan, request, manifest, contents, &existing, &coming)?;
+    plan["fill_volumes"] = json!(held::rows(request, &place));
+    let held = |item: &Path| held::of(&place, item);
+    changes(&mut plan, request, manifest, contents, &existing, &coming, held)?;
     (plan["problems"], plan["warnings"]) = (json!(problems), json!(warnings));
     Ok(plan)
 }
@@ -240,6 +244,7 @@ fn changes(
     contents: &Contents,
     existing: &Survey,
     coming: &[(PathBuf, Spot)],
+    held: impl Fn(&Path) -> Option<String>,
 ) -> Result<()> {
     let excludes = survey::excludes(manifest)?;
     let (mut create, mut replace, mut carried, mut gone) = (vec![], vec![], vec![], vec![]);
@@ -247,6 +252,11 @@ fn changes(
         let live = spot.path();
         let (files, bytes) = inside(contents, item);
         let mut row = json!({ "path": shown(item), "live": shown(&live), "files": files, "bytes": bytes });
+        if let Some(volume) = held(item) {
+            row["live"] = volume.into();
+            replace.push(row);
+            continue;
+        }
         if live.symlink_metadata().is_err() {
             create.push(row);
             continue;

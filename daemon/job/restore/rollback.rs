@@ -9,9 +9,10 @@ use tracing::{error, info};
 use super::boot::Boot;
 use super::dumps::{self, Changed};
 use super::kept::{self, Kept, RootWas, Swapped};
-use super::{NotPutBack, swap};
+use super::{NotPutBack, held, swap};
 use crate::definition::Instance;
 use crate::job::far::Far;
+use crate::job::held::Was;
 use crate::job::live::append;
 use crate::job::services::{For, Quiet};
 use crate::job::{Context, Live};
@@ -116,8 +117,11 @@ async fn ended(
 
 /// Whether everything is still where the restore put it.
 async fn check(kept: &Kept) -> Result<()> {
-    let swaps = kept.swaps.clone();
+    let (swaps, held) = (kept.swaps.clone(), kept.held.clone());
     tokio::task::spawn_blocking(move || {
+        for was in &held {
+            anyhow::ensure!(was.data.0.is_dir(), "the old data is no longer at {}", was.data.0.display());
+        }
         swaps.iter().try_for_each(|s| swap::tradable(&s.live.0, &s.aside.0, s.new, s.old))
     })
     .await?
@@ -153,6 +157,7 @@ async fn exchange(
         let s = swapped.clone();
         tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
     }
+    held::exchange(context, live, instance, undo, kept, &mut done.held).await?;
     if let Some(far) = &kept.far {
         let step = Step::FarBack { instance: kept.instance.clone(), far: serde_json::to_value(far)? };
         undo.push(step).await?;
@@ -173,6 +178,7 @@ async fn exchange(
         dumps: done.dumps.clone(),
         failed: None,
         roots: done.roots.clone(),
+        held: done.held.clone(),
         far: kept.far.as_ref().map(Far::reversed),
         boot: Boot::now(),
         ..kept.clone()
@@ -189,6 +195,7 @@ struct Done {
     swaps: Vec<Swapped>,
     dumps: Vec<Changed>,
     roots: Vec<RootWas>,
+    held: Vec<Was>,
     far: Option<Far>,
 }
 
@@ -229,5 +236,8 @@ async fn undone(context: &Context, live: &Live, instance: &Arc<Instance>, done: 
         swaps.iter().rev().try_for_each(|s| swap::put_back(&s.live.0, &s.aside.0, s.old))
     })
     .await??;
+    for was in &done.held {
+        was.put_back().await?;
+    }
     put_on(&done.roots).await
 }

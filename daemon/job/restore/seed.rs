@@ -4,10 +4,12 @@
 //! and plain files with one name are copied, into a directory that nobody else enters, never linked. Whether a copy is
 //! what was saved restic finds out by its content; a file that changes while it is copied is fetched.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{self, FileType, Mode, OFlags};
@@ -18,6 +20,9 @@ use tracing::debug;
 use super::swap::{ANNEX_PREFIX, beneath, directory, parent_of};
 use super::{Work, survey};
 use crate::target::{Excludes, Manifest, Place, Purpose};
+
+/// So many threads copy at the most: more of them wait for the same disk.
+const THREADS: usize = 4;
 
 /// Copies what lives into `staging`, if there is room for it twice. Whether there is anything to restore onto.
 ///
@@ -32,10 +37,10 @@ pub(super) async fn lay(work: &Work, staging: &Path, manifest: &Manifest) -> boo
         Ok((items, excludes)) => {
             let seed = Seed {
                 excludes,
-                left: request.set.size,
+                left: AtomicU64::new(request.set.size),
                 cancel: work.live.cancelled().clone(),
-                reflinks: true,
-                copied: 0,
+                reflinks: AtomicBool::new(true),
+                copied: AtomicU64::new(0),
             };
             let staging = staging.to_owned();
             let laid = tokio::task::spawn_blocking(move || seed.lay(&staging, &items)).await;
@@ -75,23 +80,37 @@ async fn items(work: &Work, manifest: &Manifest) -> Result<(Vec<Item>, Excludes)
 struct Seed {
     excludes: Excludes,
     /// Bytes that may still be copied: no more than the set has.
-    left: u64,
+    left: AtomicU64,
     cancel: CancellationToken,
-    reflinks: bool,
-    copied: u64,
+    reflinks: AtomicBool,
+    copied: AtomicU64,
+}
+
+/// A live directory, the one that takes copies of its files, and its path in the tree.
+struct Pair {
+    from: OwnedFd,
+    to: OwnedFd,
+    item: PathBuf,
 }
 
 impl Seed {
-    fn lay(mut self, staging: &Path, items: &[Item]) -> u64 {
+    fn lay(self, staging: &Path, items: &[Item]) -> u64 {
         for (path, root, relative) in items {
             if let Err(failure) = self.item(staging, path, root, relative) {
                 debug!("{} is not used for the restore: {failure:#}", path.display());
             }
         }
-        self.copied
+        let copied = self.copied.into_inner();
+        // They are on their way to the disk while restic reads them: the swap has the less to wait for.
+        if copied > 0
+            && let Ok(staging) = fs::open(staging, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        {
+            std::thread::spawn(move || fs::syncfs(&staging));
+        }
+        copied
     }
 
-    fn item(&mut self, staging: &Path, path: &Path, root: &Path, relative: &Path) -> Result<()> {
+    fn item(&self, staging: &Path, path: &Path, root: &Path, relative: &Path) -> Result<()> {
         let name = path.file_name().context("no name")?;
         let (from, _) = parent_of(root, relative)?;
         let live_name = relative.file_name().context("no name")?;
@@ -102,44 +121,76 @@ impl Seed {
         match directory(&from, live_name)? {
             Some(from) => {
                 make(&to, name)?;
-                self.tree(&from, &beneath(&to, Path::new(name))?, path)
+                self.tree(&Pair { from, to: beneath(&to, Path::new(name))?, item: path.to_owned() })
             }
             None => self.file(&from, live_name, &to, name),
         }
     }
 
-    fn tree(&mut self, from: &OwnedFd, to: &OwnedFd, item: &Path) -> Result<()> {
-        let (root, new_root) = (from, to);
-        let mut todo = vec![PathBuf::new()];
+    /// First all directories, then the files in them: each thread takes the next one.
+    fn tree(&self, top: &Pair) -> Result<()> {
+        let (dirs, next) = (self.directories(top)?, AtomicUsize::new(0));
+        let copy = || {
+            while let Some(dir) = dirs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.files(top, dir)?;
+            }
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads.min(dirs.len())).map(|_| scope.spawn(copy)).collect();
+            let panicked = |_| Err(anyhow::anyhow!("a copying thread panicked"));
+            let ended = others.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+            std::iter::once(copy()).chain(ended.collect::<Vec<_>>()).collect()
+        })
+    }
+
+    /// Makes the directories; their paths below the top.
+    fn directories(&self, top: &Pair) -> Result<Vec<PathBuf>> {
+        let (mut found, mut todo) = (Vec::new(), vec![PathBuf::new()]);
         while let Some(dir) = todo.pop() {
-            anyhow::ensure!(!self.cancel.is_cancelled(), "cancelled");
-            let (from, to) = match beneath(root, &dir) {
-                // It is gone, or something else by now.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                from => (from?, beneath(new_root, &dir)?),
-            };
+            let Some((from, to)) = self.pair(top, &dir)? else { continue };
             for entry in fs::Dir::read_from(&from)? {
                 let entry = entry?;
-                let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
-                let path = item.join(&dir).join(&name);
-                if is_beside(&name) || self.excludes.leave_out(path.as_os_str().as_bytes()) {
-                    continue;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if entry.file_type() == FileType::Directory && !self.leave_out(top, &dir, name) {
+                    make(&to, name)?;
+                    todo.push(dir.join(name));
                 }
-                match entry.file_type() {
-                    FileType::Directory => {
-                        make(&to, &name)?;
-                        todo.push(dir.join(&name));
-                    }
-                    FileType::RegularFile | FileType::Unknown => self.file(&from, &name, &to, &name)?,
-                    _ => {}
-                }
+            }
+            found.push(dir);
+        }
+        Ok(found)
+    }
+
+    fn files(&self, top: &Pair, dir: &Path) -> Result<()> {
+        let Some((from, to)) = self.pair(top, dir)? else { return Ok(()) };
+        for entry in fs::Dir::read_from(&from)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let may_be = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+            if may_be && !self.leave_out(top, dir, name) {
+                self.file(&from, name, &to, name)?;
             }
         }
         Ok(())
     }
 
+    /// A live directory and its copy; none: it is gone, or something else by now.
+    fn pair(&self, top: &Pair, dir: &Path) -> Result<Option<(OwnedFd, OwnedFd)>> {
+        anyhow::ensure!(!self.cancel.is_cancelled(), "cancelled");
+        match beneath(&top.from, dir) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            from => Ok(Some((from?, beneath(&top.to, dir)?))),
+        }
+    }
+
+    fn leave_out(&self, top: &Pair, dir: &Path, name: &OsStr) -> bool {
+        is_beside(name) || self.excludes.leave_out(top.item.join(dir).join(name).as_os_str().as_bytes())
+    }
+
     /// Copies the content of a plain file with one name and no holes. The rest restic does better.
-    fn file(&mut self, from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result<()> {
+    fn file(&self, from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let old = match fs::openat(from, name, flags, Mode::empty()) {
             Ok(old) => old,
@@ -151,19 +202,25 @@ impl Seed {
         let length = u64::try_from(meta.st_size).unwrap_or(u64::MAX);
         let plain = FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile && meta.st_nlink == 1;
         let holes = u64::try_from(meta.st_blocks).unwrap_or(0).saturating_mul(512) < length;
-        if !plain || holes || length == 0 || length > self.left {
+        if !plain || holes || length == 0 || !self.takes(length) {
             return Ok(());
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let copy = fs::openat(to, new, flags, Mode::RUSR | Mode::WUSR)?;
-        self.reflinks = self.reflinks && fs::ioctl_ficlone(&copy, &old).is_ok();
-        if !self.reflinks {
+        let cloned = self.reflinks.load(Ordering::Relaxed) && fs::ioctl_ficlone(&copy, &old).is_ok();
+        if !cloned {
+            self.reflinks.store(false, Ordering::Relaxed);
             let (mut old, mut copy) = (std::fs::File::from(old), std::fs::File::from(copy));
             std::io::copy(&mut std::io::Read::take(&mut old, length), &mut copy)?;
         }
-        self.left -= length;
-        self.copied += 1;
+        self.copied.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether so many bytes more may be copied; then they are counted.
+    fn takes(&self, length: u64) -> bool {
+        let less = |left: u64| left.checked_sub(length);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 }
 
@@ -175,7 +232,7 @@ fn make(dir: &OwnedFd, name: &OsStr) -> Result<()> {
 }
 
 /// What earlier restores keep beside live data.
-fn is_beside(name: &OsString) -> bool {
+fn is_beside(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     bytes == b"." || bytes == b".." || bytes.starts_with(ANNEX_PREFIX.as_bytes())
 }

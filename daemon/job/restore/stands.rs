@@ -22,7 +22,10 @@ pub(super) async fn keep(
 ) -> anyhow::Result<Option<Kept>> {
     let keep = work.request.instance.restore.keep_previous;
     let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
-    let nothing = applied.swaps.is_empty() && applied.dumps.is_empty() && applied.far.is_none();
+    let nothing = applied.swaps.is_empty()
+        && applied.dumps.is_empty()
+        && applied.far.is_none()
+        && applied.held.is_empty();
     if second || keep.is_zero() || nothing {
         return remove_old(work, place, applied, staging).await.map(|()| None);
     }
@@ -32,13 +35,14 @@ pub(super) async fn keep(
         snapshot: work.request.set.snapshot.clone(),
         made: Timestamp::now(),
         until: Timestamp::now().saturating_add(jiff::SignedDuration::try_from(keep)?)?,
-        bytes: kept::bytes_in(applied.annexes.clone()).await?,
+        bytes: kept::bytes_in(applied.annexes.iter().cloned().chain(data_of(applied)).collect()).await?,
         replaces: None,
         swaps: applied.swaps.clone(),
         annexes: applied.annexes.iter().cloned().map(TreePath).collect(),
         dumps: applied.dumps.clone(),
         failed: work.request.failed.clone(),
         roots: applied.roots.clone(),
+        held: applied.held.iter().map(|(was, _)| was.clone()).collect(),
         far: applied.far.as_ref().map(|(far, _)| far.reversed()),
         boot: Boot::now(),
     };
@@ -51,6 +55,11 @@ pub(super) async fn keep(
         tidied(&tidy).await;
     }
     Ok(Some(kept))
+}
+
+/// Where the old data of volumes lies that were filled through their engine.
+fn data_of(applied: &Applied) -> impl Iterator<Item = std::path::PathBuf> {
+    applied.held.iter().map(|(was, _)| was.data.0.clone())
 }
 
 /// Removes what nobody needs any more. The restore stands by now: a failure is told, and fails nothing.

@@ -51,7 +51,7 @@ pub(in crate::job) async fn start_what_was_stopped(
     steps: &[(usize, Recorded)],
 ) -> Result<()> {
     let undo = Undo::resume(&context.dirs.undo(), job)?;
-    let mut problems = Vec::new();
+    let (mut problems, mut far) = (Vec::new(), Vec::new());
     for (index, recorded) in steps {
         match recorded {
             Recorded::Known(Step::StartServices { instance, service, by, user, remote, ran, .. }) => {
@@ -80,8 +80,7 @@ pub(in crate::job) async fn start_what_was_stopped(
                 // Whoever comes meanwhile is told that they ran.
                 parts.iter().for_each(|part| starter.holds.owe(&part.key, &part.ran));
                 if remote.is_some() {
-                    // It may not answer for long: nobody here waits for it.
-                    tokio::spawn(in_the_background(starter, parts, undo.clone(), *index));
+                    far.push((starter, parts, *index));
                 } else {
                     start(starter, &parts, &undo, *index).await?;
                 }
@@ -89,16 +88,23 @@ pub(in crate::job) async fn start_what_was_stopped(
             other => problems.push(format!("a step that does not belong here: {other:?}")),
         }
     }
+    if !far.is_empty() {
+        // Their machine may not answer for long: nobody here waits for it.
+        tokio::spawn(in_the_background(far, undo.clone()));
+    }
     undo.finish_if_done().await?;
     if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
 }
 
-async fn in_the_background(starter: Starter, parts: Vec<Part>, undo: Undo, index: usize) {
-    let started = async {
-        start(starter, &parts, &undo, index).await?;
-        undo.finish_if_done().await
-    };
-    if let Err(failure) = started.await {
+/// In order, as they were stopped on one machine; none before it answers.
+async fn in_the_background(far: Vec<(Starter, Vec<Part>, usize)>, undo: Undo) {
+    for (starter, parts, index) in far {
+        starter.until_it_answers(&parts).await;
+        if let Err(failure) = start(starter, &parts, &undo, index).await {
+            error!("services that a dead job had stopped: {failure:#}");
+        }
+    }
+    if let Err(failure) = undo.finish_if_done().await {
         error!("services that a dead job had stopped: {failure:#}");
     }
 }

@@ -1,6 +1,7 @@
 //! One service of an instance in one job.
 
 use anyhow::Result;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,6 +20,8 @@ pub(super) struct Entry {
     pub(super) open: bool,
     /// What could not be started, and why.
     pub(super) down: Vec<(Part, String)>,
+    /// Since when something of it is stopped.
+    pub(super) since: Option<Instant>,
 }
 
 impl Entry {
@@ -43,6 +46,7 @@ pub(super) async fn stop_entry(
             continue;
         }
         info!(holdfast_instance = %instance, "stopping {}", part.ran.name);
+        entry.since.get_or_insert_with(Instant::now);
         if let Err(failure) = reach.stop(&part.ran, limit, cancel).await {
             part.unsure = failure.unsure;
             return Err(failure.into());

@@ -9,6 +9,7 @@ mod check;
 mod entry;
 mod holds;
 mod resume;
+mod there;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub(super) use check::{check, would_stop};
 use entry::{Entry, close, finish, has_stopped, stop_entry};
 pub use holds::Holds;
 use resume::{Part, SETTLE, START_LIMIT, Starter, tries};
+pub use there::{unit_calls, units_there};
 
 /// What the services are stopped for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +167,15 @@ impl Quiet {
                 reach,
             };
             let service = service.clone();
-            entries.push(Entry { service, starter, parts, step: 0, open: false, down: Vec::new() });
+            entries.push(Entry {
+                service,
+                starter,
+                parts,
+                step: 0,
+                open: false,
+                down: Vec::new(),
+                since: None,
+            });
         }
         entries.retain(|entry| !entry.parts.is_empty());
         Ok(entries)
@@ -283,6 +293,7 @@ impl Quiet {
             entry.open = false;
             has_stopped(entry).await;
             let started = entry.starter.begin(&entry.parts, START_LIMIT).await;
+            self.note_downtime(entry);
             begun.push((entry, started));
         }
         if !begun.is_empty() {
@@ -301,6 +312,19 @@ impl Quiet {
         if self.what_for == For::Backup {
             finish(&undo).await;
         }
+    }
+
+    /// From the first stop until all was started, as its manager says; when it is ready is its own affair.
+    fn note_downtime(&self, entry: &mut Entry) {
+        let Some(since) = entry.since.take() else { return };
+        let (down, name) = (since.elapsed(), &self.instance.name);
+        info!(holdfast_instance = %name, "{} was down for {:.1} s", entry.service.name, down.as_secs_f64());
+        let micros = u64::try_from(down.as_micros()).unwrap_or(u64::MAX);
+        self.live.update(|record| {
+            for unit in record.units.iter_mut().filter(|unit| unit.instance == **name) {
+                unit.downtime = unit.downtime.max(micros);
+            }
+        });
     }
 
     /// A restore is to be undone: what runs on the new data is stopped once more.

@@ -12,6 +12,7 @@ use crate::definition::Ran;
 use crate::job::message;
 use crate::service_control::{Reach, Started, State};
 use crate::state::undo::Undo;
+use crate::target::SshError;
 
 /// How often a start is tried before an alarm is raised, and the first pause between two tries.
 const TRIES: u32 = 3;
@@ -193,6 +194,28 @@ impl Starter {
                 part.ran.name,
                 self.instance
             );
+        }
+    }
+
+    /// Waits until the machine of these parts answers, whatever it says of them: with an alarm, for they are down.
+    pub(super) async fn until_it_answers(&self, parts: &[Part]) {
+        let Some(first) = parts.first() else { return };
+        let (mut pause, longest) = LATER;
+        for attempt in 1.. {
+            let Err(failure) = self.reach.look_at(&first.ran, &CancellationToken::new()).await else {
+                return;
+            };
+            if !failure.downcast_ref::<SshError>().is_some_and(SshError::retryable) {
+                return;
+            }
+            match attempt {
+                1 => self.alarm(&[(first.clone(), format!("{failure:#}"))]),
+                _ => {
+                    warn!(holdfast_instance = %self.instance, "{} is still down: {failure:#}", first.ran.name)
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 

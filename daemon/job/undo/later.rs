@@ -1,4 +1,5 @@
-//! What dead jobs left on other machines: put right in the background, for as long as those do not answer.
+//! What dead jobs left on other machines, and in volumes that only their engine reaches: put right in the background, for
+//! as long as those do not answer. At boot an engine may come after us.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +17,18 @@ use crate::state::undo::{self, Pending, Recorded, Step};
 /// The first and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 
-/// Begins with the jobs that left something on another machine, and answers with the others. The services of a job whose
+/// Begins with the jobs that left something there, and answers with the others. The services of a job whose
 /// data is to be put back there wait for that.
 pub(super) fn take_far(
     context: &Context,
     definitions: &Arc<Definitions>,
     pending: &[Pending],
 ) -> Vec<Pending> {
-    let is_far =
-        |job: &Pending| holds(job, |step| matches!(step, Step::FarBack { .. } | Step::FarRemove { .. }));
+    let is_far = |job: &Pending| {
+        holds(job, |step| {
+            matches!(step, Step::FarBack { .. } | Step::FarRemove { .. } | Step::VolumeBack { .. })
+        })
+    };
     let mut near: Vec<Pending> = Vec::new();
     let bases: Vec<&Pending> = pending.iter().filter(|job| is_far(job)).collect();
     let of = |job: &Pending| {
@@ -46,12 +50,12 @@ async fn until_it_is_done(context: &Context, definitions: &Arc<Definitions>, job
     while let Err(failure) = once(context, definitions, job).await {
         error!(
             MESSAGE_ID = message::SERVICE_DOWN,
-            "what the dead job {job} left on another machine is not put right yet: {failure:#}. It is tried again in {pause:?}"
+            "what the dead job {job} left is not put right yet: {failure:#}. It is tried again in {pause:?}"
         );
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(longest);
     }
-    info!("what the dead job {job} left on another machine is put right");
+    info!("what the dead job {job} left is put right");
 }
 
 /// Data first, while what uses it is stopped; then services.
@@ -88,7 +92,9 @@ async fn once(context: &Context, definitions: &Arc<Definitions>, job: &str) -> R
 
 fn instance_of(job: &Pending) -> Option<String> {
     job.steps.iter().find_map(|(_, step)| match step {
-        Recorded::Known(Step::FarBack { instance, .. }) => Some(instance.clone()),
+        Recorded::Known(Step::FarBack { instance, .. } | Step::VolumeBack { instance, .. }) => {
+            Some(instance.clone())
+        }
         _ => None,
     })
 }

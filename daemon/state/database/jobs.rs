@@ -212,7 +212,7 @@ pub(super) fn save(connection: &Connection, job: &JobRecord) -> rusqlite::Result
 }
 
 fn save_unit(connection: &Connection, job: &str, position: usize, unit: &UnitRecord) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO unit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let sql = "INSERT INTO unit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     connection.prepare_cached(sql)?.execute(params![
         job,
         Count(position as u64),
@@ -225,6 +225,7 @@ fn save_unit(connection: &Connection, job: &str, position: usize, unit: &UnitRec
         Count(unit.bytes),
         Count(unit.bytes_added),
         Count(unit.files),
+        Count(unit.downtime),
     ])?;
     Ok(())
 }
@@ -315,7 +316,8 @@ fn job_of(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
 }
 
 fn units(connection: &Connection, job: &str) -> rusqlite::Result<Vec<UnitRecord>> {
-    let sql = "SELECT instance, repository, phase, outcome, snapshot, error, bytes, bytes_added, files
+    let sql =
+        "SELECT instance, repository, phase, outcome, snapshot, error, bytes, bytes_added, files, downtime
         FROM unit WHERE job = ?1 ORDER BY position";
     let mut query = connection.prepare_cached(sql)?;
     let unit = |row: &Row<'_>| {
@@ -329,6 +331,7 @@ fn units(connection: &Connection, job: &str) -> rusqlite::Result<Vec<UnitRecord>
             bytes: row.get::<_, Count>(6)?.0,
             bytes_added: row.get::<_, Count>(7)?.0,
             files: row.get::<_, Count>(8)?.0,
+            downtime: row.get::<_, Count>(9)?.0,
         })
     };
     query.query_map([job], unit)?.filter_map(|row| sound(row).transpose()).collect()

@@ -17,7 +17,11 @@ const FILE: &str = "holdfast.db";
 /// SQLite's own files beside the database.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 /// One step per version; the database's `user_version` counts those that were taken. Only ever append.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    // For how long services were down, in microseconds.
+    "ALTER TABLE unit ADD COLUMN downtime INTEGER NOT NULL DEFAULT 0;",
+];
 const TABLES: [&str; 7] = ["job", "unit", "tally", "committed_set", "synced", "slot", "meta"];
 /// For a command that works beside the daemon (`--no-daemon`).
 const BUSY: Duration = Duration::from_secs(5);

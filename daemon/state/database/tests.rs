@@ -22,6 +22,7 @@ fn unit(instance: &str, repository: &str, outcome: Option<Outcome>) -> UnitRecor
         error: String::new(),
         bytes: 3,
         bytes_added: 2,
+        downtime: 1_200_000,
         files: 1,
     }
 }

@@ -72,6 +72,13 @@ pub enum Step {
         /// What changes places, as the room `job` describes it.
         far: serde_json::Value,
     },
+    /// Put back what a volume held that a restore fills through its engine. Written before it is emptied.
+    VolumeBack {
+        /// The instance.
+        instance: String,
+        /// The volume and where its data is, as the room `job` describes it.
+        was: serde_json::Value,
+    },
     /// Remove our directories on another machine, with all that is in them.
     FarRemove {
         /// The machine.

@@ -1,18 +1,23 @@
 //! Where the volume `NAME` lies: asked from podman or docker, or read from a table.
 
-use std::collections::BTreeMap;
+mod reach;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
+use super::held::{Held, engine_program};
 use super::walk;
-use crate::definition::{Instance, Volumes};
-use crate::process::{self, Account, Limits, Program, Sandbox};
+use crate::definition::{Instance, VolumePlace, Volumes};
+use crate::process::{self, Account, Limits};
+use reach::{Inspected, Reach};
+
+pub use reach::Make;
 
 /// How long one question to an engine may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,31 +34,30 @@ pub(super) struct Wanted {
     pub(super) all: bool,
 }
 
-/// What an engine knows of one volume: the part of `volume inspect` that we need.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    #[serde(default)]
-    driver: String,
-    #[serde(default)]
-    mountpoint: PathBuf,
-    #[serde(default)]
-    labels: Option<Labels>,
-    #[serde(default)]
-    options: Option<BTreeMap<String, String>>,
-}
-
-/// Labels of a volume, as its engine keeps them.
-pub type Labels = BTreeMap<String, String>;
-
 /// What was found of volumes.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Names and real places.
     pub(super) places: BTreeMap<String, PathBuf>,
-    /// The labels of those that have some.
-    pub(super) labels: BTreeMap<String, Labels>,
+    /// Those whose data only their engine reaches.
+    pub(super) held: BTreeMap<String, Held>,
+    /// How they could be made anew, where it is not as any volume is made.
+    pub(super) makes: BTreeMap<String, Make>,
     pub(super) warnings: Vec<String>,
+}
+
+/// Who is asked for a volume, and under which name.
+struct Asked {
+    engine: &'static str,
+    full: String,
+}
+
+/// Where a volume is.
+pub(super) enum Lies {
+    /// In this directory, free of links.
+    Here(PathBuf),
+    /// Behind its engine.
+    Held(Held),
 }
 
 /// Asks for the wanted volumes of an instance. Names that do not exist are simply not in the answer.
@@ -71,55 +75,77 @@ impl Resolver<'_> {
     /// Nobody knows volumes, the engine fails, or a volume lies where it may not.
     pub(super) async fn resolve(&self, wanted: &Wanted) -> Result<Found> {
         let mut found = Found::default();
-        let engine = match &self.instance.volumes {
-            Volumes::Table(table) => return Ok(Found { places: table.clone(), ..found }),
-            Volumes::None if wanted.names.is_empty() && !wanted.all => return Ok(found),
-            Volumes::None => bail!(
-                "volumes/… is included, but nobody knows where volumes lie; set `volumes` to \"podman\", \"docker\" or a table"
-            ),
-            Volumes::Podman => "podman",
-            Volumes::Docker => "docker",
-        };
+        if let Volumes::None = self.instance.volumes {
+            let nobody = "volumes/… is included, but nobody knows where volumes lie; set `volumes` to \"podman\", \"docker\" or a table";
+            ensure!(wanted.names.is_empty() && !wanted.all, nobody);
+            return Ok(found);
+        }
         let mut names = wanted.names.clone();
-        if wanted.all {
-            names.extend(self.list(engine).await?);
+        match &self.instance.volumes {
+            Volumes::Table(table) => {
+                for (name, place) in table {
+                    match place {
+                        VolumePlace::Directory(place) => {
+                            drop(found.places.insert(name.clone(), place.clone()))
+                        }
+                        VolumePlace::Of(..) if wanted.all => names.push(name.clone()),
+                        VolumePlace::Of(..) => {}
+                    }
+                }
+                names.retain(|name| matches!(table.get(name), Some(VolumePlace::Of(..))));
+            }
+            _ if wanted.all => names.extend(self.list().await?),
+            _ => {}
         }
         names.sort();
         names.dedup();
         for name in names {
-            if let Some(volume) = self.inspect(engine, &name).await? {
-                found.warnings.extend(mounted_on_demand(&name, &volume));
-                found.places.insert(name.clone(), self.real(&name, &volume)?);
-                found.labels.extend(volume.labels.filter(|all| !all.is_empty()).map(|all| (name, all)));
+            let Some(asked) = self.asked(&name) else { continue };
+            if let Some(volume) = self.inspect(&asked).await? {
+                found.warnings.extend(in_memory(&name, &volume));
+                match self.lies(&name, &asked, &volume)? {
+                    Lies::Here(place) => drop(found.places.insert(name.clone(), place)),
+                    Lies::Held(held) => drop(found.held.insert(name.clone(), held)),
+                }
+                found.makes.extend(volume.make().map(|make| (name, make)));
             }
         }
         Ok(found)
     }
 
-    /// Makes a volume with labels, as NS8 does before it restores into it. That it exists already is no error.
+    /// Makes a volume as it was, as NS8 does before it restores into it. That it exists already is no error.
     ///
     /// # Errors
-    /// The engine's words; a table cannot make volumes.
-    pub(super) async fn create(&self, name: &str, labels: &Labels) -> Result<PathBuf> {
-        let engine = match &self.instance.volumes {
-            Volumes::Podman => "podman",
-            Volumes::Docker => "docker",
-            Volumes::Table(_) | Volumes::None => {
-                bail!("volume {name:?} is not in the table `volumes`; add it there")
-            }
+    /// The engine's words; a table cannot make volumes; what [`Make::check`] refuses.
+    pub(super) async fn create(&self, name: &str, make: &Make) -> Result<Lies> {
+        let Some(asked) = self.asked(name) else {
+            bail!("volume {name:?} is not in the table `volumes`; add it there")
         };
-        if let Some(volume) = self.inspect(engine, name).await? {
-            return self.real(name, &volume);
+        let Asked { engine, full } = &asked;
+        if let Some(volume) = self.inspect(&asked).await? {
+            return self.lies(name, &asked, &volume);
         }
-        let full = self.full_name(name);
-        let labels: Vec<String> =
-            labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
-        let arguments = ["volume", "create"].into_iter().chain(labels.iter().map(String::as_str));
-        let answer = self.ask(engine, &arguments.chain([full.as_str()]).collect::<Vec<_>>()).await?;
+        make.check(full)?;
+        let arguments = make.arguments(full);
+        let answer = self.ask(engine, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         answer.with_context(|| format!("creating volume {full}"))?;
-        let volume = self.inspect(engine, name).await?;
+        let volume = self.inspect(&asked).await?;
         let volume = volume.ok_or_else(|| anyhow!("{engine} made volume {full}, but does not know it"))?;
-        self.real(name, &volume)
+        self.lies(name, &asked, &volume)
+    }
+
+    /// Who is asked for a volume, and under which name; none: nobody.
+    fn asked(&self, name: &str) -> Option<Asked> {
+        let (engine, full) = match &self.instance.volumes {
+            Volumes::None => return None,
+            Volumes::Podman => ("podman", self.full_name(name)),
+            Volumes::Docker => ("docker", self.full_name(name)),
+            Volumes::Table(table) => match table.get(name)? {
+                VolumePlace::Of(engine, full) => (engine.word(), full.clone()),
+                VolumePlace::Directory(_) => return None,
+            },
+        };
+        Some(Asked { engine, full })
     }
 
     /// `NAME` for an instance with its own user, `<instance>-NAME` for one that runs as root.
@@ -127,7 +153,8 @@ impl Resolver<'_> {
         if self.account.uid == 0 { format!("{}-{name}", self.instance.name) } else { name.to_owned() }
     }
 
-    async fn list(&self, engine: &str) -> Result<Vec<String>> {
+    async fn list(&self) -> Result<Vec<String>> {
+        let engine = if self.instance.volumes == Volumes::Podman { "podman" } else { "docker" };
         let answer = self.ask(engine, &["volume", "ls", "--format", "{{.Name}}"]).await?;
         let answer = answer.with_context(|| format!("listing the volumes of {engine}"))?;
         let names = String::from_utf8_lossy(&answer).lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
@@ -136,12 +163,11 @@ impl Resolver<'_> {
         Ok(own.filter(|name| valid(name) && !name.starts_with("restic-")).map(str::to_owned).collect())
     }
 
-    async fn inspect(&self, engine: &str, name: &str) -> Result<Option<Inspected>> {
-        if !valid(name) {
+    async fn inspect(&self, Asked { engine, full }: &Asked) -> Result<Option<Inspected>> {
+        if !valid(full) {
             return Ok(None);
         }
-        let full = self.full_name(name);
-        let answer = match self.ask(engine, &["volume", "inspect", &full]).await? {
+        let answer = match self.ask(engine, &["volume", "inspect", full]).await? {
             Ok(answer) => answer,
             Err(error) if error.to_string().to_lowercase().contains("no such volume") => return Ok(None),
             Err(error) => return Err(error.context(format!("asking {engine} for volume {full}"))),
@@ -156,15 +182,10 @@ impl Resolver<'_> {
 
     /// Runs an engine. The outer error: it could not be run; the inner one: it failed, with its own words.
     async fn ask(&self, engine: &str, arguments: &[&str]) -> Result<Result<Vec<u8>>> {
-        let mut program = Program::new(std::iter::once(engine).chain(arguments.iter().copied()));
+        let user = (engine == "podman").then_some(self.account);
+        let mut program = engine_program(engine, user, arguments.iter().map(Into::into).collect());
         program.limits = Limits::within(PATIENCE);
         program.env.push(("PATH".into(), self.path()));
-        if engine == "podman" {
-            program.dir = Some(self.account.home.clone()).filter(|home| home.is_dir());
-            program.env.extend(super::hooks::session(self.account));
-            program.user = Some(self.account.clone());
-            program.sandbox = Sandbox::None;
-        }
         let shown = arguments.join(" ");
         let captured = process::capture(program, self.cancel, MAX_ANSWER).await;
         let captured = captured.with_context(|| format!("running `{engine} {shown}`"))?;
@@ -187,18 +208,32 @@ impl Resolver<'_> {
         path
     }
 
-    /// A mountpoint without links. What an instance's own user tells us about its volumes may only be what is its own:
-    /// otherwise it could have us read, and later overwrite, any directory of the machine.
-    fn real(&self, name: &str, volume: &Inspected) -> Result<PathBuf> {
-        let mountpoint = volume.mountpoint.as_path();
-        if let Some(why) = out_of_reach(volume) {
-            bail!("volume {name:?} {why}");
+    fn lies(&self, name: &str, Asked { engine, full }: &Asked, volume: &Inspected) -> Result<Lies> {
+        if let Reach::Here(place) = volume.reach() {
+            return self.real(name, engine, place).map(Lies::Here);
         }
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the data of volume {name:?} comes through {engine} only, and only root keeps its owners; run holdfastd as root"
+        );
+        Ok(Lies::Held(Held {
+            engine: (*engine).to_owned(),
+            user: (*engine == "podman").then(|| self.account.name.clone()),
+            instance: self.instance.name.to_string(),
+            name: name.to_owned(),
+            volume: full.clone(),
+            in_memory: volume.is_in_memory(),
+        }))
+    }
+
+    /// A directory without links. What an instance's own user tells us about its volumes may only be what is its own:
+    /// otherwise it could have us read, and later overwrite, any directory of the machine.
+    fn real(&self, name: &str, engine: &str, mountpoint: &Path) -> Result<PathBuf> {
         let dir = walk::open(mountpoint).with_context(|| format!("volume {name:?}"))?;
         let shown = mountpoint.display();
         let dir =
             dir.ok_or_else(|| anyhow!("volume {name:?} should lie at {shown}, but there is no directory"))?;
-        let told_by_user = matches!(self.instance.volumes, Volumes::Podman) && self.account.uid != 0;
+        let told_by_user = engine == "podman" && self.account.uid != 0;
         if told_by_user {
             let parent = dir.real.parent().map(walk::open).transpose()?.flatten();
             let owner = parent.map(|p| p.stat()).transpose()?.map(|s| s.st_uid);
@@ -219,24 +254,24 @@ fn valid(name: &str) -> bool {
     name.as_bytes().iter().all(fits) && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
 }
 
-/// Why a volume cannot be read here: its driver keeps its data elsewhere.
-fn out_of_reach(volume: &Inspected) -> Option<String> {
-    let foreign = !volume.driver.is_empty() && volume.driver != "local";
-    (foreign && !volume.mountpoint.is_dir()).then(|| {
+fn in_memory(name: &str, volume: &Inspected) -> Option<String> {
+    volume.is_in_memory().then(|| {
         format!(
-            "is kept by the driver {:?}, whose data is no directory of this machine; take it out of the includes, and \
-             save it with a dump: source = \"command\", command = [\"docker\", \"run\", \"--rm\", \"-v\", …, \"tar\", …]",
-            volume.driver
+            "volume {name:?} is in memory: its data is gone when the last container that uses it stops; let one run meanwhile \
+             (stop = \"never\")"
         )
     })
 }
 
-fn mounted_on_demand(name: &str, volume: &Inspected) -> Option<String> {
-    let device = volume.options.as_ref()?.get("device").filter(|device| !device.is_empty())?;
-    Some(format!(
-        "volume {name:?} is made of {device:?} and mounted only while a container uses it; \
-         include {device:?} itself if no container runs during the backup"
-    ))
+/// The volumes, of those that `volume inspect` described, that are not to be read at their mountpoint: their names.
+///
+/// # Errors
+/// It is no such description.
+pub fn not_at_their_mountpoints(described: &[u8]) -> Result<BTreeSet<String>> {
+    let all: Vec<Inspected> =
+        serde_json::from_slice(described).context("reading what `volume inspect` printed")?;
+    let elsewhere = all.into_iter().filter(|volume| volume.reach() != Reach::Here(&volume.mountpoint));
+    Ok(elsewhere.map(|volume| volume.name).collect())
 }
 
 /// The volumes that an include names, from the first component below `volumes/`.
@@ -261,19 +296,5 @@ mod tests {
             assert!(!valid(bad), "{bad:?} was taken");
         }
         assert!(valid("dokuwiki-data") && valid("a.b_c-1"));
-    }
-
-    #[test]
-    fn both_engines_answers_are_understood() {
-        let podman = r#"[{"Name":"d","Driver":"local","Mountpoint":"/m/_data","Labels":{},"Options":{},"Scope":"local"}]"#;
-        let docker = r#"[{"CreatedAt":"x","Driver":"local","Mountpoint":"/m","Name":"d","Options":null,"Scope":"local"}]"#;
-        for (text, place) in [(podman, "/m/_data"), (docker, "/m")] {
-            let list: Vec<Inspected> = serde_json::from_str(text).unwrap();
-            assert_eq!(list[0].mountpoint, Path::new(place));
-            assert_eq!(mounted_on_demand("d", &list[0]), None);
-        }
-        let bound: Inspected =
-            serde_json::from_str(r#"{"Mountpoint":"/m","Options":{"device":"/srv/x","o":"bind"}}"#).unwrap();
-        assert!(mounted_on_demand("d", &bound).unwrap().contains("/srv/x"));
     }
 }
