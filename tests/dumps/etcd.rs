@@ -10,14 +10,14 @@ use super::*;
 use crate::support::until;
 
 /// etcd with a password for root, on ports of its own.
-struct Etcd {
-    server: Scripted,
+pub(super) struct Etcd {
+    pub(super) server: Scripted,
     port: u16,
     tls: Option<Certificates>,
 }
 
 impl Etcd {
-    fn start(value: &str) -> Self {
+    pub(super) fn start(value: &str) -> Self {
         Self::start_with(value, None)
     }
 
@@ -82,7 +82,7 @@ impl Etcd {
         self.ask(&["put", "/app/late", "x"]);
     }
 
-    fn definition(&self) -> String {
+    pub(super) fn definition(&self) -> String {
         let data = self.server.path("data");
         format!(
             "source = \"etcd\"\nport = {}\nuser = \"root\"\npassword_file = \"{PASSWORD_FILE}\"\ndata_dir = \"{}\"\n{}{}",

@@ -82,28 +82,11 @@ async fn system_a_full_disk_while_staging_takes_no_snapshot_and_leaves_nothing()
     let keys = "source = \"command\"\ncommand = [\"head\", \"-c\", \"20000000\", \"/dev/zero\"]\n".to_owned();
     let setup = setup("", &[keys]);
     let staging = setup.path("staging");
-    std::fs::create_dir(&staging).unwrap();
-    let mounted = mount(&["-t", "tmpfs", "-o", "size=4m,mode=0700", "none"], &staging);
+    let mounted = crate::support::mount::Mount::tmpfs(staging.clone(), "size=4m,mode=0700");
     let lab = setup.start().await;
     let ended = lab.backup("b").await;
     let left = lab::names(&staging);
     drop(mounted);
     refused(&lab, &ended, "No space left");
     assert_eq!(left, Vec::<String>::new());
-}
-
-struct Mounted(std::path::PathBuf);
-
-#[expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
-fn mount(arguments: &[&str], place: &Path) -> Mounted {
-    let done = std::process::Command::new("mount").args(arguments).arg(place).status().unwrap();
-    assert!(done.success());
-    Mounted(place.to_owned())
-}
-
-impl Drop for Mounted {
-    #[expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
 }

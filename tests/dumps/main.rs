@@ -15,14 +15,20 @@ mod combined;
 mod command;
 mod etcd;
 mod faults;
+mod full_disk;
 mod given;
+#[expect(dead_code, reason = "shared with the tests of remote hosts; each uses a part")]
+#[path = "../remote/host.rs"]
+mod host;
 mod mariadb;
 mod mongodb;
 mod openldap;
 mod opensearch;
+mod over_ssh;
 mod plain_http;
 mod postgresql;
 mod rabbitmq;
+mod rabbitmq_messages;
 mod redis;
 mod renamed;
 mod rows;
