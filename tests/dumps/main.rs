@@ -25,6 +25,7 @@ mod postgresql;
 mod rabbitmq;
 mod redis;
 mod renamed;
+mod rows;
 mod scripted;
 mod search_server;
 mod second;
