@@ -43,7 +43,8 @@ impl Servers {
             let rabbit = format!("rabbit{number}:/var/lib/rabbitmq");
             let node = ["--env", "RABBITMQ_NODENAME=one@localhost", "--volume", &rabbit];
             servers.run(&format!("rabbit{number}"), &node, RABBITMQ);
-            servers.run(&format!("etcd{number}"), &["--volume", &format!("etcd{number}:/data")], ETCD);
+            let (volume, label) = (format!("etcd{number}:/data"), format!("org.example.keys={number}"));
+            servers.run(&format!("etcd{number}"), &["--volume", &volume, "--label", &label], ETCD);
             servers.slapd(number);
         }
         for number in ["1", "2"] {
@@ -256,7 +257,7 @@ fn setup(engine: &Engine) -> Setup {
         "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = {{ attempts = 0 }}\n\
          [instance.app]\nrestore = {{ health = {{ command = [\"sh\", \"-c\", \"{health}\"], timeout = \"5s\" }} }}\n\
          [[instance.app.dump]]\nsource = \"openldap\"\ncontainer = \"docker:ldap1\"\nconfig_dir = \"/srv/conf\"\n\
-         [[instance.app.dump]]\nsource = \"etcd\"\ncontainer = \"etcd1\"\ndata_dir = \"/data\"\n\
+         [[instance.app.dump]]\nsource = \"etcd\"\ncontainer = \"label:org.example.keys=1\"\ndata_dir = \"/data\"\n\
          user = \"root\"\npassword_file = \"db.password\"\n\
          [[instance.app.dump]]\nsource = \"rabbitmq\"\ncontainer = \"rabbit1\"\n\
          [[instance.app.service]]\nmanager = \"docker\"\ncontainers = [\"ldap1\", \"etcd1\"]\nstop = \"restore\"\n"
