@@ -199,17 +199,23 @@ async fn files(
         tokio::task::spawn_blocking(move || site.set_aside()).await??;
     }
     if work.request.include.is_empty() {
-        warnings.extend(put_roots_on(work, place, manifest));
+        warnings.extend(put_roots_on(work, place, manifest, |_| true));
     }
     Ok(warnings)
 }
 
 /// What restic does not keep of the directories behind its links: owner, mode, times. Only with a restore of all.
-pub(super) fn put_roots_on(work: &Work, place: &Place, manifest: &Manifest) -> Vec<String> {
+pub(super) fn put_roots_on(
+    work: &Work,
+    place: &Place,
+    manifest: &Manifest,
+    which: impl Fn(&Root) -> bool,
+) -> Vec<String> {
     if !work.request.include.is_empty() {
         return Vec::new();
     }
-    let whole = manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files);
+    let whole =
+        manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files && which(root));
     let failed = whole.filter_map(|root| {
         let put = place.live_path(&root.path.0).and_then(|dir| root.put_on(&dir));
         put.err().map(|failure| format!("{}: {failure:#}", root.path.0.display()))

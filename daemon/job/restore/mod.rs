@@ -388,6 +388,8 @@ async fn apply_and_ask(
     held::whole_again(applied).await?;
     let kept = stands::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
-    warnings.extend(apply::put_roots_on(work, place, manifest));
+    // What stands in for a volume holds its old data by now, or is gone.
+    let lives = |root: &crate::target::Root| held::of(place, &root.path.0).is_none();
+    warnings.extend(apply::put_roots_on(work, place, manifest, lives));
     Ok(Done { warnings, kept: kept.as_ref().map(kept::Kept::told) })
 }
