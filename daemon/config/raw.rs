@@ -162,7 +162,7 @@ table! {
         user: UserName,
         /// The directory of the NS8 layout: bin/, etc/, actions/, state/.
         install_dir: AbsolutePath,
-        /// Who knows where volumes/NAME lies: podman, docker, or a table { NAME = "/path" }. Default: podman with an install_dir, else nobody.
+        /// Who knows where volumes/NAME lies: podman, docker, or a table { NAME = "/path" or "docker:VOLUME" }. Default: podman with an install_dir, else nobody.
         volumes: Volumes,
         /// What is backed up: state/…, volumes/NAME, ~/…, absolute paths; globs allowed.
         include: Vec<Spanned<Include>>,

@@ -13,9 +13,17 @@ fn setup(engine: &Engine) -> Setup {
     let mut setup = Setup::new();
     engine.lend(&mut setup);
     let word = engine.word;
+    // By name, or by the rule of names.
+    let volumes = match word {
+        "docker" => {
+            ["ram", "bound", "plain"].map(|name| format!("{name} = \"docker:app-{name}\"")).join(", ")
+        }
+        _ => String::new(),
+    };
+    let volumes = if volumes.is_empty() { format!("\"{word}\"") } else { format!("{{ {volumes} }}") };
     setup.config(&format!(
         "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = {{ attempts = 0 }}\n\
-         [instance.app]\nvolumes = \"{word}\"\ninclude = [\"volumes/ram\", \"volumes/bound\", \"volumes/plain\"]\n\
+         [instance.app]\nvolumes = {volumes}\ninclude = [\"volumes/ram\", \"volumes/bound\", \"volumes/plain\"]\n\
          exclude = [\"volumes/ram/cache\"]\n\
          [[instance.app.service]]\nmanager = \"{word}\"\ncontainers = [\"web\"]\n"
     ))

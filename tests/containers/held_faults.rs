@@ -49,7 +49,11 @@ async fn lab(more: &str) -> Lab {
 
 /// What lives: the names and the contents of both.
 fn lives(lab: &Lab) -> [String; 4] {
-    let names = |dir: &str| crate::lab::names(&lab.path(dir)).join(" ");
+    let names = |dir: &str| {
+        let mut names = crate::lab::names(&lab.path(dir));
+        names.sort();
+        names.join(" ")
+    };
     [names("far"), lab.text("far/deep/own"), lab.text("far/since"), lab.text("data/file")]
 }
 
@@ -109,6 +113,22 @@ async fn system_an_engine_that_fails_at_any_call_makes_no_set_and_changes_no_vol
     assert_eq!(lives(&lab), ["deep", "one\n", "", "one\n"]);
     let meta = fs::metadata(lab.path("far/deep/own")).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
+    a_part(&lab).await;
+}
+
+/// A restore of something else leaves the volume alone, one of a part of it leaves the rest.
+async fn a_part(lab: &Lab) {
+    change(lab);
+    let _ = fs::remove_file(lab.path("asked"));
+    lab.write("fail", "0", 0o644);
+    let file = format!("files{}", lab.path("data/file").display());
+    let ended = lab.restore("app", "", &[("include", vec![file].into())]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:?}\n{}", lab.daemon.log());
+    assert_eq!(lives(lab), ["deep since", "two\n", "new\n", "one\n"]);
+    let ended = lab.restore("app", "", &[("include", vec!["volumes/far/deep".to_owned()].into())]).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:?}\n{}", lab.daemon.log());
+    assert_eq!(lives(lab), ["deep since", "one\n", "new\n", "one\n"]);
+    lab.assert_settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

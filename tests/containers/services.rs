@@ -65,6 +65,7 @@ async fn services(engine: Engine) {
     lab.measure_downtime(engine.word, "b").await;
     killed(&engine, &mut lab).await;
     starts_and_dies(&engine, &lab, &data).await;
+    renamed(&engine, &lab).await;
     removed(&engine, &lab).await;
 }
 
@@ -93,6 +94,17 @@ async fn starts_and_dies(engine: &Engine, lab: &Lab, data: &Path) {
     lab.until("it is started later", || engine.state("web") == "running").await;
     lab.until("the undo step is closed", || names(&lab.path("state/undo")).is_empty()).await;
     as_before(engine, lab, "a container that died");
+}
+
+/// A container that got another name while it is stopped is still the one that ran.
+async fn renamed(engine: &Engine, lab: &Lab) {
+    let rename = |from: &str, to: &str| format!("\"$D/fake/{}\" rename {from} {to}", engine.word);
+    lab.on("backup", &rename("web", "other"));
+    lab.good_backup("b").await;
+    lab.remove("on-backup");
+    assert_eq!(engine.state("other"), "running", "{}", lab.daemon.log());
+    engine.good(&["rename", "other", "web"]);
+    as_before(engine, lab, "a container that was renamed meanwhile");
 }
 
 /// Whoever takes a container away while it is stopped is told that it is gone, and nothing else is left undone.

@@ -33,7 +33,7 @@ async fn in_a_container_its_own_client_runs_and_its_environment_says_who_logs_in
     let keys = "source = \"postgresql\"\ncontainer = \"shop-db\"\ndatabases = [\"shop\"]\n".to_owned();
     let mut setup = setup("restore = { keep_previous = \"0s\" }", &[keys]);
     setup.write("secret", "canary:from the file\n", 0o600);
-    let variables = "\"POSTGRES_USER=app\",\"POSTGRES_PASSWORD_FILE=@DIR@/secret\"";
+    let variables = "\"Config\":{\"Env\":[\"POSTGRES_USER=app\",\"POSTGRES_PASSWORD_FILE=@DIR@/secret\"]}";
     container(&mut setup, "shop-db", variables, &format!("PGHOST='{}'", server.0.dir.path().display()));
     let lab = setup.start().await;
     lab.good_backup("b").await;

@@ -205,7 +205,7 @@ async fn in_a_container_its_own_tools_run_and_are_told_the_password_by_pipes() {
     let mut setup = with_tools("", "container = \"mongo\"").replace("user = \"admin\"\n", "");
     setup = setup.replace("password_file = \"db.password\"\n", "");
     setup.write("secret", &format!("{}\n", servers::PASSWORD), 0o600);
-    let variables = "\"MONGO_INITDB_ROOT_USERNAME=admin\",\"MONGO_INITDB_ROOT_PASSWORD_FILE=@DIR@/secret\"";
+    let variables = "\"Config\":{\"Env\":[\"MONGO_INITDB_ROOT_USERNAME=admin\",\"MONGO_INITDB_ROOT_PASSWORD_FILE=@DIR@/secret\"]}";
     container(&mut setup, "mongo", variables, "TMPDIR=/nowhere");
     let lab = setup.start().await;
     let before = seen(&lab);

@@ -95,8 +95,8 @@ pub(super) async fn run(
     held::take(work, place, applied).await?;
     remember_roots(work, place, manifest, applied).await?;
     let mut warnings = files(work, place, staging, manifest, wanted, applied).await?;
-    warnings.extend(held::fill(work, applied).await?);
     warnings.extend(dumps::swap(work, place, wanted, staging, manifest, applied).await?);
+    warnings.extend(held::fill(work, applied).await?);
     for step in steps.steps.iter().filter(|step| step.number >= FILES_STEP) {
         one_step(work, place, step, &request).await?;
     }
@@ -111,7 +111,8 @@ async fn remember_roots(
     applied: &mut Applied,
 ) -> anyhow::Result<()> {
     for root in manifest.roots.iter().filter(|root| root.kind != RootKind::Files) {
-        let dir = place.live_path(&root.path.0)?;
+        // A volume that is not restored, and that only its engine reaches, has none.
+        let Ok(dir) = place.live_path(&root.path.0) else { continue };
         let (path, kind, at) = (root.path.clone(), root.kind, dir.clone());
         let is = tokio::task::spawn_blocking(move || Root::of(&path, kind, &at)).await?;
         let Some(is) = is.with_context(|| root.path.0.display().to_string())? else { continue };
