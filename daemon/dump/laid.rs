@@ -208,8 +208,8 @@ fn bbolt_held(path: &Path) -> Result<bool> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn in_the_root_of_a_mount_what_lies_there_changes_places_and_never_beneath_its_server() {
+    #[tokio::test]
+    async fn in_the_root_of_a_mount_what_lies_there_changes_places_and_never_beneath_its_server() {
         let dir = tempfile::tempdir().unwrap();
         let (live, made) = (dir.path().join("live"), dir.path().join("made"));
         for place in [&live, &made] {
@@ -227,12 +227,13 @@ mod tests {
         let whole = Laid { within: false, ..laid };
         assert_eq!(whole.moves().unwrap(), [(live.clone(), made)]);
         let file = File::create(live.join("member/snap/db")).unwrap();
-        at_rest(&live).unwrap();
+        at_rest(vec![live.clone()]).await.unwrap();
         file.lock().unwrap();
         for path in [live.clone(), live.join("member")] {
-            assert!(at_rest(&path).unwrap_err().to_string().contains("a server has"), "{}", path.display());
+            let refused = at_rest(vec![path.clone()]).await.unwrap_err().to_string();
+            assert!(refused.contains("a server has"), "{}: {refused}", path.display());
         }
         drop(file);
-        at_rest(&live.join("member")).unwrap();
+        at_rest(vec![live.join("member")]).await.unwrap();
     }
 }
