@@ -1,4 +1,5 @@
 //! Volumes that only their engine reaches, on real engines: what the local driver mounts while a container uses it.
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
