@@ -232,7 +232,9 @@ table! {
         key_file: FilePath,
         /// For source = "openldap": where its configuration lies. Default: /etc/ldap/slapd.d.
         config_dir: AbsolutePath,
-        /// For source = "etcd": where its data lies, in a container as it is named there. Default: /var/lib/etcd/default.
+        /// For source = "rabbitmq": save a node with its messages, while it is stopped, in place of its definitions. Default: false.
+        messages: bool,
+        /// For source = "etcd", or "rabbitmq" with messages: where its data lies, in a container as it is named there. Default for etcd: /var/lib/etcd/default.
         data_dir: AbsolutePath,
         /// For opensearch, elasticsearch: a directory of its path.repo, where it writes snapshots and we read them.
         snapshot_dir: AbsolutePath,
@@ -246,7 +248,7 @@ table! {
         container: ContainerName,
         /// The machine that client programs run on, by the instance's key: `host`, `user@host` or `user@host:port`. Default: the instance's.
         ssh: SshAddress,
-        /// For postgresql, mariadb, mysql: the directory of the client programs. Default: found on PATH.
+        /// For postgresql, mariadb, mysql, rabbitmq with messages: the directory of the client programs. Default: found on PATH.
         client: AbsolutePath,
         /// The user of the machine that client programs run as; over ssh by `sudo -n -u`. Default: the instance's user.
         run_as: UserName,

@@ -40,8 +40,8 @@ pub enum Source {
     Openldap(Openldap),
     /// All keys of an etcd server.
     Etcd(Etcd),
-    /// The definitions of a RabbitMQ server: users, queues, policies; no messages.
-    Rabbitmq(Server),
+    /// A RabbitMQ server: its definitions, or a stopped node with its messages.
+    Rabbitmq(Rabbit),
     /// Indices of an OpenSearch server, by its snapshots.
     Opensearch(Search),
     /// Indices of an Elasticsearch server, by its snapshots.
@@ -104,6 +104,16 @@ pub struct Etcd {
     pub server: Server,
     /// Where its data lies: a restore swaps it.
     pub data_dir: PathBuf,
+}
+
+/// A RabbitMQ server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rabbit {
+    /// Its management API, which definitions are read from.
+    pub server: Server,
+    /// Where its node's data lies, which is saved with all messages while the node is stopped; none: just its definitions
+    /// are saved.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// An OpenSearch or Elasticsearch server.
@@ -191,11 +201,10 @@ impl Source {
     /// The server, where there is one.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            Self::Postgresql(server)
-            | Self::Mariadb(server)
-            | Self::Mysql(server)
-            | Self::Redis(server)
-            | Self::Rabbitmq(server) => Some(server),
+            Self::Postgresql(server) | Self::Mariadb(server) | Self::Mysql(server) | Self::Redis(server) => {
+                Some(server)
+            }
+            Self::Rabbitmq(rabbit) => Some(&rabbit.server),
             Self::Etcd(etcd) => Some(&etcd.server),
             Self::Opensearch(search) | Self::Elasticsearch(search) => Some(&search.server),
             Self::Mongodb(mongo) => Some(&mongo.server),

@@ -19,7 +19,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use backup::{Allow, Backup, Retention, Retry, Selector};
-pub use dump::{Command, Container, Dump, Engine, Etcd, Mongo, Openldap, Search, Server, Source, Tls};
+pub use dump::{
+    Command, Container, Dump, Engine, Etcd, Mongo, Openldap, Rabbit, Search, Server, Source, Tls,
+};
 pub use instance::{Health, Instance, Owners, Restore, Version, VersionMatch, VolumePlace, Volumes};
 pub use moves::Moves;
 pub use name::{MAX_NAME, Name};

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::bench::Bench;
+use super::far;
 use super::laid::{Laid, Owner};
 use super::record::{self, Record};
 use super::run;
 use super::site::{Site, words};
+use super::version::series;
 use super::{Ready, Taken};
 use crate::definition::{Etcd, Tls};
 
@@ -86,12 +88,6 @@ async fn answer(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<serde_json::V
     serde_json::from_str(text.trim()).context("reading etcd's answer")
 }
 
-/// Major and minor, which are what snapshots depend on.
-fn series(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
 /// No server is asked.
 async fn client_version(site: &Site) -> Result<String> {
     let argv = words(["etcdctl", "version"]);
@@ -126,15 +122,23 @@ pub(super) async fn dump(site: &Site, etcd: &Etcd, dir: &Path) -> Result<Taken> 
     let path = dir.join(FILE);
     save(site, etcd, dir, &path).await?;
     read_through(&path).await?;
-    let data = site.lies(&etcd.data_dir).await?;
-    let details = serde_json::to_value(described(&members, &data.path)?)?;
+    let owner = match site.dump.remote {
+        Some(_) => far::owner(site, &etcd.data_dir).await?,
+        None => Owner::of(&site.lies(&etcd.data_dir).await?.path)?,
+    };
+    let details = serde_json::to_value(described(&members, owner)?)?;
     let record = Record::of(&site.dump, &path).await?;
     let record = Record { version: ready.server, client_version: ready.client, details, ..record };
     Ok(Taken { records: vec![record], warnings: Vec::new() })
 }
 
+/// etcdctl writes into a file and nowhere else.
 async fn save(site: &Site, etcd: &Etcd, dir: &Path, path: &Path) -> Result<()> {
     let bench = bench(site, etcd, Some(dir));
+    if site.dump.remote.is_some() {
+        let (argv, env) = client(site, &bench, etcd, &["snapshot".into(), "save".into()]);
+        return run::into_file(far::spooled(site, argv, &env), path, &site.cancel).await;
+    }
     let more = ["snapshot".into(), "save".into(), bench.seen(path).into()];
     let (argv, env) = client(site, &bench, etcd, &more);
     bench.clear().await?;
@@ -146,7 +150,7 @@ async fn save(site: &Site, etcd: &Etcd, dir: &Path, path: &Path) -> Result<()> {
 }
 
 /// The member that answered.
-fn described(list: &serde_json::Value, data_dir: &Path) -> Result<Details> {
+fn described(list: &serde_json::Value, owner: Owner) -> Result<Details> {
     let members = list["members"].as_array().context("etcd's list of members")?;
     let mine = members.iter().find(|member| member["ID"] == list["header"]["member_id"]);
     let mine = mine.context("etcd's list of members does not have the member that answered")?;
@@ -155,7 +159,7 @@ fn described(list: &serde_json::Value, data_dir: &Path) -> Result<Details> {
         members: members.len(),
         name: mine["name"].as_str().unwrap_or_default().to_owned(),
         peer_urls: urls.filter_map(|url| url.as_str().map(str::to_owned)).collect(),
-        owner: Owner::of(data_dir)?,
+        owner,
     })
 }
 

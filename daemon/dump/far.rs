@@ -1,16 +1,58 @@
 //! Client programs on another machine.
 //!
-//! Nothing of ours lies there: dumps come by standard output, what is loaded and passwords go by standard input.
+//! Nothing of ours stays there: dumps come by standard output, what is loaded and passwords go by standard input. Programs that
+//! write only into files do so in a directory of their own, which goes with them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use anyhow::{Context, Result};
+
+use super::laid::Owner;
+use super::run::{self, Call};
+use super::site::Site;
 use crate::definition::Remote;
 use crate::process::{Program, Stdin};
 use crate::target::{over_ssh, sudo, tied};
 
 /// Variables that hold a password: never words of a command line, not even there.
-const SECRET: [&str; 2] = ["PGPASSWORD", "MYSQL_PWD"];
+const SECRET: [&str; 4] = ["PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH", "ETCDCTL_PASSWORD"];
+
+/// Runs a program that writes the file `$d/out`, and prints that. What the program says goes to standard error. Whatever ends
+/// it, the directory goes.
+const SPOOL: &str = r#"umask 077; d=
+trap 'rm -rf -- "$d"' EXIT; trap 'exit 143' HUP INT TERM PIPE
+d=$(mktemp -d) || exit 1"#;
+
+/// A program there whose last word is to be the path of a file that it makes; the file is printed.
+pub(super) fn spooled(site: &Site, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {
+    let name = argv.first().cloned().unwrap_or_default();
+    scripted(site, r#""$@" "$d/out" >&2"#, name, argv, env)
+}
+
+/// A file of SQLite there, as it is at one moment. Its place is `$1`.
+pub(super) fn sqlite(site: &Site, path: &Path) -> Call {
+    let make = r#"sqlite3 -readonly -bail -cmd '.timeout 60000' "$1" "vacuum into '$d/out'" >&2"#;
+    scripted(site, make, "sqlite3".into(), vec![path.into()], &[])
+}
+
+fn scripted(site: &Site, make: &str, name: OsString, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {
+    let script = format!("{SPOOL}\n{make} || exit\ncat -- \"$d/out\"");
+    let head = ["sh".into(), "-c".into(), script.into(), "sh".into()];
+    let mut call = site.client(head.into_iter().chain(argv), env);
+    call.name = name.to_string_lossy().into_owned();
+    call
+}
+
+/// Whose a file or a directory there is.
+pub(super) async fn owner(site: &Site, path: &Path) -> Result<Owner> {
+    let argv =
+        ["stat".into(), "-L".into(), "-c".into(), "%a %u %g".into(), "--".into(), OsString::from(path)];
+    let said = run::ask(site.question(argv, &[]), &site.cancel).await;
+    let said = said.with_context(|| format!("looking at {} there", path.display()))?;
+    Owner::told(&said).with_context(|| format!("stat says {said:?} of {}", path.display()))
+}
 
 /// A client program there, in both ways that it may be run.
 pub(super) struct Far {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use super::{mysql, postgresql};
+use super::record::Record;
+use super::{mongodb, mysql, postgresql, search};
 
 /// How much of a text's end is searched for its end marker, in bytes.
 const TAIL: u64 = 4 << 10;
@@ -53,15 +54,31 @@ pub fn check_given(source: &str, file: &File) -> Result<()> {
 /// # Errors
 /// It cannot be read to its end.
 pub fn names_given(source: &str, file: &File) -> Result<Vec<String>> {
-    use std::os::fd::AsRawFd;
-    // Opened anew: it begins at its beginning, whatever the caller has read of it.
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let again = File::open(path)?;
+    let again = anew(file)?;
     match source {
         "postgresql" => postgresql::plain::names_in(&again),
         "mariadb" | "mysql" => mysql::names_in(&again),
         _ => Ok(Vec::new()),
     }
+}
+
+/// What a restore must know of a file that stands for a saved one, read to its end; none: it needs no more than the saved
+/// one's.
+///
+/// # Errors
+/// It is no dump of this engine, or is damaged.
+pub fn details_given(saved: &Record, file: &File) -> Result<Option<serde_json::Value>> {
+    match &*saved.source {
+        "mongodb" => mongodb::details_given(saved, anew(file)?).map(Some),
+        "opensearch" | "elasticsearch" => search::details_given(anew(file)?).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Opened anew: it begins at its beginning, whatever the caller has read of it.
+fn anew(file: &File) -> Result<File> {
+    use std::os::fd::AsRawFd;
+    Ok(File::open(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))?)
 }
 
 fn read(file: &File, at: u64, most: u64) -> Result<Vec<u8>> {

@@ -1,11 +1,14 @@
-//! Servers that are asked over HTTP, by `curl`: it is told what to ask and with which password on its standard input.
+//! Servers that are asked over HTTP, by `curl`: it is told what to ask and with which password on its standard input. On
+//! another machine curl runs there, and what is sent along follows on its standard input.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use super::record;
 use super::run::{self, Call};
 use super::site::{Site, words};
 use crate::definition::{Server, Tls};
@@ -13,6 +16,11 @@ use crate::process::{self, Captured, Stdin};
 
 /// The most that an answer may hold, in bytes.
 const ANSWER: usize = 64 << 20;
+
+/// Gives curl the first `$1` bytes to read what to ask, and leaves the rest as what is sent along. `dd` takes one byte at a
+/// time, so none of the rest.
+const SPLIT: &str =
+    r#"c=$(dd bs=1 count="$1" 2>/dev/null) && shift && exec 3<&0 && printf '%s\n' "$c" | "$@""#;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -72,14 +80,15 @@ pub(super) fn call(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Res
     if let Some(key) = &site.login.api_key {
         lines.push(("header", quoted(&format!("Authorization: ApiKey {}", key.expose_secret()))));
     }
-    let body = match body {
+    let sent = match body {
         Body::None => None,
+        Body::File(_) if site.dump.remote.is_some() => Some("@/dev/fd/3".to_owned()),
         Body::File(path) => Some(format!("@{}", path.to_str().context("a file's name is not UTF-8")?)),
         Body::Text(text) => Some(text.to_owned()),
     };
-    if let Some(body) = body {
+    if let Some(sent) = sent {
         lines.push(("header", quoted("Content-Type: application/json")));
-        lines.push(("data-binary", quoted(&body)));
+        lines.push(("data-binary", quoted(&sent)));
     }
     let Tls { ca, own } = server.tls.clone().unwrap_or_default();
     if let Some(ca) = ca {
@@ -99,8 +108,25 @@ pub(super) fn call(site: &Site, server: &Server, port: u16, ask: Ask<'_>) -> Res
         "--connect-timeout",
     ]);
     let argv = argv.into_iter().chain(words(["15", "--noproxy", "*", "--config", "-"]));
+    let file = match body {
+        Body::File(path) => Some(path),
+        _ => None,
+    };
+    if site.dump.remote.is_some() {
+        return there(site, argv.collect(), config, file);
+    }
     let mut call = site.ours(argv.collect());
     call.program.stdin = Stdin::Bytes(config.into_bytes());
+    Ok(call)
+}
+
+/// curl on another machine.
+fn there(site: &Site, argv: Vec<OsString>, config: String, file: Option<&Path>) -> Result<Call> {
+    let Some(file) = file else { return Ok(site.client(argv, &[]).told(&config)) };
+    let head = words(["sh", "-c", SPLIT, "sh"]).into_iter().chain([config.len().to_string().into()]);
+    let mut call = site.client(head.chain(argv), &[]).that_reads();
+    call.name = "curl".to_owned();
+    call.program.stdin = Stdin::File(run::fed(config.into_bytes(), record::open(file)?)?);
     Ok(call)
 }
 
@@ -120,6 +146,7 @@ pub(super) async fn ask_until(
     let about = format!("{} {}", ask.method, ask.path);
     let call = call(site, server, port, ask)?;
     let Captured { stdout, ended } = process::capture(call.program, cancel, ANSWER).await?;
+    run::arrived(call.far.as_ref().map(|(remote, _)| remote), &ended)?;
     let said = String::from_utf8(stdout).context("an answer that is not UTF-8")?;
     if let Err(failure) = run::judge(&call.name, &ended) {
         let said: String = said.trim().chars().take(600).collect();

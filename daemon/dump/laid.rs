@@ -1,14 +1,24 @@
 //! Data directories that were made from a dump and wait to take the place of those that live, while the server is stopped.
 
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::process::{self, How, Limits, Program, Sandbox};
+
+/// Below a node's data directory of RabbitMQ, of any version.
+const STORES: &str = "msg_stores";
+/// How long a look at all processes may take.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A directory that was made, and where it is to live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +42,18 @@ pub(super) struct Owner {
 }
 
 impl Owner {
+    /// The same for a file, which nobody enters.
+    pub(super) fn of_a_file(&self) -> Self {
+        Self { mode: self.mode & 0o666, ..self.clone() }
+    }
+
+    /// As `stat -c '%a %u %g'` says it.
+    pub(super) fn told(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+        Some(Self { mode: mode & 0o7777, uid: words.next()?.parse().ok()?, gid: words.next()?.parse().ok()? })
+    }
+
     /// Whose a directory is.
     pub(super) fn of(dir: &Path) -> Result<Self> {
         let meta = std::fs::metadata(dir).with_context(|| format!("looking at {}", dir.display()))?;
@@ -87,25 +109,71 @@ fn give(path: &Path, owner: &Owner) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes sure that no server has the data in this directory open.
+/// Makes sure that no server has the data in these directories open.
 ///
 /// # Errors
 /// One has; or it cannot be found out.
-pub fn at_rest(dir: &Path) -> Result<()> {
+pub async fn at_rest(dirs: Vec<PathBuf>) -> Result<()> {
+    for dir in dirs {
+        let looking = || format!("looking whether {} is in use", dir.display());
+        let at = dir.clone();
+        let locked = tokio::task::spawn_blocking(move || locked(&at)).await?.with_context(looking)?;
+        let held = locked || (dir.join(STORES).is_dir() && opened(&dir).await.with_context(looking)?);
+        ensure!(
+            !held,
+            "a server has {} open: stop it, or name it as a service of the instance, so that it is stopped",
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
+fn locked(dir: &Path) -> Result<bool> {
     // Where such a directory is the root of a mount, it is what lies in it that changes places.
     let lmdb = match dir.file_name().and_then(|name| name.to_str()) {
         Some("data.mdb" | "lock.mdb") => dir.with_file_name("lock.mdb"),
         _ => dir.join("lock.mdb"),
     };
     let bbolt = if dir.ends_with("member") { "snap/db" } else { "member/snap/db" };
-    let held = lmdb_held(&lmdb).and_then(|lmdb| Ok(lmdb || bbolt_held(&dir.join(bbolt))?));
-    let held = held.with_context(|| format!("looking whether {} is in use", dir.display()))?;
+    Ok(lmdb_held(&lmdb)? || bbolt_held(&dir.join(bbolt))?)
+}
+
+/// Whether a process has a file in a directory open. RabbitMQ locks none of its files, so this is what shows that it runs.
+/// Processes that we may not look at are not seen: those of others, unless we are root.
+async fn opened(dir: &Path) -> Result<bool> {
+    let real = std::fs::canonicalize(dir)?;
+    let mut below = OsString::from(literally(real.to_str().context("its name is not UTF-8")?));
+    below.push("/*");
+    let mut argv: Vec<OsString> =
+        ["find", "/proc", "-ignore_readdir_race", "-maxdepth", "3", "-path", "/proc/[0-9]*/fd/*", "-lname"]
+            .map(Into::into)
+            .to_vec();
+    argv.extend([below, "-print".into(), "-quit".into()]);
+    let mut program = Program::new(argv);
+    // Within the daemon's own sandbox only our own processes are there.
+    program.sandbox = Sandbox::None;
+    program.limits = Limits::within(LOOK);
+    let captured = process::capture(program, &CancellationToken::new(), 64 << 10).await?;
+    // It fails where a process ends while it looks, and where it may not look.
+    let ended = &captured.ended;
     ensure!(
-        !held,
-        "a server has {} open: stop it, or name it as a service of the instance, so that it is stopped",
-        dir.display()
+        ended.stopped.is_none() && matches!(ended.how, How::Exited(_)),
+        "find: {}",
+        ended.stderr_tail.trim()
     );
-    Ok(())
+    Ok(!captured.stdout.is_empty())
+}
+
+/// A path in which nothing stands for anything else.
+fn literally(path: &str) -> String {
+    let mut text = String::new();
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// Whoever owns the live tree may have put anything there: no link is followed and nothing is waited for.

@@ -1,7 +1,21 @@
 //! What a plan says of each source.
 
 use super::Record;
-use crate::definition::Source;
+use super::rabbitmq::messages;
+use crate::definition::{Dump, Source};
+
+/// Why a restore cannot load what is dumped; none: it can.
+pub fn not_loaded(dump: &Dump) -> Option<String> {
+    let offline = matches!(&dump.source, Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_));
+    (offline && dump.remote.is_some()).then(|| {
+        format!(
+            "dump {} ({}) of another machine is saved and not restored there: its files would have to change places while \
+             its server is stopped; get them with --target and load them there, or leave them out with --include",
+            dump.name,
+            dump.source.word()
+        )
+    })
+}
 
 /// How a restore of a source's file goes about it, for plans.
 pub fn method(source: &Source, record: &Record) -> &'static str {
@@ -26,6 +40,9 @@ pub fn method(source: &Source, record: &Record) -> &'static str {
         }
         Source::Etcd(_) => {
             "made into a new data directory, which is swapped in while etcd is stopped; the old one is kept"
+        }
+        Source::Rabbitmq(_) if messages::is_data(record) => {
+            "made into a new data directory, which is swapped in while the node is stopped; the old one is kept"
         }
         Source::Rabbitmq(_) => {
             "the definitions that live are saved; then the dump's are added to them or replace them, nothing is removed"

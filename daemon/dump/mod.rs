@@ -18,6 +18,7 @@ mod given;
 mod http;
 mod judge;
 mod laid;
+mod live;
 mod login;
 mod method;
 mod mongodb;
@@ -32,18 +33,18 @@ mod run;
 mod search;
 mod site;
 mod sqlite;
+mod version;
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::definition::Source;
-use crate::target::TreePath;
+use crate::definition::{Rabbit, Source};
 
 pub use change::{Change, Databases, Pair};
-pub use given::{check_given, names_given};
+pub use given::{check_given, details_given, names_given};
 pub use laid::{Laid, at_rest};
-pub use method::method;
+pub use method::{method, not_loaded};
 pub use object::{Object, Objects, missing};
 pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
@@ -80,6 +81,7 @@ impl Site {
             Source::Postgresql(_) => postgresql::answers(self).await,
             Source::Openldap(_) => openldap::answers(self).await,
             Source::Etcd(_) => etcd::answers(self).await,
+            Source::Rabbitmq(rabbit) if rabbit.data_dir.is_some() => rabbitmq::messages::answers(self).await,
             Source::Sqlite(_) | Source::Command(_) => Ok(Ready::default()),
             _ => self.ready().await,
         }
@@ -109,7 +111,7 @@ impl Site {
             Source::Redis(_) => redis::ready(self).await,
             Source::Openldap(ldap) => openldap::ready(self, ldap).await,
             Source::Etcd(etcd) => etcd::ready(self, etcd).await,
-            Source::Rabbitmq(server) => rabbitmq::ready(self, server).await,
+            Source::Rabbitmq(rabbit) => rabbitmq::ready(self, rabbit).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => search::ready(self, search).await,
             Source::Mongodb(mongo) => mongodb::ready(self, mongo).await,
             Source::Sqlite(files) => sqlite::ready(self, files).await,
@@ -148,7 +150,7 @@ impl Site {
             Source::Redis(_) => redis::dump(self, dir).await,
             Source::Openldap(ldap) => openldap::dump(self, ldap, dir).await,
             Source::Etcd(etcd) => etcd::dump(self, etcd, dir).await,
-            Source::Rabbitmq(server) => rabbitmq::dump(self, server, dir).await,
+            Source::Rabbitmq(rabbit) => rabbitmq::dump(self, rabbit, dir).await,
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
                 search::dump(self, search, dir).await
             }
@@ -232,6 +234,10 @@ impl Site {
                 run::private_dir(&made).await?;
                 etcd::lay(self, etcd, tree, records, &made).await
             }
+            Source::Rabbitmq(rabbit) => {
+                run::private_dir(&made).await?;
+                rabbitmq::lay(self, rabbit, tree, records, &made).await
+            }
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
                 search::prove(self, search, tree, records).await.map(|()| Vec::new())
             }
@@ -256,7 +262,7 @@ impl Site {
             Source::Postgresql(_) => postgresql::swap::plan(self, records, job).await.map(Some),
             Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_apply(self, records, safety).await.map(Some),
             Source::Redis(_) => self.safety(safety, Databases::default()).await.map(Some),
-            Source::Rabbitmq(server) => {
+            Source::Rabbitmq(Rabbit { server, .. }) => {
                 rabbitmq::plan_apply(self, server, tree, records, safety).await.map(Some)
             }
             Source::Opensearch(search) | Source::Elasticsearch(search) => {
@@ -337,63 +343,5 @@ impl Site {
             postgresql::swap::drop_database(self, &pair.old_name, pair.old).await?;
         }
         Ok(())
-    }
-
-    /// Replaces what lives by what the files hold.
-    async fn load(&self, tree: &Path, records: &[Record]) -> Result<()> {
-        match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::load(self, tree, records, &[]).await,
-            Source::Redis(server) => redis::load(self, server, tree, records).await,
-            Source::Rabbitmq(server) => rabbitmq::load(self, server, tree, records).await,
-            Source::Opensearch(search) | Source::Elasticsearch(search) => {
-                search::load(self, search, tree, records).await
-            }
-            Source::Mongodb(mongo) => mongodb::load(self, mongo, tree, records).await,
-            Source::Command(command) => command::load(self, command, tree, records).await,
-            Source::Postgresql(_) | Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => Ok(()),
-        }
-    }
-
-    /// Removes what a restore made and what was not there before.
-    async fn remove(&self, made: &[String]) -> Result<()> {
-        match &self.dump.source {
-            Source::Rabbitmq(server) => return rabbitmq::remove(self, server, made).await,
-            Source::Opensearch(search) | Source::Elasticsearch(search) => {
-                return search::remove(self, search, made).await;
-            }
-            _ => {}
-        }
-        for database in made {
-            match &self.dump.source {
-                Source::Mongodb(mongo) => mongodb::drop_database(self, mongo, database).await?,
-                _ => mysql::drop_database(self, database).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what a dump made on the server.
-    async fn clear(&self) -> Result<()> {
-        match &self.dump.source {
-            Source::Opensearch(search) | Source::Elasticsearch(search) => search::clear(self, search).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Dumps what lives now, to be loaded back if need be.
-    async fn safety(&self, safety: &Path, databases: Databases) -> Result<Change> {
-        let dir = safety.join("dumps").join(self.dump.name.as_str());
-        run::private_dir(&dir).await?;
-        let taken = match &self.dump.source {
-            Source::Mariadb(_) | Source::Mysql(_) => mysql::dump_only(self, &databases.here, &dir).await?,
-            Source::Opensearch(search) | Source::Elasticsearch(search) => {
-                search::dump_only(self, search, &databases.here, &dir).await?
-            }
-            Source::Mongodb(mongo) if !mongo.oplog => {
-                mongodb::dump_only(self, mongo, &databases.here, &dir).await?
-            }
-            _ => self.dump(&dir).await?,
-        };
-        Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })
     }
 }

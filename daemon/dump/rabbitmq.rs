@@ -1,10 +1,11 @@
 //! RabbitMQ: its definitions (users, virtual hosts, queues, exchanges, bindings, policies) by its management API, in a
-//! container by `rabbitmqctl` there. Messages are not in them.
+//! container by `rabbitmqctl` there. Messages are not in them: [`messages`] saves those of a node that is stopped.
 //!
 //! A restore adds and changes, and removes nothing that came since: a queue's messages would go with it. What it added is
 //! known by its path in the API, and goes when the restore is undone; queues with messages in them stay.
 
 mod ctl;
+pub(super) mod messages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,11 +16,13 @@ use tracing::warn;
 
 use super::change::{Change, Databases};
 use super::http::{self, Ask, Body, part};
+use super::laid::Laid;
 use super::record::{self, Record};
 use super::run;
 use super::site::Site;
+use super::version::not_newer;
 use super::{Ready, Taken};
-use crate::definition::Server;
+use crate::definition::{Rabbit, Server};
 
 /// The dump's file.
 const FILE: &str = "definitions.json";
@@ -53,7 +56,15 @@ async fn definitions(site: &Site, server: &Server) -> Result<Value> {
     }
 }
 
-pub(super) async fn ready(site: &Site, server: &Server) -> Result<Ready> {
+pub(super) async fn ready(site: &Site, rabbit: &Rabbit) -> Result<Ready> {
+    match &rabbit.data_dir {
+        Some(dir) => messages::ready(site, dir).await,
+        None => listening(site, &rabbit.server).await,
+    }
+}
+
+/// Whether definitions can be read and written.
+async fn listening(site: &Site, server: &Server) -> Result<Ready> {
     if site.contained.is_some() {
         return Ok(Ready { server: ctl::version(site).await?, client: String::new() });
     }
@@ -79,8 +90,15 @@ pub(super) async fn ready(site: &Site, server: &Server) -> Result<Ready> {
     Ok(Ready { server: version, client: String::new() })
 }
 
-pub(super) async fn dump(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
-    let ready = ready(site, server).await?;
+pub(super) async fn dump(site: &Site, rabbit: &Rabbit, dir: &Path) -> Result<Taken> {
+    match &rabbit.data_dir {
+        Some(data_dir) => messages::dump(site, data_dir, dir).await,
+        None => saved(site, &rabbit.server, dir).await,
+    }
+}
+
+async fn saved(site: &Site, server: &Server, dir: &Path) -> Result<Taken> {
+    let ready = listening(site, server).await?;
     let path = dir.join(FILE);
     let call = match site.contained {
         Some(_) => ctl::export(site),
@@ -109,9 +127,28 @@ async fn read(path: &Path) -> Result<Value> {
 
 pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
     for record in records {
-        read(&record.path(tree)).await?;
+        match messages::is_data(record) {
+            true => messages::verify(tree, record).await?,
+            false => drop(read(&record.path(tree)).await?),
+        }
     }
     Ok(())
+}
+
+/// Makes data directories of nodes beside the live ones; definitions are loaded later.
+pub(super) async fn lay(
+    site: &Site,
+    rabbit: &Rabbit,
+    tree: &Path,
+    records: &[Record],
+    made: &Path,
+) -> Result<Vec<Laid>> {
+    let mut all = Vec::new();
+    for record in records.iter().filter(|record| messages::is_data(record)) {
+        let laid = messages::lay(site, rabbit.data_dir.as_deref(), tree, record, made).await;
+        all.extend(laid.with_context(|| record.file.clone())?);
+    }
+    Ok(all)
 }
 
 /// Things by their path in the API. A binding has no name: what it is stands behind its path.
@@ -145,17 +182,12 @@ pub(super) async fn plan_apply(
     records: &[Record],
     safety: &Path,
 ) -> Result<Change> {
-    let live = ready(site, server).await?.server;
+    let live = listening(site, server).await?.server;
     let now = definitions(site, server).await?;
     let there = things(&now);
     let mut made = Vec::new();
     for record in records {
-        ensure!(
-            series(&record.version) <= series(&live),
-            "{} was taken from RabbitMQ {} and the server is {live}: newer definitions do not fit into an older server",
-            record.file,
-            record.version
-        );
+        not_newer(record, "RabbitMQ", &live, "newer definitions do")?;
         let saved = read(&record.path(tree)).await?;
         let saved = things(&saved);
         clash(&saved, &there)?;
@@ -164,11 +196,6 @@ pub(super) async fn plan_apply(
     site.safety(safety, Databases { here: Vec::new(), made })
         .await
         .context("saving the definitions that live now")
-}
-
-fn series(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// A queue or an exchange keeps the properties that it was declared with: an import says nothing and changes nothing.

@@ -149,9 +149,9 @@ pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[R
     for record in records {
         let path = record.path(tree);
         read_through(&path).await?;
-        let loaded = match site.contained {
-            Some(_) => contained::replicate(site, &path).await,
-            None => replicate(site, server, path).await,
+        let loaded = match site.apart() {
+            true => contained::replicate(site, &path).await,
+            false => replicate(site, server, path).await,
         };
         loaded.with_context(|| format!("loading {}", record.file))?;
     }

@@ -117,7 +117,7 @@ pub(super) async fn from_file(call: Call, path: &Path, cancel: &CancellationToke
 }
 
 /// A pipe that gives some bytes, then a file.
-fn fed(first: Vec<u8>, mut file: File) -> Result<OwnedFd> {
+pub(super) fn fed(first: Vec<u8>, mut file: File) -> Result<OwnedFd> {
     let (reader, mut writer) = std::io::pipe().context("making a pipe")?;
     // It ends with the reader: whoever stops reading is judged by its own end.
     std::thread::spawn(move || {

@@ -112,7 +112,8 @@ impl Site {
         Call::here(name, program)
     }
 
-    /// A program in a throw-away container beside the server's; on this machine, as ourselves, where there is none.
+    /// A program in a throw-away container beside the server's; where there is none on the server's machine, here as
+    /// ourselves.
     pub(super) fn beside(
         &self,
         argv: Vec<OsString>,
@@ -122,6 +123,9 @@ impl Site {
         online: bool,
     ) -> Call {
         let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
+        if self.dump.remote.is_some() {
+            return self.client(argv, env);
+        }
         let Some(contained) = &self.contained else {
             let mut call = self.ours(argv);
             call.program.env = variables(env);

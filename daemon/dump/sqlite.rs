@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{self, Record, file_name};
 use super::site::Site;
 use super::{Ready, Taken};
+use super::{far, run};
 
 /// How long somebody else may hold the file locked.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,13 +61,46 @@ fn connect(live: &Path) -> Result<Connection> {
 }
 
 pub(super) async fn ready(site: &Site, files: &[String]) -> Result<Ready> {
+    if site.dump.remote.is_some() {
+        return there(site, files).await;
+    }
     for text in files {
         find(site, text)?;
     }
     Ok(Ready { server: rusqlite::version().to_owned(), client: rusqlite::version().to_owned() })
 }
 
+/// Likewise on another machine, where `sqlite3` reads them.
+async fn there(site: &Site, files: &[String]) -> Result<Ready> {
+    let said = run::ask(site.question(["sqlite3", "--version"], &[]), &site.cancel).await;
+    let said = said.context("`sqlite3` is needed there (Debian: sqlite3)")?;
+    for text in files {
+        far::owner(site, Path::new(text)).await?;
+    }
+    let version = said.split_whitespace().next().unwrap_or_default().to_owned();
+    Ok(Ready { server: version.clone(), client: version })
+}
+
+async fn from_there(site: &Site, files: &[String], dir: &Path) -> Result<Taken> {
+    let version = there(site, files).await?.server;
+    let mut records = Vec::new();
+    for text in files {
+        let (live, tree) = (Path::new(text), tree_path(text).to_string_lossy().into_owned());
+        let to = dir.join(file_name(&tree, "sqlite"));
+        run::into_file(far::sqlite(site, live), &to, &site.cancel).await?;
+        let copy = to.clone();
+        tokio::task::spawn_blocking(move || check_integrity(&copy)).await??;
+        let details = serde_json::to_value(far::owner(site, live).await?)?;
+        let record = Record { database: Some(tree), details, ..Record::of(&site.dump, &to).await? };
+        records.push(Record { version: version.clone(), client_version: version.clone(), ..record });
+    }
+    Ok(Taken { records, warnings: Vec::new() })
+}
+
 pub(super) async fn dump(site: &Site, files: &[String], dir: &Path) -> Result<Taken> {
+    if site.dump.remote.is_some() {
+        return from_there(site, files, dir).await;
+    }
     let mut records = Vec::new();
     for text in files {
         let live = find(site, text)?;

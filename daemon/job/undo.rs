@@ -311,9 +311,6 @@ async fn run_hook(
 /// Puts the old data back to where it lived, if it is still set aside.
 async fn swap_back(live: &Path, aside: &Path, inode: Option<u64>) -> anyhow::Result<()> {
     let (live, aside) = (live.to_owned(), aside.to_owned());
-    tokio::task::spawn_blocking(move || {
-        crate::dump::at_rest(&live)?;
-        super::restore::swap::put_back(&live, &aside, inode)
-    })
-    .await?
+    crate::dump::at_rest(vec![live.clone()]).await?;
+    tokio::task::spawn_blocking(move || super::restore::swap::put_back(&live, &aside, inode)).await?
 }

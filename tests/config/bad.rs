@@ -101,6 +101,12 @@ fn keys_of_later_versions_are_refused_not_ignored() {
             "it is a file of this machine",
         ),
         (
+            "[[module.x.dump]]\nsource = 'redis'\ncontainer = 'docker:label:x'\n",
+            "3:13",
+            "is not the name of a container",
+            "label:KEY=VALUE",
+        ),
+        (
             "[[module.x.dump]]\nsource = 'rabbitmq'\ncontainer = 'mq'\nuser = 'guest'\n",
             "4:8",
             "`user` means nothing to source = \"rabbitmq\" in a container",

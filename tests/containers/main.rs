@@ -17,3 +17,4 @@ mod inside;
 mod rootless;
 mod services;
 mod stack;
+mod streamed;

@@ -17,6 +17,7 @@ mod monit;
 mod outcomes;
 mod restores;
 mod roundtrip;
+mod rows;
 mod secrets;
 mod services;
 mod several;

@@ -10,14 +10,14 @@ use super::*;
 use crate::support::until;
 
 /// etcd with a password for root, on ports of its own.
-struct Etcd {
-    server: Scripted,
+pub(super) struct Etcd {
+    pub(super) server: Scripted,
     port: u16,
     tls: Option<Certificates>,
 }
 
 impl Etcd {
-    fn start(value: &str) -> Self {
+    pub(super) fn start(value: &str) -> Self {
         Self::start_with(value, None)
     }
 
@@ -82,7 +82,7 @@ impl Etcd {
         self.ask(&["put", "/app/late", "x"]);
     }
 
-    fn definition(&self) -> String {
+    pub(super) fn definition(&self) -> String {
         let data = self.server.path("data");
         format!(
             "source = \"etcd\"\nport = {}\nuser = \"root\"\npassword_file = \"{PASSWORD_FILE}\"\ndata_dir = \"{}\"\n{}{}",
@@ -203,5 +203,50 @@ async fn over_tls_the_server_is_checked_and_lets_only_those_in_that_have_a_certi
     server.change();
     lab.good_restore("app").await;
     assert_eq!(server.state(), "/app/a\nfirst", "{}", lab.daemon.log());
+    lab.assert_settled().await;
+}
+
+/// The container is pretended, etcd is real; see `tests/containers` for real ones.
+#[tokio::test]
+async fn in_a_container_a_restore_that_fails_at_any_call_leaves_the_old_keys() {
+    let server = Etcd::start("first");
+    let data = format!("data_dir = \"{}\"", server.server.path("data").display());
+    let keys = server.definition().replace(&data, "container = \"kv\"\ndata_dir = \"/var/etcd/data\"");
+    let mut setup = setup(HEALTH, &[keys]);
+    let mounts = format!(
+        "\"Mounts\":[{{\"Type\":\"bind\",\"Source\":\"{}\",\"Destination\":\"/var/etcd\"}}]",
+        server.server.dir.path().display()
+    );
+    container(&mut setup, "kv", &mounts, "LANG=C");
+    setup.write("health", "0\n", 0o644);
+    let lab = setup.start().await;
+    lab.good_backup("b").await;
+    server.change();
+    let late = server.state();
+    let shell =
+        "n=$(($(cat \"$D/n\") - 1)); echo $n >\"$D/n\"; [ $n != 0 ] || { echo half-way >&2; exit 1; }";
+    let (mut call, mut failed) = (0, 0);
+    loop {
+        call += 1;
+        lab.write("n", &format!("{call}\n"), 0o644);
+        lab.on("docker", shell);
+        let ended = lab.restore("app", "", &[]).await;
+        lab.remove("on-docker");
+        if ended.outcome == "failed" {
+            failed += 1;
+            assert_eq!(server.state(), late, "call {call}: {}", lab.daemon.log());
+            continue;
+        }
+        assert_eq!(ended.outcome, "succeeded", "call {call}: {ended:#?}");
+        assert_eq!(server.state(), "/app/a\nfirst", "call {call}: {}", lab.daemon.log());
+        if lab.text("n").trim().parse::<i32>().unwrap() > 0 {
+            break;
+        }
+        // One of another version of etcd is asked whether it is there, and is not.
+        roll_back(&lab).await;
+    }
+    assert!(failed > 3, "{failed} of {call} calls\n{}", lab.text("engine-calls"));
+    assert!(!lab.text("engine-calls").contains("canary"));
+    assert_no_canary(&lab);
     lab.assert_settled().await;
 }

@@ -33,7 +33,7 @@ async fn in_a_container_its_own_client_runs_and_its_environment_says_who_logs_in
     let keys = "source = \"postgresql\"\ncontainer = \"shop-db\"\ndatabases = [\"shop\"]\n".to_owned();
     let mut setup = setup("restore = { keep_previous = \"0s\" }", &[keys]);
     setup.write("secret", "canary:from the file\n", 0o600);
-    let variables = "\"POSTGRES_USER=app\",\"POSTGRES_PASSWORD_FILE=@DIR@/secret\"";
+    let variables = "\"Config\":{\"Env\":[\"POSTGRES_USER=app\",\"POSTGRES_PASSWORD_FILE=@DIR@/secret\"]}";
     container(&mut setup, "shop-db", variables, &format!("PGHOST='{}'", server.0.dir.path().display()));
     let lab = setup.start().await;
     lab.good_backup("b").await;
@@ -82,28 +82,11 @@ async fn system_a_full_disk_while_staging_takes_no_snapshot_and_leaves_nothing()
     let keys = "source = \"command\"\ncommand = [\"head\", \"-c\", \"20000000\", \"/dev/zero\"]\n".to_owned();
     let setup = setup("", &[keys]);
     let staging = setup.path("staging");
-    std::fs::create_dir(&staging).unwrap();
-    let mounted = mount(&["-t", "tmpfs", "-o", "size=4m,mode=0700", "none"], &staging);
+    let mounted = crate::support::mount::Mount::tmpfs(staging.clone(), "size=4m,mode=0700");
     let lab = setup.start().await;
     let ended = lab.backup("b").await;
     let left = lab::names(&staging);
     drop(mounted);
     refused(&lab, &ended, "No space left");
     assert_eq!(left, Vec::<String>::new());
-}
-
-struct Mounted(std::path::PathBuf);
-
-#[expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
-fn mount(arguments: &[&str], place: &Path) -> Mounted {
-    let done = std::process::Command::new("mount").args(arguments).arg(place).status().unwrap();
-    assert!(done.success());
-    Mounted(place.to_owned())
-}
-
-impl Drop for Mounted {
-    #[expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
 }

@@ -9,16 +9,16 @@ use zbus::wire::{Dict, Fd, OwnedObjectPath, Variant};
 use super::servers::{Mariadb, Postgres, good};
 use super::*;
 
-type Options = HashMap<&'static str, Variant<'static>>;
+pub(super) type Options = HashMap<&'static str, Variant<'static>>;
 
-fn given(files: &[(&str, PathBuf)]) -> Options {
+pub(super) fn given(files: &[(&str, PathBuf)]) -> Options {
     let open = |path: &PathBuf| Fd::from(OwnedFd::from(std::fs::File::open(path).unwrap()));
     let files: HashMap<String, Fd<'static>> =
         files.iter().map(|(name, path)| ((*name).to_owned(), open(path))).collect();
     HashMap::from([("dump", Variant::Dict(Dict::from(files)))])
 }
 
-async fn restore(lab: &Lab, options: &Options) -> Ended {
+pub(super) async fn restore(lab: &Lab, options: &Options) -> Ended {
     let called: zbus::Result<OwnedObjectPath> = lab.daemon.call("Restore", &("app", "", options)).await;
     lab.ended(&called.unwrap_or_else(|e| panic!("{e}\n{}", lab.daemon.log()))).await
 }

@@ -15,16 +15,23 @@ mod combined;
 mod command;
 mod etcd;
 mod faults;
+mod full_disk;
 mod given;
+#[expect(dead_code, reason = "shared with the tests of remote hosts; each uses a part")]
+#[path = "../remote/host.rs"]
+mod host;
 mod mariadb;
 mod mongodb;
 mod openldap;
 mod opensearch;
+mod over_ssh;
 mod plain_http;
 mod postgresql;
 mod rabbitmq;
+mod rabbitmq_messages;
 mod redis;
 mod renamed;
+mod rows;
 mod scripted;
 mod search_server;
 mod second;
@@ -64,21 +71,39 @@ fn fake(setup: &mut Setup, program: &str, script: &str) {
 }
 
 /// Pretends a Docker with one container: it runs what it is asked to run beside itself, with the variables that it is told,
-/// those in `kept`, and no others. `variables` are what the container was started with, strings of JSON.
-fn container(setup: &mut Setup, name: &str, variables: &str, kept: &str) {
+/// those in `kept`, and no others; what is mounted in throw-away ones has its own name. `more` is what `inspect` says besides.
+/// It reads `on-docker`, a piece of shell.
+fn container(setup: &mut Setup, name: &str, more: &str, kept: &str) {
     let script = format!(
         r#"#!/bin/bash
-echo "$*" >>'@DIR@/engine-calls'
+D='@DIR@'
+echo "$*" >>"$D/engine-calls"
+[ ! -e "$D/on-docker" ] || . "$D/on-docker"
+keep=(PATH="$PATH" {kept})
 case $1 in
 inspect)
     [ "${{@: -1}}" = {name} ] || {{ echo "no such container" >&2; exit 1; }}
-    echo '{{"Id":"0123abcd","State":{{"Running":true}},"Config":{{"Env":[{variables}]}}}}' ;;
+    echo '{{"Id":"0123abcd","Image":"4567","State":{{"Running":true}},{more}}}' ;;
 exec)
     shift; [ "$1" = -i ] || exit 9; shift
-    keep=(PATH="$PATH" {kept})
     while [ "$1" = -e ]; do keep+=("$2=${{!2}}"); shift 2; done
     [ "$1" = 0123abcd ] || exit 9
     shift; exec env -i "${{keep[@]}}" "$@" ;;
+run)
+    shift
+    while [ "$1" != 4567 ]; do
+        case $1 in
+        --rm | --interactive) shift; continue ;;
+        --mount) from=${{2#type=bind,source=}}; there+=("${{from#*,target=}}"); here+=("${{from%,target=*}}") ;;
+        -e) keep+=("$2=${{!2}}") ;;
+        --entrypoint) program=$2 ;;
+        esac
+        shift 2
+    done
+    shift
+    words=("$@")
+    for i in "${{!there[@]}}"; do words=("${{words[@]//"${{there[i]}}"/"${{here[i]}}"}}"); done
+    exec env -i "${{keep[@]}}" "$program" "${{words[@]}}" ;;
 esac
 "#
     );

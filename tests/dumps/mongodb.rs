@@ -5,13 +5,19 @@ use std::path::PathBuf;
 
 use super::*;
 
-const KEYS: &str = "source = \"mongodb\"\nport = 27999\nuser = \"admin\"\nauth_database = \"users\"\npassword_file = \"db.password\"\n";
+pub(super) const KEYS: &str = "source = \"mongodb\"\nport = 27999\nuser = \"admin\"\nauth_database = \"users\"\npassword_file = \"db.password\"\n";
 /// A database whose name would be something else to a shell.
 const ODD: &str = "odd;--'x";
 
 /// A lab with the tools, and two databases: a server is a directory.
 fn with_tools(more: &str, keys: &str) -> Setup {
     let mut setup = setup(more, &[format!("{KEYS}{keys}")]);
+    tools(&mut setup);
+    setup
+}
+
+/// The tools, before everything else on PATH, and what they find on their server.
+pub(super) fn tools(setup: &mut Setup) {
     setup.write("mongo.pl", include_str!("mongo.pl"), 0o644);
     setup.environment.push(("MONGO_DATA".into(), setup.path("mongo").display().to_string()));
     setup.environment.push(("MONGO_PASSWORD".into(), servers::PASSWORD.into()));
@@ -24,12 +30,11 @@ fn with_tools(more: &str, keys: &str) -> Setup {
         );
         setup.write(&format!("fake/{tool}"), &script, 0o755);
     }
-    put_first(&mut setup);
+    put_first(setup);
     for (file, text) in [("shop/item", "one\ntwo\n"), ("shop/empty", ""), ("admin/system.users", "root\n")] {
         setup.write(&format!("mongo/{file}"), text, 0o644);
     }
     setup.write(&format!("mongo/{ODD}/item"), "odd\n", 0o644);
-    setup
 }
 
 type Seen = BTreeMap<PathBuf, String>;
@@ -173,7 +178,7 @@ async fn a_restore_that_fails_leaves_or_loads_back_the_old_documents() {
     lab.on("mongosh", "case \"$*\" in *ask.js*) real \"$@\" | sed 's/\"item\":2/\"item\":1/'; exit 0;; esac");
     not_restored(&lab, &lab.restore("app", "", &[]).await, "has 1 documents now, the saved one had 2");
     lab.on("mongosh", "case \"$*\" in *ask.js*) real \"$@\" | sed 's/6.0.14/5.0.9/'; exit 0;; esac");
-    not_restored(&lab, &lab.restore("app", "", &[]).await, "a server that is not older");
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "does not fit into an older server");
     lab.remove("on-mongosh");
     lab.write("health", "1\n", 0o644);
     not_restored(&lab, &lab.restore("app", "", &[]).await, "the old data is back");
@@ -201,11 +206,59 @@ async fn killed_half_way_the_old_documents_are_loaded_back_at_the_next_start() {
 }
 
 #[tokio::test]
+async fn an_archive_that_is_given_is_loaded_and_one_that_is_none_changes_nothing() {
+    let mut lab = with_tools("", "").start().await;
+    let before = seen(&lab);
+    lab.good_backup("b").await;
+    let target = lab.path("out").display().to_string();
+    let out = lab.restore("app", "", &[("target", zbus::wire::Variant::from(target.as_str()))]).await;
+    assert_eq!(out.outcome, "succeeded", "{out:#?}");
+    let archive = lab.path("out/dumps/mongodb/shop.archive");
+    let late = change(&lab);
+    lab.good_backup("b").await;
+    let bytes = std::fs::read(&archive).unwrap();
+    for (name, keep) in [("cut.archive", bytes.len() - 1), ("short.archive", 3)] {
+        let path = lab.path(name);
+        std::fs::write(&path, &bytes[..keep]).unwrap();
+        let ended = given::restore(&lab, &given::given(&[("mongodb/shop", path)])).await;
+        not_restored(&lab, &ended, "no whole archive of mongodump");
+        assert_eq!(seen(&lab), late, "{name}");
+    }
+    let whole = || given::given(&[("mongodb/shop", archive.clone())]);
+    let ended = given::restore(&lab, &whole()).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    let of = |seen: &Seen| {
+        seen.iter()
+            .filter(|(p, _)| p.starts_with("shop"))
+            .map(|(p, t)| (p.clone(), t.clone()))
+            .collect::<Seen>()
+    };
+    assert_eq!(of(&seen(&lab)), of(&before), "what was given, not what was saved last");
+    roll_back(&lab).await;
+    assert_eq!(seen(&lab), late);
+
+    // Killed while it loads: what lived is loaded back at the next start.
+    lab.on(
+        "mongorestore",
+        "case \"$*\" in *--archive*) real \"$@\"; : >\"$D/at-loaded\"; exec sleep 60;; esac",
+    );
+    let called: zbus::Result<zbus::wire::OwnedObjectPath> =
+        lab.daemon.call("Restore", &("app", "", &whole())).await;
+    called.unwrap();
+    lab.reached("loaded").await;
+    assert_ne!(seen(&lab), late);
+    lab.remove("on-mongorestore");
+    lab.daemon.restart_after_kill().await;
+    assert_eq!(seen(&lab), late, "{}", lab.daemon.log());
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
 async fn in_a_container_its_own_tools_run_and_are_told_the_password_by_pipes() {
     let mut setup = with_tools("", "container = \"mongo\"").replace("user = \"admin\"\n", "");
     setup = setup.replace("password_file = \"db.password\"\n", "");
     setup.write("secret", &format!("{}\n", servers::PASSWORD), 0o600);
-    let variables = "\"MONGO_INITDB_ROOT_USERNAME=admin\",\"MONGO_INITDB_ROOT_PASSWORD_FILE=@DIR@/secret\"";
+    let variables = "\"Config\":{\"Env\":[\"MONGO_INITDB_ROOT_USERNAME=admin\",\"MONGO_INITDB_ROOT_PASSWORD_FILE=@DIR@/secret\"]}";
     container(&mut setup, "mongo", variables, "TMPDIR=/nowhere");
     let lab = setup.start().await;
     let before = seen(&lab);

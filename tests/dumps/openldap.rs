@@ -10,10 +10,10 @@ use super::*;
 use crate::support::until;
 
 /// slapd with two databases, on a socket; entries below `dc=one` and `dc=two` change as told.
-struct Slapd(Scripted);
+pub(super) struct Slapd(pub(super) Scripted);
 
 impl Slapd {
-    fn start(first: &str) -> Self {
+    pub(super) fn start(first: &str) -> Self {
         let server = Scripted::new(
             "slapd -F \"$D/conf\" -h \"ldapi://${D//\\//%2f}%2fsocket\"; while ! [ -s \"$D/pid\" ]; do sleep 0.02; done",
         );
@@ -103,7 +103,7 @@ impl Slapd {
         self.modify("dc=two", "dn: dc=two\nchangetype: modify\nreplace: o\no: changed\n");
     }
 
-    fn definition(&self) -> String {
+    pub(super) fn definition(&self) -> String {
         format!(
             "source = \"openldap\"\nconfig_dir = \"{}\"\n{}",
             self.0.path("conf").display(),

@@ -3,7 +3,7 @@
 use super::search_server::{Fault, SearchServer};
 use super::*;
 
-fn server() -> SearchServer {
+pub(super) fn server() -> SearchServer {
     let server = SearchServer::start(Some("opensearch"));
     server.put("shop", &["one", "two"]);
     server.put("log-2024 ü;--'", &["x"]);
@@ -12,7 +12,7 @@ fn server() -> SearchServer {
     server
 }
 
-fn definition(server: &SearchServer) -> String {
+pub(super) fn definition(server: &SearchServer) -> String {
     format!("{}user = \"admin\"\npassword_file = \"{PASSWORD_FILE}\"\n", server.definition("opensearch"))
 }
 
@@ -247,5 +247,32 @@ async fn elasticsearch_is_asked_with_a_key_in_place_of_a_user() {
     assert_eq!(server.seen().0["shop"], ["one", "two"]);
     server.assert_clean();
     assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn a_repository_that_is_given_is_loaded_and_one_that_is_none_changes_nothing() {
+    let server = server();
+    let lab = setup("", &[definition(&server)]).start().await;
+    let (before, _) = server.seen();
+    lab.good_backup("b").await;
+    let target = lab.path("out").display().to_string();
+    let out = lab.restore("app", "", &[("target", zbus::wire::Variant::from(target.as_str()))]).await;
+    assert_eq!(out.outcome, "succeeded", "{out:#?}");
+    let file = lab.path("out/dumps/opensearch/snapshot.tar");
+    change(&server);
+    lab.good_backup("b").await;
+    let late = server.seen();
+    let cut = lab.path("cut.tar");
+    std::fs::write(&cut, &std::fs::read(&file).unwrap()[..700]).unwrap();
+    let ended = given::restore(&lab, &given::given(&[("opensearch", cut)])).await;
+    not_restored(&lab, &ended, "no packed repository");
+    untouched(&lab, &server, &late, "half a file");
+    let ended = given::restore(&lab, &given::given(&[("opensearch", file)])).await;
+    assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", lab.daemon.log());
+    assert_eq!(server.seen().0["shop"], before["shop"], "what was given, not what was saved last");
+    roll_back(&lab).await;
+    assert_eq!(server.seen(), late);
+    server.assert_clean();
     lab.assert_settled().await;
 }

@@ -10,8 +10,8 @@ use super::scripted::{Scripted, free_port};
 use super::servers::good;
 use super::*;
 
-struct Rabbit {
-    server: Scripted,
+pub(super) struct Rabbit {
+    pub(super) server: Scripted,
     epmd: Child,
     port: u16,
     /// The same API for those with a certificate.
@@ -21,7 +21,7 @@ struct Rabbit {
 
 impl Rabbit {
     /// Starts it, and does not wait.
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         let (names, nodes, amqp, port) = (free_port(), free_port(), free_port(), free_port());
         let tls_port = free_port();
         let run = format!(
@@ -51,23 +51,32 @@ impl Rabbit {
         Self { server, epmd, port, tls_port, tls }
     }
 
-    fn wait(self) -> Self {
-        // Two of them take longer on a loaded machine than anything else that the tests wait for.
-        let up = |seconds: u64| {
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
-            while std::time::Instant::now() < end {
-                if self.call("GET", "overview", None).status.success() {
-                    return true;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(200));
-            }
-            false
-        };
-        assert!(up(240), "{}", std::fs::read_to_string(self.server.path("out")).unwrap_or_default());
+    pub(super) fn wait(self) -> Self {
+        assert!(self.up(), "{}", std::fs::read_to_string(self.server.path("out")).unwrap_or_default());
         self
     }
 
-    fn call(&self, method: &str, path: &str, body: Option<Value>) -> std::process::Output {
+    /// Whether it answers in the end.
+    pub(super) fn up(&self) -> bool {
+        // Two of them take longer on a loaded machine than anything else that the tests wait for.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(240);
+        while std::time::Instant::now() < end {
+            if self.call("GET", "overview", None).status.success() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        false
+    }
+
+    /// Ends it with all that belongs to it.
+    pub(super) fn kill(&self) {
+        // What asks for the disk and the memory lies in the server's group.
+        let pid = std::fs::read_to_string(self.server.path("pid")).unwrap_or_default();
+        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", pid.trim())]).status();
+    }
+
+    pub(super) fn call(&self, method: &str, path: &str, body: Option<Value>) -> std::process::Output {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--fail-with-body", "-X", method, "-u", &format!("admin:{}", servers::PASSWORD)]);
         if let Some(body) = body {
@@ -79,15 +88,15 @@ impl Rabbit {
     }
 
     #[track_caller]
-    fn tell(&self, method: &str, path: &str, body: Value) -> String {
+    pub(super) fn tell(&self, method: &str, path: &str, body: Value) -> String {
         good(self.call(method, path, Some(body)))
     }
 
-    fn state(&self) -> Value {
+    pub(super) fn state(&self) -> Value {
         serde_json::from_str(&good(self.call("GET", "definitions", None))).unwrap()
     }
 
-    fn definition(&self) -> String {
+    pub(super) fn definition(&self) -> String {
         format!(
             "source = \"rabbitmq\"\nport = {}\nuser = \"admin\"\npassword_file = \"{PASSWORD_FILE}\"\n",
             self.port
@@ -97,9 +106,7 @@ impl Rabbit {
 
 impl Drop for Rabbit {
     fn drop(&mut self) {
-        // What asks for the disk and the memory lies in the server's group.
-        let pid = std::fs::read_to_string(self.server.path("pid")).unwrap_or_default();
-        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", pid.trim())]).status();
+        self.kill();
         let _ = self.epmd.kill();
         let _ = self.epmd.wait();
     }

@@ -1,11 +1,11 @@
 //! With another user than our own: needs root. `cargo test --test module_contract -- --ignored system_`
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
 use holdfast::definition::{Name, Volumes};
+use holdfast::target::Make;
 use tokio_util::sync::CancellationToken;
 
 use crate::setup::{Module, Redis, argv, mode, run_well, targets};
@@ -109,8 +109,8 @@ async fn system_podman_itself_makes_finds_and_misses_volumes() {
     module.instance.include = vec!["volumes/none".into(), "volumes/d*".into()];
     let mut place = module.resolve().await;
     assert_eq!(place.volumes.len(), 0);
-    let made = place.create_volume("data", &BTreeMap::new(), &CancellationToken::new()).await.unwrap();
-    fs::write(made.join("file"), "x").unwrap();
+    place.create_volume("data", &Make::default(), &CancellationToken::new()).await.unwrap();
+    fs::write(place.volumes["data"].join("file"), "x").unwrap();
     let found = module.try_tree().await.map(|tree| targets(&tree));
     run_well(argv(["podman", "volume", "rm", &format!("{}-data", module.instance.name)])).await;
     assert_eq!(found.unwrap(), ["volumes/data/file"]);

@@ -87,7 +87,6 @@ struct What {
 }
 
 const UNITS: What = What { made: units, as_before: both_run };
-const CONTAINERS: What = What { made: |host| containers(host, "docker"), as_before: boxes };
 const PROJECT: What = What { made: |host| containers(host, "compose"), as_before: boxes };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,12 +95,7 @@ async fn whichever_call_of_systemctl_fails_the_units_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whichever_call_of_docker_fails_its_containers_are_as_before() {
-    each_call_fails(CONTAINERS).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whichever_call_fails_the_containers_of_a_project_are_as_before() {
+async fn whichever_call_of_docker_fails_the_containers_of_a_project_are_as_before() {
     each_call_fails(PROJECT).await;
 }
 

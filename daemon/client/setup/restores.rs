@@ -91,25 +91,32 @@ fn rule(argv: &[&str], pattern: String) -> Rule {
     Rule { user: "root".into(), argv, any: false, pattern: Some(format!("^{pattern}$")) }
 }
 
-/// A path of a definition; `*` and `?` stand for parts of a name.
+/// A path of a definition; `*` and `?` stand for parts of a name, and never make `..` of it.
 fn place(path: &str) -> Result<Place, String> {
     let mut place = Place { pattern: String::new(), sample: String::new() };
+    let mut name = String::new();
     for c in path.chars() {
-        match c {
-            '*' => place.pattern.push_str("[^/ ]*"),
-            '?' => place.pattern.push_str("[^/ ]"),
-            c if c.is_ascii_alphanumeric() || "_-/@%~,:=".contains(c) => place.pattern.push(c),
-            '.' | '+' => place.pattern.extend(['\\', c]),
-            c => {
-                return Err(format!(
-                    "no rule can name {path:?}, for it holds {c:?}: give the account the right to be root for the time of a \
-                     restore"
-                ));
-            }
-        }
+        let pattern = match (c, name.as_str()) {
+            ('*', "") => "[^/. ][^/ ]*".to_owned(),
+            ('?', "") => "[^/. ]".to_owned(),
+            ('*' | '?', ".") => return Err(unnamed(path, c)),
+            ('*', _) => "[^/ ]*".to_owned(),
+            ('?', _) => "[^/ ]".to_owned(),
+            ('.' | '+', _) => format!("\\{c}"),
+            (c, _) if c.is_ascii_alphanumeric() || "_-/@%~,:=".contains(c) => c.to_string(),
+            (c, _) => return Err(unnamed(path, c)),
+        };
+        place.pattern.push_str(&pattern);
         place.sample.push(if c == '*' || c == '?' { 'x' } else { c });
+        if c == '/' { name.clear() } else { name.push(c) }
     }
     Ok(place)
+}
+
+fn unnamed(path: &str, c: char) -> String {
+    format!(
+        "no rule can name {path:?}, for it holds {c:?}: give the account the right to be root while a restore runs"
+    )
 }
 
 #[cfg(test)]
@@ -124,12 +131,13 @@ mod tests {
             found.pattern.clone().unwrap()
         };
         assert_eq!(of("rm"), r"^-rf -- /srv/app\.d/\.holdfast-j[0-9A-Za-z_]+$");
-        assert!(of("mv").starts_with(r"^-T -- /srv/app\.d/[^/ ]* /srv/app\.d/\.holdfast-j"), "{}", of("mv"));
+        let live = r"^-T -- /srv/app\.d/[^/. ][^/ ]* /srv/app\.d/\.holdfast-j";
+        assert!(of("mv").starts_with(live), "{}", of("mv"));
         let rsync = of("rsync");
         assert!(rsync.starts_with("^--server -") && rsync.ends_with(r"+/new/$"), "{rsync}");
         assert!(rsync.contains(r"--copy-dest /srv/app\.d \. /srv/app\.d/\."), "{rsync}");
         assert!(rules.iter().all(|rule| rule.pattern.as_ref().unwrap().len() < 1024));
-        for bad in ["/srv/a b", "/srv/[ab]", "/srv/a'", "/srv/a#", "/srv/ü", "/"] {
+        for bad in ["/srv/a b", "/srv/[ab]", "/srv/a'", "/srv/a#", "/srv/ü", "/srv/.*", "/"] {
             assert!(of_item(bad, false).await.is_err(), "{bad}");
         }
     }

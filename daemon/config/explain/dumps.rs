@@ -24,6 +24,7 @@ pub(super) fn dump(dump: &Dump) -> Value {
     let (config_dir, data_dir) = match source {
         Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
         Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
+        Source::Rabbitmq(rabbit) => (None, rabbit.data_dir.as_deref().map(|dir| path(dir).into())),
         _ => (None, None),
     };
     let (command, restore) = match source {
@@ -38,6 +39,7 @@ pub(super) fn dump(dump: &Dump) -> Value {
         Source::Mongodb(mongo) => Some(mongo),
         _ => None,
     };
+    let messages = matches!(source, Source::Rabbitmq(rabbit) if rabbit.data_dir.is_some());
     let some = |list_of: &Vec<String>| (!list_of.is_empty()).then(|| list(list_of));
     table([
         ("source", Some(source.word().into())),
@@ -55,6 +57,7 @@ pub(super) fn dump(dump: &Dump) -> Value {
         ("cert_file", file(&cert)),
         ("key_file", file(&key)),
         ("config_dir", config_dir),
+        ("messages", messages.then(|| true.into())),
         ("data_dir", data_dir),
         ("snapshot_dir", search.map(|search| path(&search.snapshot_dir).into())),
         ("server_dir", search.map(|search| path(&search.server_dir).into())),

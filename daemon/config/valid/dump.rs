@@ -7,8 +7,8 @@ use toml::Spanned;
 use super::super::raw::{RawDump, RawModule};
 use super::super::value::{AbsolutePath, Database, FilePath, Reader, SourceWord, Table};
 use crate::definition::{
-    Address, Command, Container, Dump, Engine, Etcd, Mongo, Name, Openldap, Remote, Search, Server, Source,
-    Tls,
+    Address, Command, Container, Dump, Engine, Etcd, Mongo, Name, Openldap, Rabbit, Remote, Search, Server,
+    Source, Tls,
 };
 
 /// A dump that has less than this part of the last good one, in percent, is worth a warning.
@@ -92,6 +92,12 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
             let help = "leave out `oplog`, or `databases` and `exclude`";
             reader.error(span, "`oplog` is of the whole server, not of some databases", Some(help.into()));
         }
+        SourceWord::Rabbitmq if told(&dump.messages) && dump.data_dir.is_none() => {
+            let help = "write data_dir = \"/var/lib/rabbitmq/mnesia/rabbit@HOST\", the directory of the node; \
+                `rabbitmqctl eval 'rabbit_mnesia:dir().'` shows it";
+            reader.error(span, "`messages` needs `data_dir`", Some(help.into()));
+        }
+        SourceWord::Rabbitmq if !told(&dump.messages) => node_keys(dump, reader),
         SourceWord::Command if dump.command.is_none() => {
             let help = "write command = [\"program\", \"argument\"]: what it prints is the dump";
             reader.error(span, "source = \"command\" needs `command`", Some(help.into()));
@@ -100,10 +106,21 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
     }
 }
 
+/// Keys that are about a node's own files.
+fn node_keys(dump: &RawDump, reader: &mut Reader<'_>) {
+    for (key, span) in
+        dump.given().into_iter().filter(|(key, _)| ["data_dir", "client", "run_as"].contains(key))
+    {
+        let help = "write messages = true, or leave it out: definitions are read from the management API";
+        reader.error(&span, format!("`{key}` of rabbitmq needs `messages`"), Some(help.into()));
+    }
+}
+
 /// What cannot reach a client program in a container.
 fn contained(dump: &RawDump, source: SourceWord, reader: &mut Reader<'_>) {
     const TLS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
-    const RABBITMQ: [&str; 7] = ["host", "port", "user", "password_file", "ca_file", "cert_file", "key_file"];
+    const RABBITMQ: [&str; 8] =
+        ["host", "port", "user", "password_file", "ca_file", "cert_file", "key_file", "messages"];
     if dump.container.is_none() {
         return;
     }
@@ -135,18 +152,19 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
     const TLS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
     const CHOICE: [&str; 2] = ["databases", "exclude"];
     const CLIENT: [&str; 3] = ["socket", "container", "run_as"];
+    const NODE: [&str; 4] = ["messages", "data_dir", "client", "run_as"];
     const INDEX: [&str; 4] = ["api_key_file", "snapshot_dir", "server_dir", "global_state"];
     let own: &[&[&'static str]] = match source {
         SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql => {
             &[&CHOICE, &LOGIN, &CLIENT, &["ssh", "client", "stream"]]
         }
-        SourceWord::Redis => &[&LOGIN, &CLIENT],
-        SourceWord::Openldap => &[&CHOICE, &["config_dir", "container", "run_as"]],
-        SourceWord::Etcd => &[&LOGIN, &TLS, &["container", "data_dir"]],
-        SourceWord::Rabbitmq => &[&LOGIN, &TLS, &["container"]],
+        SourceWord::Redis => &[&LOGIN, &CLIENT, &["ssh"]],
+        SourceWord::Openldap => &[&CHOICE, &["config_dir", "container", "run_as", "ssh"]],
+        SourceWord::Etcd => &[&LOGIN, &TLS, &["container", "data_dir", "ssh"]],
+        SourceWord::Rabbitmq => &[&LOGIN, &TLS, &NODE, &["container", "ssh"]],
         SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
         SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "container", "oplog", "run_as"]],
-        SourceWord::Sqlite => &[&["databases"]],
+        SourceWord::Sqlite => &[&["databases", "ssh", "run_as"]],
         SourceWord::Command => &[&["command", "restore", "container", "ssh", "run_as", "stream"]],
     };
     let mut keys = vec!["source", "name", "shrink_limit"];
@@ -203,7 +221,10 @@ fn source_of(raw: &RawDump, word: SourceWord, server: Server) -> Option<Source> 
             exclude: server.exclude,
         }),
         SourceWord::Etcd => Source::Etcd(Etcd { server, data_dir: dir(&raw.data_dir, DATA_DIR) }),
-        SourceWord::Rabbitmq => Source::Rabbitmq(server),
+        SourceWord::Rabbitmq => {
+            let data_dir = raw.data_dir.as_ref().map(|dir| dir.get_ref().0.clone());
+            Source::Rabbitmq(Rabbit { server, data_dir: data_dir.filter(|_| told(&raw.messages)) })
+        }
         SourceWord::Opensearch => Source::Opensearch(search_of(raw, server)?),
         SourceWord::Elasticsearch => Source::Elasticsearch(search_of(raw, server)?),
         SourceWord::Mongodb => Source::Mongodb(Mongo {

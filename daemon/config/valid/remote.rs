@@ -1,6 +1,7 @@
 //! An instance on another machine: what its keys need of each other, and which have no meaning there.
 
 use super::super::Environment;
+use super::super::diagnostic::Source;
 use super::super::raw::{Entry, RawDump, RawInstance};
 use super::super::value::{Include, SourceWord, Table};
 use super::instance::{Complaints, Layers, Placed};
@@ -11,6 +12,12 @@ const LOCAL: &str = "local:";
 
 /// Keys that are about this machine alone.
 const NEAR: [&str; 4] = ["user", "install_dir", "volumes", "recovery"];
+
+/// Sources whose files would have to change places there.
+const DUMPED_ONLY: [SourceWord; 3] = [SourceWord::Openldap, SourceWord::Etcd, SourceWord::Sqlite];
+
+/// Keys that name files of this machine.
+const TLS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
 
 /// The machine of an instance, or of a dump that has its `own`.
 pub(super) fn remote(
@@ -115,9 +122,11 @@ fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
     for dump in list.get_ref() {
         let raw: &RawDump = dump.get_ref();
         let Some(word) = &raw.source else { continue };
+        let here = [SourceWord::Command, SourceWord::Sqlite];
         if !far && raw.ssh.is_none() {
-            if let Some(user) = raw.run_as.as_ref().filter(|_| *word.get_ref() == SourceWord::Command) {
-                let message = "`run_as` of a command runs only over ssh".to_owned();
+            if let Some(user) = raw.run_as.as_ref().filter(|_| here.contains(word.get_ref())) {
+                let message =
+                    format!("`run_as` of source = {:?} counts only over ssh", word.get_ref().word());
                 complaints.add(source, &user.span(), message, "give the instance its `user`");
             }
             continue;
@@ -127,6 +136,22 @@ fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
             let help = "dump it there with source = \"command\", or reach its server with `host` from an instance here";
             complaints.add(source, &word.span(), message, help);
         }
+        if DUMPED_ONLY.contains(word.get_ref()) {
+            let message = format!(
+                "source = {:?} of another machine is dumped and not restored there",
+                word.get_ref().word()
+            );
+            let help = "a restore gives its files out with --target; load them there by hand";
+            complaints.warn(source, &word.span(), message, help);
+        }
+        if *word.get_ref() == SourceWord::Sqlite {
+            relative(raw, source, complaints);
+        }
+        for (key, span) in raw.given().into_iter().filter(|(key, _)| TLS.contains(key) || *key == "messages")
+        {
+            let message = format!("`{key}` of a server on another machine is not there yet");
+            complaints.add(source, &span, message, "reach its server with `host` from an instance here");
+        }
         if let Some(container) = &raw.container {
             let message = "a container of another machine is not looked into yet".to_owned();
             let help = "use source = \"command\" with [\"docker\", \"exec\", …] there";
@@ -135,6 +160,15 @@ fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
     }
 }
 
+/// Files of SQLite there are named by where they lie.
+fn relative(raw: &RawDump, source: &Source, complaints: &mut Complaints<'_>) {
+    let files = raw.databases.iter().flat_map(|files| files.get_ref());
+    for file in files.filter(|file| !file.get_ref().0.starts_with('/')) {
+        let message = format!("{:?} is no path of another machine", file.get_ref().0);
+        complaints.add(source, &file.span(), message, "write an absolute path there");
+    }
+}
+
 fn over_ssh(word: SourceWord) -> bool {
-    matches!(word, SourceWord::Postgresql | SourceWord::Mariadb | SourceWord::Mysql | SourceWord::Command)
+    !matches!(word, SourceWord::Opensearch | SourceWord::Elasticsearch | SourceWord::Mongodb)
 }

@@ -47,6 +47,11 @@ pub(super) async fn read(path: &Path) -> Result<Vec<Collection>> {
     .await?
 }
 
+/// The same of a file that is open.
+pub(super) fn of(file: std::fs::File) -> Result<Vec<Collection>> {
+    through(std::io::BufReader::with_capacity(256 << 10, file)).context("it is no whole archive of mongodump")
+}
+
 fn through(mut from: impl Read) -> Result<Vec<Collection>> {
     let mut magic = [0; 4];
     from.read_exact(&mut magic).context("it is too short")?;

@@ -21,6 +21,7 @@ use super::change::{Change, Databases};
 use super::record::{Record, file_name};
 use super::run::{self, Call};
 use super::site::{Site, words};
+use super::version::not_newer;
 use super::{Ready, Taken};
 use crate::definition::Mongo;
 use crate::process::Stdin;
@@ -192,22 +193,29 @@ pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
     Ok(())
 }
 
-/// Major and minor.
-fn series(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+/// What is in an archive that somebody gives for a saved one.
+pub(super) fn details_given(saved: &Record, file: std::fs::File) -> Result<serde_json::Value> {
+    let collections = archive::of(file)?;
+    let oplog = saved.details["oplog"] == true;
+    let mut databases: Vec<&str> = collections.iter().map(|one| one.database.as_str()).collect();
+    databases.dedup();
+    ensure!(
+        !oplog || databases.contains(&""),
+        "it holds nothing of what was written meanwhile, and the saved one does; dump it with --oplog"
+    );
+    ensure!(
+        oplog || databases.len() <= 1,
+        "it holds several databases ({}); dump one with --db",
+        databases.join(", ")
+    );
+    Ok(serde_json::to_value(Details { collections, oplog })?)
 }
 
 /// Whether the server is not older than the one that was dumped.
 pub(super) async fn fits(site: &Site, mongo: &Mongo, records: &[Record]) -> Result<()> {
     let live = ready(site, mongo).await?.server;
     for record in records {
-        ensure!(
-            series(&record.version) <= series(&live),
-            "{} was taken from MongoDB {} and the server is {live}: restore it into a server that is not older",
-            record.file,
-            record.version
-        );
+        not_newer(record, "MongoDB", &live, "a newer dump does")?;
     }
     Ok(())
 }

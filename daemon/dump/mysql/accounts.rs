@@ -17,6 +17,10 @@ use crate::process::Stdin;
 /// What the server itself or whoever installed it made: never made anew, whatever a dump says.
 const OWN: [&str; 6] = ["root", "mysql", "mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema"];
 
+/// MySQL's hashes hold any bytes, which its client would print as they are; so it is told to write digits. Older servers and
+/// MariaDB take the comment for one.
+const HEX: &str = "set @holdfast = 1 /*!80017 , print_identified_with_as_hex = on */";
+
 /// An account as `name@host`, a role as its name; quotes taken off.
 type Account = String;
 
@@ -34,7 +38,7 @@ pub(super) async fn printed(site: &Site) -> Result<Call> {
     );
     let mut text = String::from("-- Accounts\n");
     for account in list.await.context("asking for the accounts")?.lines() {
-        for question in [format!("show create user {account}"), format!("show grants for {account}")] {
+        for question in [format!("{HEX}; show create user {account}"), format!("show grants for {account}")] {
             for line in ask(site, &question).await.with_context(|| format!("asking about {account}"))?.lines()
             {
                 text.push_str(line);

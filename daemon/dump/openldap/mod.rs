@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::bench::Bench;
+use super::far;
 use super::laid::{Laid, Owner};
 use super::record::{self, Record, file_name};
 use super::run::{self, Call};
@@ -33,7 +34,10 @@ struct Details {
 
 impl Details {
     async fn of(site: &Site, directory: &Path) -> Result<serde_json::Value> {
-        let owner = Owner::of(&site.lies(directory).await?.path)?;
+        let owner = match site.dump.remote {
+            Some(_) => far::owner(site, directory).await?,
+            None => Owner::of(&site.lies(directory).await?.path)?,
+        };
         let details = Self { directory: directory.to_owned(), owner };
         Ok(serde_json::to_value(details)?)
     }
@@ -67,6 +71,7 @@ async fn version(site: &Site) -> Result<String> {
     }
     let ended = process::capture(call.program, &site.cancel, 64 << 10).await;
     let ended = ended.context("`slapd`, `slapcat` and `slapadd` are needed (Debian: slapd)")?.ended;
+    run::arrived(site.dump.remote.as_ref(), &ended)?;
     let said = ended.stderr_tail.split_once("slapd ").map_or("", |(_, rest)| rest);
     Ok(said.split_whitespace().next().unwrap_or_default().to_owned())
 }

@@ -1,5 +1,5 @@
-//! Loading into a server in a container: the second server runs beside it, in the same container, and both are spoken to
-//! through `redis-cli` there. Needs `sh`, `cat`, `kill` and `rm` in the container.
+//! Loading into a server in a container or on another machine: the second server runs beside it, in the same place, and both
+//! are spoken to through `redis-cli` there. Needs `redis-server`, `sh`, `cat`, `kill` and `rm` in that place.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,14 +12,17 @@ use tracing::warn;
 use super::{client, counted, field, random};
 use crate::dump::run::{self, Call};
 use crate::dump::site::Site;
-use crate::process::{self, Limits, Sign, Stdin};
+use crate::process::{self, Limits, Sign};
 
 /// How often the two servers are looked at.
 const STEP: Duration = Duration::from_millis(100);
 /// Takes the saved file in; `$1` is a directory of our own.
 const PUT: &str = r#"umask 077 && mkdir -- "$1" && cat >"$1/dump.rdb""#;
-/// Ends the second server and removes the directory. Ending what runs the server from outside would not end it.
-const CLEAR: &str = r#"[ ! -e "$1/pid" ] || kill -9 "$(cat "$1/pid")" 2>/dev/null; rm -rf -- "$1""#;
+/// Ends the second server and removes the directory. Ending what runs the server from outside would not end it. A directory
+/// of somebody else names no server of ours.
+const CLEAR: &str = r#"[ -e "$1" ] || [ -L "$1" ] || exit 0
+[ -O "$1" ] && [ ! -L "$1" ] || { echo "$1 is of somebody else" >&2; exit 1; }
+[ ! -e "$1/pid" ] || kill -9 "$(cat "$1/pid")" 2>/dev/null; rm -rf -- "$1""#;
 
 /// The second server, in the container.
 struct Second {
@@ -41,7 +44,7 @@ pub(super) async fn replicate(site: &Site, path: &Path) -> Result<()> {
         port: 20_000 + u16::from_le_bytes(bytes) % 40_000,
         password: SecretString::from(random()?),
     };
-    clear(site, &second).await.context("clearing what an earlier job left in the container")?;
+    clear(site, &second).await.context("clearing what an earlier job left there")?;
     let loaded = load(site, &second, path).await;
     let cleared = clear(site, &second).await.context("ending the second Redis server");
     loaded.and(cleared)
@@ -60,10 +63,9 @@ async fn clear(site: &Site, second: &Second) -> Result<()> {
 async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
     run::from_file(shell(site, PUT, second), path, &site.cancel)
         .await
-        .context("copying the saved file into the container")?;
+        .context("copying the saved file to the server")?;
     let over = CancellationToken::new();
-    let mut program = site.client(["redis-server", "-"], &[]).program;
-    program.stdin = Stdin::Bytes(settings(second).into_bytes());
+    let mut program = site.client(["redis-server", "-"], &[]).told(&settings(second)).program;
     program.limits = Limits { grace: Duration::from_secs(5), ..Limits::NONE };
     let token = over.clone();
     let mut runs = tokio::spawn(async move { process::run(program, &token, |_, _| Sign::Life).await });
@@ -71,8 +73,8 @@ async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
         begun = begin(site, second) => begun?,
         ended = &mut runs => {
             let ended = ended.context("a defect in the daemon ended the second Redis server")?;
-            run::judge("redis-server", &ended?).context("starting a second Redis server in the container")?;
-            bail!("the second Redis server in the container ended at once");
+            run::judge("redis-server", &ended?).context("starting a second Redis server beside it")?;
+            bail!("the second Redis server ended at once");
         }
     }
     let taken = take_over(site, second).await;
@@ -88,7 +90,7 @@ async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
 async fn begin(site: &Site, second: &Second) -> Result<()> {
     let watch = Watch::new(site);
     while !started(site, second).await {
-        watch.wait(site, "the second Redis server (`redis-server` in the container) does not answer").await?;
+        watch.wait(site, "the second Redis server (`redis-server` there) does not answer").await?;
     }
     Ok(())
 }
@@ -108,18 +110,15 @@ async fn live(site: &Site, command: &str) -> Result<String> {
 }
 
 async fn live_until(site: &Site, command: &str, cancel: &CancellationToken) -> Result<String> {
-    let mut call = client(site, &[], false);
-    call.program.stdin = Stdin::Bytes(format!("{command}\n").into_bytes());
-    run::ask(call, cancel).await
+    run::ask(client(site, &[], false).told(&format!("{command}\n")), cancel).await
 }
 
 async fn saved(site: &Site, second: &Second, command: &str) -> Result<String> {
     let password = second.password.expose_secret().into();
     let port = second.port.to_string();
     let argv = ["redis-cli", "--no-auth-warning", "-h", "127.0.0.1", "-p", &port];
-    let mut call = site.question(argv, &[("REDISCLI_AUTH", password)]);
-    call.program.stdin = Stdin::Bytes(format!("{command}\n").into_bytes());
-    run::ask(call, &site.cancel).await
+    let call = site.question(argv, &[("REDISCLI_AUTH", password)]);
+    run::ask(call.told(&format!("{command}\n")), &site.cancel).await
 }
 
 /// A command that answers OK; the first word alone stands in errors.

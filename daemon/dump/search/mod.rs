@@ -21,6 +21,7 @@ pub(super) use restore::{load, plan_apply, prove, remove};
 
 use super::record::Record;
 use super::site::Site;
+use super::version::{not_newer, series};
 use super::{Ready, Taken};
 use crate::definition::{Search, Source};
 use desk::{Desk, Index};
@@ -127,6 +128,12 @@ pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
     Ok(())
 }
 
+/// What is in a repository that somebody gives for a saved one; nobody counted its documents.
+pub(super) fn details_given(file: std::fs::File) -> Result<serde_json::Value> {
+    let indices = pack::names(file)?.into_iter().map(|name| Index { name, documents: None }).collect();
+    Ok(serde_json::to_value(Details { indices, global_state: false })?)
+}
+
 /// The indices that the definition means. Without names: all whose own name begins with no dot, for those are the server's.
 fn chosen(search: &Search, there: &[Index]) -> Result<Vec<String>> {
     let server = &search.server;
@@ -160,23 +167,11 @@ fn matches(pattern: &str, name: &str) -> bool {
     left.ends_with(end)
 }
 
-/// The numbers of a version.
-fn numbers(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
 /// A snapshot goes into its own version and later ones, up to the next major.
 fn fits(record: &Record, live: &str) -> Result<()> {
-    let (saved, live_numbers) = (numbers(&record.version), numbers(live));
+    not_newer(record, "version", live, "a newer snapshot does")?;
     ensure!(
-        saved <= live_numbers,
-        "{} was taken from version {} and the server is {live}: a newer snapshot does not fit into an older server",
-        record.file,
-        record.version
-    );
-    ensure!(
-        live_numbers.0 <= saved.0 + 1,
+        record.version.is_empty() || series(live).0 <= series(&record.version).0 + 1,
         "{} was taken from version {} and the server is {live}: a server reads the snapshots of its own major version and \
          the one before",
         record.file,

@@ -119,19 +119,32 @@ pub(super) async fn check(path: &Path, wanted: &[String]) -> Result<()> {
 }
 
 fn look(path: &Path, wanted: &[String]) -> Result<()> {
-    let list = newest_list(path)?.context("it has no list of snapshots")?;
-    let list: Value = serde_json::from_slice(&list).context("its list of snapshots")?;
-    let mut snapshots = list["snapshots"].as_array().into_iter().flatten();
-    ensure!(snapshots.any(|snapshot| snapshot["name"] == SET), "the snapshot is not in it");
+    let list = list(record::open(path)?)?;
     if let Some(missing) = wanted.iter().find(|name| list["indices"].get(name.as_str()).is_none()) {
         bail!("the index {missing:?} is not in it");
     }
     Ok(())
 }
 
+/// Reads a packed repository to its end; its list of snapshots, ours among them.
+fn list(file: File) -> Result<Value> {
+    let list = newest_list(file)?.context("it has no list of snapshots")?;
+    let list: Value = serde_json::from_slice(&list).context("its list of snapshots")?;
+    let mut snapshots = list["snapshots"].as_array().into_iter().flatten();
+    ensure!(snapshots.any(|snapshot| snapshot["name"] == SET), "the snapshot is not in it");
+    Ok(list)
+}
+
+/// The names of the indices in a packed repository that somebody gives.
+pub(super) fn names(file: File) -> Result<Vec<String>> {
+    let list = list(file).context("it is no packed repository, as --target gives it out")?;
+    let indices = list["indices"].as_object().context("its list of snapshots names no indices")?;
+    Ok(indices.keys().cloned().collect())
+}
+
 /// The content of `index-N` with the highest number, which is the one that counts.
-fn newest_list(path: &Path) -> Result<Option<Vec<u8>>> {
-    let mut archive = tar::Archive::new(std::io::BufReader::new(record::open(path)?));
+fn newest_list(file: File) -> Result<Option<Vec<u8>>> {
+    let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     let mut newest: Option<(u64, Vec<u8>)> = None;
     for entry in archive.entries()? {
         let mut entry = entry?;

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Room that is wanted beyond the last dumps' sizes.
 const MARGIN_PERCENT: u64 = 20;
+/// A disk with less than this is full, in bytes.
+const ROOM: u64 = 64 << 10;
 
 /// Volumes that hold files of SQLite; they may not be included.
 pub(in crate::job) fn volumes(instance: &Instance) -> Vec<String> {
@@ -105,7 +107,7 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
         }
         None => None,
     };
-    let taken = site.dump(&dir).await?;
+    let taken = site.dump(&dir).await.map_err(|failure| full(failure, &dir))?;
     if let Some(step) = step {
         shared.undo.done(step).await?;
     }
@@ -114,6 +116,19 @@ async fn one(shared: &Shared, ready: &Ready, dump: &Dump, tree: &Path) -> Result
     info!("{text}");
     ready.log.note(&text);
     Ok(taken)
+}
+
+/// Not every program says that it found no room, and none says where.
+fn full(failure: anyhow::Error, dir: &Path) -> anyhow::Error {
+    let Ok(stat) = rustix::fs::statvfs(dir) else { return failure };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free >= ROOM {
+        return failure;
+    }
+    failure.context(format!(
+        "no space left in {} ({free} bytes are free; set daemon.staging_dir to a larger disk)",
+        dir.display()
+    ))
 }
 
 fn smaller(instance: &Instance, record: &Record, last: &Sizes) -> Option<String> {

@@ -108,6 +108,9 @@ pub(super) async fn open(
             continue;
         }
         let dump = defined(&place.instance, &record.dump, &record.source)?.clone();
+        if let Some(why) = dump::not_loaded(&dump) {
+            bail!(why);
+        }
         let runtime = &work.context.dirs.runtime;
         let site = Site::open(place, &dump, runtime, work.live.cancelled()).await;
         let site = site.with_context(|| format!("dump {}", dump.name))?;
@@ -232,7 +235,7 @@ pub(super) async fn swap(
         let swapping = || format!("dump {}", wanted.dump.name);
         match &wanted.dump.source {
             Source::Sqlite(_) => files(work, place, wanted, staging, applied).await.with_context(swapping)?,
-            Source::Openldap(_) | Source::Etcd(_) => {
+            _ if !wanted.laid.is_empty() => {
                 directories(work, place, wanted, applied).await.with_context(swapping)?;
             }
             Source::Command(command) if command.restore.is_none() => warnings.push(format!(
@@ -286,7 +289,7 @@ pub(super) async fn safety(context: &Context, undo: &Undo, job: &str) -> Result<
 
 /// Directories change places while their server is stopped: nothing is touched unless all of them are at rest.
 async fn directories(work: &Work, place: &Place, wanted: &Wanted, applied: &mut Applied) -> Result<()> {
-    at_rest(wanted.laid.iter().flat_map(|laid| laid.rests.clone()).collect()).await?;
+    dump::at_rest(wanted.laid.iter().flat_map(|laid| laid.rests.clone()).collect()).await?;
     for laid in &wanted.laid {
         for (live, made) in laid.moves()? {
             let spot = Spot::of(&work.request, place, &in_tree(&live))?;
@@ -294,11 +297,6 @@ async fn directories(work: &Work, place: &Place, wanted: &Wanted, applied: &mut 
         }
     }
     Ok(())
-}
-
-/// Makes sure that no server has the data in these directories open.
-pub(super) async fn at_rest(dirs: Vec<PathBuf>) -> Result<()> {
-    tokio::task::spawn_blocking(move || dirs.iter().try_for_each(|dir| dump::at_rest(dir))).await?
 }
 
 async fn files(

@@ -98,6 +98,10 @@ fn replaced(edited: &Edited, request: &Request, manifest: &mut Manifest) -> Resu
     let several = !names.is_empty();
     let size = edited.file.metadata()?.len();
     let mut record = Record { size, version: String::new(), ..found[0].clone() };
+    let details = dump::details_given(&record, &edited.file);
+    if let Some(details) = details.with_context(|| format!("the file for dump {}", edited.name))? {
+        record.details = details;
+    }
     if several {
         (record.database, record.details) = (None, serde_json::json!({ "databases": names }));
     }

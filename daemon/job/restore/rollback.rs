@@ -11,6 +11,7 @@ use super::dumps::{self, Changed};
 use super::kept::{self, Kept, RootWas, Swapped};
 use super::{NotPutBack, held, swap};
 use crate::definition::Instance;
+use crate::dump;
 use crate::job::far::Far;
 use crate::job::held::Was;
 use crate::job::live::append;
@@ -142,7 +143,7 @@ async fn exchange(
     }
     // Written before the exchanges, so undone after them: those change the roots' times.
     done.roots = roots_as_they_are(undo, kept).await?;
-    dumps::at_rest(kept.swaps.iter().map(|swapped| swapped.live.0.clone()).collect()).await?;
+    dump::at_rest(kept.swaps.iter().map(|swapped| swapped.live.0.clone()).collect()).await?;
     for swapped in kept.swaps.iter().rev() {
         anyhow::ensure!(!live.cancelled().is_cancelled(), restic::Error::Cancelled);
         let step = Step::SwapBack {

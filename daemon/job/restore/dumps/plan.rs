@@ -29,6 +29,8 @@ pub(in crate::job::restore) fn rows(
             "stream": record.stream.as_ref().map(|stream| &stream.snapshot), "given": given(request, &record),
         }));
         problems.extend(streams::lost(&record));
+        let why = found.as_ref().ok().and_then(|dump| dump::not_loaded(dump));
+        problems.extend(why.filter(|why| !problems.contains(why)));
         if let Err(failure) = found
             && request.founding.is_none()
         {
