@@ -1,4 +1,5 @@
 //! Volumes that only their engine reaches, on real engines: what the local driver mounts while a container uses it.
+#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::engine::Engine;
-use crate::lab::{Ended, Lab, Setup};
+use crate::lab::{Ended, Lab, Setup, names};
 use crate::support::stderr;
 
 fn setup(engine: &Engine) -> Setup {
@@ -180,10 +181,8 @@ async fn killed(engine: &Engine, lab: &mut Lab, ram: &Path) {
         .await;
     lab.write(&format!("fake/{}", engine.word), &program, 0o755);
     lab.daemon.restart_after_kill().await;
-    lab.until("the old data is back", || {
-        all(ram) == before && crate::lab::names(&lab.path("state/undo")).is_empty()
-    })
-    .await;
+    lab.until("the undo steps are closed", || names(&lab.path("state/undo")).is_empty()).await;
+    assert_same(&before, ram, "killed and started");
     assert_eq!(engine.state("web"), "running");
     lab.assert_settled().await;
     let left = engine.good(&["ps", "--all", "--format", "{{.Names}}"]);
