@@ -7,14 +7,13 @@ use zbus::wire::{ObjectPath, OwnedObjectPath};
 use zbus::{Connection, ObjectServer};
 
 use super::answer::{Desk, Shown, Shows};
-use super::argument;
 use super::authorise::{Action, Thing};
 use super::error::{Error, Result};
 use super::options::{Given, Options};
 use super::request;
 use super::rows::{self, Row};
 use super::view::ManagerView;
-use super::{job, keys, objects, pin};
+use super::{argument, job, keys, objects, pin};
 
 pub(super) struct Manager {
     desk: Desk,

@@ -51,7 +51,6 @@ impl Lab {
 
     /// Backs up once more and prints for how long services were down, beside the time that restic read; the goal is 2 s more
     /// and depends on the machine, so only what no load explains is a failure.
-    #[expect(clippy::print_stdout, reason = "what was measured is for people to read")]
     pub(crate) async fn measure_downtime(&self, manager: &str, backup: &str) {
         let clock = |name: &str| format!("date +%s%N >\"$D/{name}\"");
         self.on(

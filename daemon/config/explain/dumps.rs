@@ -21,12 +21,7 @@ pub(super) fn dump(dump: &Dump) -> Value {
     let Tls { ca, own } = tls.clone().unwrap_or_default();
     let (cert, key) = own.unzip();
     let file = |file: &Option<PathBuf>| file.as_deref().map(|file| path(file).into());
-    let (config_dir, data_dir) = match source {
-        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
-        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
-        Source::Rabbitmq(rabbit) => (None, rabbit.data_dir.as_deref().map(|dir| path(dir).into())),
-        _ => (None, None),
-    };
+    let (config_dir, data_dir) = dirs(source);
     let (command, restore) = match source {
         Source::Command(Command { dump, restore }) => (Some(list(dump)), restore.as_ref().map(list)),
         _ => (None, None),
@@ -72,6 +67,16 @@ pub(super) fn dump(dump: &Dump) -> Value {
         ("stream", stream.then(|| true.into())),
         ("shrink_limit", Some(format!("{shrink_limit}%").into())),
     ])
+}
+
+/// `config_dir` and `data_dir`.
+fn dirs(source: &Source) -> (Option<Value>, Option<Value>) {
+    match source {
+        Source::Openldap(ldap) => (Some(path(&ldap.config_dir).into()), None),
+        Source::Etcd(etcd) => (None, Some(path(&etcd.data_dir).into())),
+        Source::Rabbitmq(rabbit) => (None, rabbit.data_dir.as_deref().map(|dir| path(dir).into())),
+        _ => (None, None),
+    }
 }
 
 /// A machine as it is written.

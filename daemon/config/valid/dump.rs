@@ -39,20 +39,7 @@ pub(super) fn check(raw: &RawModule, reader: &mut Reader<'_>) {
 }
 
 fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader: &mut Reader<'_>) {
-    for (key, span) in dump.given() {
-        if !allowed(source).contains(&key) {
-            if key == "stream" {
-                let message = format!("source = {:?} cannot be streamed", source.word());
-                let help =
-                    "its dump is made as files, not printed by one program; leave it out: it is staged";
-                reader.error(&span, message, Some(help.into()));
-                continue;
-            }
-            let message = format!("`{key}` means nothing to source = {:?}", source.word());
-            let help = format!("leave it out; known here: {}", allowed(source).join(", "));
-            reader.error(&span, message, Some(help));
-        }
-    }
+    known_keys(dump, source, reader);
     contained(dump, source, reader);
     if dump.cert_file.is_some() != dump.key_file.is_some() {
         let help = "write both: the certificate and its key";
@@ -103,6 +90,26 @@ fn one(dump: &RawDump, source: SourceWord, span: &std::ops::Range<usize>, reader
             reader.error(span, "source = \"command\" needs `command`", Some(help.into()));
         }
         _ => {}
+    }
+}
+
+/// Keys that mean nothing to the source.
+fn known_keys(dump: &RawDump, source: SourceWord, reader: &mut Reader<'_>) {
+    let known = allowed(source);
+    for (key, span) in dump.given().into_iter().filter(|(key, _)| !known.contains(key)) {
+        let (message, help) = if key == "stream" {
+            (
+                format!("source = {:?} cannot be streamed", source.word()),
+                "its dump is made as files, not printed by one program; leave it out: it is staged"
+                    .to_owned(),
+            )
+        } else {
+            (
+                format!("`{key}` means nothing to source = {:?}", source.word()),
+                format!("leave it out; known here: {}", known.join(", ")),
+            )
+        };
+        reader.error(&span, message, Some(help));
     }
 }
 
