@@ -1,5 +1,4 @@
 //! Messages of RabbitMQ: a real node with its queue, saved while it is stopped.
-#![expect(clippy::disallowed_methods, reason = "tests start real programs themselves")]
 
 use serde_json::{Value, json};
 use zbus::wire::Variant;
