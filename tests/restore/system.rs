@@ -1,5 +1,7 @@
 //! What needs root: mounts. Run with `--ignored system_`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::support::mount::Mount;
@@ -34,9 +36,15 @@ async fn system_mount_points_at_and_below_what_is_swapped_are_refused() {
 #[ignore = "needs root"]
 async fn system_a_volume_that_is_a_mount_point_is_restored_child_by_child_from_another_disk() {
     let house = House::build("").await;
-    let _volume = Mount::tmpfs(house.path("volumes/data"), "size=1m");
+    // What is made below its root is given the group of that, and its bit; not so what comes back.
+    let _volume = Mount::tmpfs(house.path("volumes/data"), "size=1m,mode=2775,gid=4");
     for name in ["x", "deep/y", "deep/odd \n name"] {
         house.daemon.write(&format!("volumes/data/{name}"), "saved\n");
+    }
+    std::fs::set_permissions(house.path("volumes/data/deep"), Permissions::from_mode(0o755)).unwrap();
+    for link in ["second", "deep/third"] {
+        std::fs::hard_link(house.path("volumes/data/x"), house.path(&format!("volumes/data/{link}")))
+            .unwrap();
     }
     let before = house.live();
     house.back_up().await;

@@ -1,5 +1,6 @@
 //! Restore steps and the swap. Each swap is written down before it happens.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -176,9 +177,10 @@ async fn files(
     );
     let excludes = survey::excludes(manifest)?;
     work.phase(Phase::Safety);
+    bring(work, &survey.items, staging, applied).await?;
     for (item, live) in &survey.items {
         ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
-        let prepared = prepare(work, item, live, &staging.join(item), &excludes, applied).await;
+        let prepared = carry_over(work, item, live, &excludes, applied).await;
         warnings.extend(prepared.with_context(|| item.display().to_string())?);
     }
     settle(work, &survey.items, applied).await?;
@@ -223,20 +225,44 @@ pub(super) fn put_roots_on(
     failed.collect()
 }
 
-/// Brings new data beside the live data, and into it what the backup left out.
-async fn prepare(
+/// Brings new data beside the live data: by rename, or from another file system. What comes into one directory is copied
+/// at once: hard links among it stay hard links.
+async fn bring(
+    work: &Work,
+    items: &[(PathBuf, Spot)],
+    staging: &Path,
+    applied: &mut Applied,
+) -> anyhow::Result<()> {
+    let mut across: BTreeMap<PathBuf, (Site, Vec<PathBuf>)> = BTreeMap::new();
+    for (item, live) in items {
+        ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
+        let (staged, site) = (staging.join(item), site(work, live, applied).await?);
+        if site.bring(&staged).with_context(|| item.display().to_string())? {
+            continue;
+        }
+        let name = live.relative.file_name().map(OsString::from).unwrap_or_default();
+        if staged.file_name() == Some(&name) {
+            let annex = site.aside.parent().map(Path::to_owned).unwrap_or_default();
+            across.entry(annex).or_insert_with(|| (site, Vec::new())).1.push(staged);
+        } else {
+            fetch::copy(work, &staged, &site.aside_dir(), &name).await?;
+        }
+    }
+    for (site, staged) in across.into_values() {
+        fetch::copy_all(work, &staged, &site.aside_dir()).await?;
+    }
+    Ok(())
+}
+
+/// Brings into the new data what the backup left out.
+async fn carry_over(
     work: &Work,
     item: &Path,
     live: &Spot,
-    staged: &Path,
     excludes: &Excludes,
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
     let site = site(work, live, applied).await?;
-    if !site.bring(staged)? {
-        let name = live.relative.file_name().map(OsString::from).unwrap_or_default();
-        fetch::copy(work, staged, &site.aside_dir(), &name).await?;
-    }
     let Some(old) = site.live_dir()? else { return Ok(Vec::new()) };
     let (found, item, excludes) = (old.try_clone()?, item.to_owned(), excludes.clone());
     let carries = tokio::task::spawn_blocking(move || carry::left_out(&found, &item, &excludes)).await??;

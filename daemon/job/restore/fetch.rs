@@ -1,5 +1,6 @@
 //! Brings a set beside the live data and makes sure that it is whole. Nothing live is touched here.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::state::undo::Step;
 use crate::state::{Phase, durable};
 use crate::target::{MANIFEST, Manifest, spelled};
 
+/// So many names are given to one `cp`, within what a kernel takes.
+const AT_ONCE: usize = 500;
 /// Room that is wanted beyond the set's own size.
 const MARGIN_PERCENT: u64 = 10;
 
@@ -193,22 +196,36 @@ fn check_included(work: &Work, staging: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies with everything that a file has; for data that comes from another file system.
+/// Copies with everything that a file has, under another name; for data that comes from another file system.
 pub(super) async fn copy(
     work: &Work,
     from: &Path,
     into: &Path,
     name: &std::ffi::OsStr,
 ) -> anyhow::Result<()> {
-    let mut to = std::ffi::OsString::from("./");
+    let mut to = OsString::from("./");
     to.push(name);
-    let argv =
-        ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--"].map(std::ffi::OsString::from);
-    let argv = argv.into_iter().chain([from.as_os_str().to_owned(), to]);
+    let argv = ["--no-target-directory", "--"].map(OsString::from);
+    let argv = argv.into_iter().chain([from.as_os_str().to_owned(), to]).collect();
+    run_copy(work, into, argv).await.with_context(|| from.display().to_string())
+}
+
+/// The same with several, under their own names. Hard links among them stay, but for those of more than so many at once.
+pub(super) async fn copy_all(work: &Work, from: &[PathBuf], into: &Path) -> anyhow::Result<()> {
+    for some in from.chunks(AT_ONCE) {
+        let argv = ["--target-directory=.", "--"].map(OsString::from);
+        let argv = argv.into_iter().chain(some.iter().map(|path| path.as_os_str().to_owned())).collect();
+        run_copy(work, into, argv).await?;
+    }
+    Ok(())
+}
+
+async fn run_copy(work: &Work, into: &Path, arguments: Vec<OsString>) -> anyhow::Result<()> {
+    let argv = ["cp", "--archive", "--reflink=auto"].map(OsString::from).into_iter().chain(arguments);
     let limits =
         Limits { stall: Some(work.request.instance.stall_timeout), work_counts: true, ..Limits::NONE };
     let program = Program { dir: Some(into.to_owned()), limits, ..Program::new(argv) };
     let ended = process::run(program, work.live.cancelled(), |_, _| Sign::Life).await?;
-    ensure!(ended.ok(), "copying {} beside the live data: {}", from.display(), ended.stderr_tail);
+    ensure!(ended.ok(), "copying beside the live data: {}", ended.stderr_tail);
     Ok(())
 }

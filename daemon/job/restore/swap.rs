@@ -68,6 +68,7 @@ impl Site {
             "{annex} in {} is not ours",
             real.display()
         );
+        plain(&annex_fd).with_context(|| format!("making {annex} in {} plain", real.display()))?;
         Ok(Self {
             live: real.join(&name),
             aside: real.join(&annex).join(&name),
@@ -169,6 +170,15 @@ fn swap_in_two(from_dir: &OwnedFd, from: &OsStr, to_dir: &OwnedFd, to: &OsStr, b
     fs::renameat(from_dir, from, from_dir, &waiting)?;
     fs::renameat(to_dir, to, from_dir, from)?;
     Ok(fs::renameat(from_dir, &waiting, to_dir, to)?)
+}
+
+/// Takes off what a directory inherits and gives on to what is copied into it: the set-group-id bit and default rights.
+fn plain(dir: &OwnedFd) -> rustix::io::Result<()> {
+    fs::fchmod(dir, Mode::RWXU)?;
+    match fs::fremovexattr(dir, "system.posix_acl_default") {
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// A directory in another one; none: it is none, or not there.
