@@ -169,8 +169,9 @@ async fn round_trip(engine: Engine) {
 /// Killed while the volume is filled: it is half new, and its old data comes back at the next start.
 async fn killed(engine: &Engine, lab: &mut Lab, ram: &Path) {
     let program = lab.text(&format!("fake/{}", engine.word));
-    let hold =
-        "#!/bin/sh\ncase \"$*\" in *--extract*) { head -c 30000; : >'@DIR@/at-fill'; exec sleep 600; } |\n";
+    // It waits for the daemon's end, and no longer.
+    let hold = "#!/bin/sh\ncase \"$*\" in *--extract*) { head -c 30000; : >'@DIR@/at-fill'; \
+        while kill -0 $PPID 2>/dev/null; do sleep 0.05; done; } |\n";
     let exec = program.lines().last().unwrap().replacen("exec ", "", 1);
     lab.write(&format!("fake/{}", engine.word), &format!("{hold}{exec}; exit;; esac\nexec {exec}\n"), 0o755);
     fs::write(ram.join("since"), "new\n").unwrap();
