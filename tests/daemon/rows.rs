@@ -90,10 +90,7 @@ const MANAGERS: [Row; 9] = [
         "containers over ssh",
         [
             &["containers_of_every_manager_are_stopped_and_as_before_afterwards"],
-            &[
-                "whichever_call_of_docker_fails_its_containers_are_as_before",
-                "whichever_call_fails_the_containers_of_a_project_are_as_before",
-            ],
+            &["whichever_call_of_docker_fails_the_containers_of_a_project_are_as_before"],
             &["a_stop_that_goes_on_when_the_daemon_is_killed_does_not_come_late"],
         ],
     ),
