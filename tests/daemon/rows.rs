@@ -109,7 +109,7 @@ const MANAGERS: [Row; 9] = [
 ];
 
 /// What is the same for all of them.
-const FAULTS: [(&str, &[&str]); 13] = [
+const FAULTS: [(&str, &[&str]); 14] = [
     ("stopped by hand", &["a_service_that_was_stopped_by_hand_stays_stopped", "32-services"]),
     ("sick, and health required", &["a_sick_service_is_not_backed_up_where_health_is_required"]),
     ("does not start", &["a_service_that_does_not_start_raises_an_alarm_and_is_started_as_soon_as_it_can"]),
@@ -118,6 +118,7 @@ const FAULTS: [(&str, &[&str]); 13] = [
         "ignores its stop",
         &["a_service_that_ignores_its_stop_fails_the_backup_and_is_started_when_it_ends_after_all"],
     ),
+    ("masked", &["32-services", "33-services-over-ssh"]),
     ("two jobs, one service", &["two_jobs_that_need_the_same_service_stop_it_once_and_the_last_starts_it"]),
     ("a database alone for its dump", &["only_the_database_runs_for_its_dump_and_all_runs_afterwards"]),
     (

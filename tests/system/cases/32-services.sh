@@ -23,6 +23,7 @@ require_healthy = true
 stop_timeout = "2s"
 TOML
 end() {
+    systemctl unmask --quiet app.service
     systemctl kill --signal=KILL app.service 2>/dev/null || true
     systemctl stop app.socket app.service
     rm -f /run/systemd/system/app.*
@@ -59,6 +60,12 @@ job=$(job_id "$(run_backup mybackup)")
 is "$(outcome_of "$job")" failed "a backup whose service does not stop"
 has "$(job_row "$job" Error)" "app.service" "the error"
 until_true 30 "service and socket after a stop that failed" running
+
+# One that is masked could not be started again, so it is not stopped.
+systemctl mask --quiet app.service
+failed_with "$(job_id "$(run_backup mybackup)")" "app.service is masked"
+is "$(both)" "active active " "service and socket, the one masked"
+systemctl unmask --quiet app.service
 
 # Stopped by hand: `require_healthy` refuses; without it, it stays stopped.
 systemctl kill --signal=KILL app.service
