@@ -96,10 +96,10 @@ async fn a_set_with_streams_is_looked_into_exported_and_taken_in_like_any_other(
 async fn a_dump_that_works_in_silence_stalls_nobody() {
     for version in ["0.14", "0.18", "0.19"] {
         let setup = printed(version, "\"local\", \"second\"");
-        let lab = setup.replace("[instance.app]\n", "[instance.app]\nstall_timeout = \"2s\"\n").start().await;
+        let lab = setup.replace("[instance.app]\n", "[instance.app]\nstall_timeout = \"6s\"\n").start().await;
         lab.write(
             "script",
-            "echo a; end=$((SECONDS + 5)); while ((SECONDS < end)); do :; done; echo b",
+            "echo a; end=$((SECONDS + 9)); while ((SECONDS < end)); do :; done; echo b",
             0o644,
         );
         lab.good_backup("b").await;
