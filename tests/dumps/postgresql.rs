@@ -47,6 +47,26 @@ fn state(server: &Postgres) -> [String; 5] {
     ]
 }
 
+/// A gibibyte of rows, with some of it changed afterwards.
+#[tokio::test]
+#[ignore = "minutes long; `make soak` or by name"]
+async fn soak_a_gibibyte_of_rows_is_restored_and_rolled_back() {
+    let server = shop();
+    let rows = "create table large as select g as id, repeat(md5(g::text), 32) as text from generate_series(1, 1048576) g";
+    server.ask("shop", rows);
+    let lab = setup("", &[definition(&server, &["shop"])]).start().await;
+    let sum = || server.ask("shop", "select count(*), sum(length(text)), sum(hashtext(text)) from large");
+    let before = sum();
+    assert!(before.starts_with("1048576|1073741824|"), "{before}");
+    lab.good_backup("b").await;
+    server.ask("shop", "delete from large where id % 100 = 0");
+    let late = sum();
+    lab.good_restore("app").await;
+    assert_eq!(sum(), before);
+    roll_back(&lab).await;
+    assert_eq!(sum(), late);
+}
+
 #[tokio::test]
 async fn databases_are_restored_into_their_own_server_with_applications_connected_and_rolled_back() {
     let (server, other) = (shop(), shop());
