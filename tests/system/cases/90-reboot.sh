@@ -15,7 +15,8 @@ if [[ ! -e $marker ]]; then
     systemctl restart systemd-journald.service
     journalctl --flush
     cat >"$home/state/more" <<'HOOK'
-trap 'echo asked to end; sleep 1; echo cleared up; exit 130' INT
+# systemd looks again for processes that it has not signalled: what the trap runs is not to be one of them.
+trap 'trap "" INT; echo asked to end; sleep 1; echo cleared up; exit 130' INT
 touch "$AGENT_STATE_DIR/held"
 while [[ ! -e $AGENT_STATE_DIR/go ]]; do sleep 0.1; done
 HOOK
