@@ -30,7 +30,6 @@ fn setup(engine: &Engine) -> Setup {
 
 /// A volume in memory, and one that is a directory of the machine: both are there only while a container uses them.
 fn volumes(engine: &Engine, machine: &Path) -> [PathBuf; 2] {
-    let device = format!("device={}", machine.display());
     engine.good(&[
         "volume",
         "create",
@@ -42,19 +41,16 @@ fn volumes(engine: &Engine, machine: &Path) -> [PathBuf; 2] {
         "device=tmpfs",
         "app-ram",
     ]);
-    engine.good(&[
-        "volume",
-        "create",
-        "--opt",
-        "type=none",
-        "--opt",
-        "o=bind",
-        "--opt",
-        &device,
-        "app-bound",
-    ]);
+    bind_volume(engine, machine);
     let place = |name: &str| engine.good(&["volume", "inspect", "--format", "{{.Mountpoint}}", name]).into();
     [place("app-ram"), machine.to_owned()]
+}
+
+/// A volume that is a directory of the machine.
+fn bind_volume(engine: &Engine, at: &Path) {
+    let device = format!("device={}", at.display());
+    let options = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device, "app-bound"];
+    engine.good(&[&["volume", "create"][..], &options].concat());
 }
 
 /// Everything that a volume can hold of a file.
@@ -198,18 +194,7 @@ async fn gone(engine: &Engine, lab: &Lab, bound: &Path) {
     let refused = lab.restore("app", "", &[]).await;
     assert_eq!(refused.outcome, "failed", "{refused:?}");
     assert!(refused.error.contains("app-bound") && refused.error.contains("create it"), "{refused:?}");
-    let device = format!("device={}", bound.display());
-    engine.good(&[
-        "volume",
-        "create",
-        "--opt",
-        "type=none",
-        "--opt",
-        "o=bind",
-        "--opt",
-        &device,
-        "app-bound",
-    ]);
+    bind_volume(engine, bound);
     let made = lab.restore("app", "", &[]).await;
     assert_eq!(made.outcome, "warning", "{made:?}\n{}", lab.daemon.log());
     assert!(made.error.contains("stays while a container uses it"), "{made:?}");
