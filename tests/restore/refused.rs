@@ -118,4 +118,9 @@ async fn what_was_remembered_of_a_set_is_compared_with_what_came() {
     let job: OwnedObjectPath = house.daemon.call("Restore", &("app1", "", Options::new())).await.unwrap();
     assert_eq!(house.ended(&job).await.0, "succeeded", "{}", house.daemon.log());
     assert_eq!(std::fs::read_to_string(&remembered).unwrap(), text, "it is remembered anew");
+    // What a loss of power may leave of it.
+    std::fs::write(&remembered, "").unwrap();
+    let job: OwnedObjectPath = house.daemon.call("Restore", &("app1", "", Options::new())).await.unwrap();
+    assert_eq!(house.ended(&job).await.0, "succeeded", "{}", house.daemon.log());
+    assert_eq!(std::fs::read_to_string(&remembered).unwrap(), text, "it is read from the repository");
 }

@@ -153,7 +153,10 @@ async fn read_manifest(work: &Work) -> anyhow::Result<(Manifest, Vec<u8>)> {
 
 async fn manifest_text(work: &Work, terms: &Terms) -> anyhow::Result<Vec<u8>> {
     let (access, snapshot) = (&work.request.opened.access, &work.request.set.snapshot);
-    if let Some(text) = manifests::remembered(&work.context, snapshot).await {
+    // After a loss of power it may be empty, or half.
+    if let Some(text) = manifests::remembered(&work.context, snapshot).await
+        && Manifest::from_json(&text).is_ok()
+    {
         return Ok(text);
     }
     let text = choose::manifest_text(&work.restic, access, snapshot, terms).await?;
@@ -166,10 +169,10 @@ async fn check_same(work: &Work, staging: &Path, text: &[u8]) -> anyhow::Result<
     let came = tokio::fs::read(staging.join(MANIFEST)).await.context("reading the fetched manifest")?;
     if came != text {
         manifests::forget(&work.context, &work.request.set.snapshot).await;
-        bail!(
+        bail!(NotTheSet(format!(
             "what was remembered of snapshot {} is not what the repository holds; it is forgotten now, restore again",
             work.request.set.snapshot
-        );
+        )));
     }
     Ok(())
 }
