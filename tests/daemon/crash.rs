@@ -246,8 +246,8 @@ async fn killed_in_a_step_after_the_files_the_old_data_lives() {
     tree::assert_same(&old, &tree::read(&lab.path("app/state/files")), "restored");
 }
 
-/// With staging on another file system each item is copied beside the live data by `cp`: one of them waits. Nothing is
-/// swapped before all lies beside.
+/// With staging on another file system the items of each directory are copied beside the live data by a `cp` of their
+/// own: the second waits. Nothing is swapped before all lies beside.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_copies_are_made_the_old_data_lives() {
     let staging = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -263,22 +263,22 @@ async fn killed_while_copies_are_made_the_old_data_lives() {
          [ ! -e \"$D/on-cp\" ] || [ \"$(wc -l <\"$D/copies\")\" -lt 2 ] || . \"$D/on-cp\"\nPATH=/usr/bin:/bin exec cp \"$@\"\n",
         0o755,
     );
-    setup.write("app/state/second/x", "x\n", 0o600);
-    setup.write("app/etc/state-include.conf", "state/files\nstate/second\n", 0o644);
+    setup.write("app/state/deep/second/x", "x\n", 0o600);
+    setup.write("app/etc/state-include.conf", "state/files\nstate/deep/second\n", 0o644);
     let (mut lab, old, live) = with_newer_data(setup).await;
-    lab.write("app/state/second/x", "newer\n", 0o600);
+    lab.write("app/state/deep/second/x", "newer\n", 0o600);
     lab.hold("cp");
     lab.start_restore("app", "", &[]).await;
     lab.reached("cp").await;
     tree::assert_same(&live, &tree::read(&lab.path("app/state/files")), "nothing is swapped yet");
-    assert_eq!(lab.text("app/state/second/x"), "newer\n", "nor the second");
+    assert_eq!(lab.text("app/state/deep/second/x"), "newer\n", "nor the second");
     killed_and_started(&mut lab).await;
     tree::assert_same(&live, &tree::read(&lab.path("app/state/files")), "put back at the start");
-    assert_eq!(lab.text("app/state/second/x"), "newer\n");
+    assert_eq!(lab.text("app/state/deep/second/x"), "newer\n");
     assert!(names(&staging.path().join("s")).is_empty(), "staging is empty");
     lab.good_restore("app").await;
     tree::assert_same(&old, &tree::read(&lab.path("app/state/files")), "restored");
-    assert_eq!(lab.text("app/state/second/x"), "x\n");
+    assert_eq!(lab.text("app/state/deep/second/x"), "x\n");
 }
 
 /// How many kills: `HOLDFAST_SOAK=1` makes it a thousand, another number that many.
