@@ -98,7 +98,7 @@ impl Place {
 
     fn program(&self, argv: &[OsString], environment: &Environment) -> Program {
         let mut program = match &self.instance.remote {
-            Some(remote) => self.there(remote, argv),
+            Some(remote) => self.over_there(remote, argv),
             None => self.here(argv, environment),
         };
         program.limits = Limits {
@@ -122,7 +122,7 @@ impl Place {
     }
 
     /// On the machine that the instance is on, in the home of whom we log in as.
-    fn there(&self, remote: &Remote, argv: &[OsString]) -> Program {
+    fn over_there(&self, remote: &Remote, argv: &[OsString]) -> Program {
         let mut all: Vec<OsString> = vec!["env".into(), format!("MODULE_ID={}", self.instance.name).into()];
         all.extend_from_slice(argv);
         Program::new(over_ssh(remote, all))

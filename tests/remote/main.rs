@@ -18,6 +18,7 @@ mod director;
 mod far;
 mod host;
 
+mod anew;
 mod backup;
 mod faults;
 mod full;

@@ -72,9 +72,10 @@ fn refused(include: &str, far: bool) -> Option<(String, &'static str)> {
         (true, Some(path)) if path.trim_matches('/').is_empty() => {
             Some((format!("{include:?} is all of this machine"), "name directories"))
         }
+        (true, None) if include.starts_with("volumes/") => None,
         (true, None) if !include.starts_with('/') => Some((
             format!("{include:?} is no path of another machine"),
-            "write an absolute path there, or local:/path for one here",
+            "write an absolute path there, volumes/NAME, or local:/path for one here",
         )),
         (true, None) if include.trim_matches('/').is_empty() => {
             Some(("\"/\" of another machine is not mirrored".into(), "name directories"))
