@@ -77,7 +77,12 @@ impl Place {
     pub fn step_program(&self, step: &Step, request: Vec<u8>) -> Result<Program> {
         let environment = self.read_environment()?;
         let mut program = self.program(&[step.path.clone().into_os_string()], &environment);
-        program.stdin = Stdin::Bytes(request);
+        match &self.instance.remote {
+            Some(remote) => {
+                program = Program { limits: program.limits, ..self.step_there(remote, step, request) };
+            }
+            None => program.stdin = Stdin::Bytes(request),
+        }
         Ok(program)
     }
 

@@ -158,14 +158,21 @@ async fn lost(calls: Vec<usize>) {
     lab.assert_settled().await;
 }
 
-/// Calls before and after which the daemon is killed.
-const MOMENTS: [&str; 6] =
-    [" sh above ", " sh make ", "rsync --server", " sh swap ", " sh remove ", " sh look "];
+/// Calls at which the daemon is killed, before they are done or after.
+const MOMENTS: [(&str, bool); 8] = [
+    (" sh above ", false),
+    (" sh above ", true),
+    (" sh make ", true),
+    ("rsync --server", true),
+    (" sh swap ", false),
+    (" sh swap ", true),
+    (" sh remove ", false),
+    (" sh remove ", true),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_phase_all_of_the_new_instance_stands_or_nothing() {
-    let all = MOMENTS.iter().flat_map(|part| [(*part, false), (*part, true)]).collect();
-    in_lanes(all, killed).await;
+    in_lanes(MOMENTS.to_vec(), killed).await;
 }
 
 async fn killed(moments: Vec<(&'static str, bool)>) {

@@ -15,6 +15,7 @@ mod lab;
 mod servers;
 
 mod director;
+mod engine;
 mod far;
 mod host;
 
@@ -30,3 +31,5 @@ mod microbosh;
 mod mirrors;
 mod restore;
 mod setup;
+mod steps;
+mod volumes;

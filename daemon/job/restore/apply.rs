@@ -90,7 +90,7 @@ pub(super) async fn run(
     wanted: &[Wanted],
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
-    let steps = place.restore_steps()?;
+    let steps = place.steps(work.live.cancelled()).await?;
     let request = step_request(work, staging)?;
     for step in steps.steps.iter().filter(|step| step.number < FILES_STEP) {
         one_step(work, place, step, &request).await?;

@@ -55,7 +55,7 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     let (version, problem) = versions(&request, &place, &never).await;
     plan["version"] = version;
     plan["steps"] =
-        json!(place.restore_steps()?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
+        json!(place.steps(&never).await?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
     let mut problems: Vec<String> = problem.into_iter().collect();
     let given = Arc::clone(&request);
     let judged = tokio::task::spawn_blocking(move || (edited::planned(&given, &mut manifest), manifest));
