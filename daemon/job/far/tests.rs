@@ -30,6 +30,11 @@ fn state(dir: &Path) -> Vec<String> {
     ["a", "b", "c"].iter().map(|name| read(name)).collect()
 }
 
+fn mode(dir: &Path) -> u32 {
+    let meta = std::fs::metadata(dir.join("volume")).unwrap();
+    std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777
+}
+
 fn far(dir: &Path, back: bool) -> Far {
     let item = |name: &str, was, comes| FarItem {
         live: TreePath(dir.join(name)),
@@ -46,7 +51,16 @@ fn far(dir: &Path, back: bool) -> Far {
         sudo: false,
         mirror: "m".into(),
     };
-    Far { remote, items: vec![item("a", true, true), item("b", false, true), item("c", true, false)], back }
+    let items = vec![item("a", true, true), item("b", false, true), item("c", true, false)];
+    let owner = format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let marks = |mode: &str| Marks { owner: owner.clone(), mode: mode.to_owned() };
+    let root = FarRoot {
+        dir: TreePath(dir.join("volume")),
+        annex: TreePath(dir.join(".holdfast-j1")),
+        was: marks("700"),
+        comes: marks("751"),
+    };
+    Far { remote, items, roots: vec![root], back }
 }
 
 #[test]
@@ -63,10 +77,12 @@ fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
         {
             std::fs::write(dir.join(name), text).unwrap();
         }
+        std::fs::create_dir(dir.join("volume")).unwrap();
         let far = far(dir, false);
         run(&far, "swap", fails_at, dir);
         if fails_at == 0 {
             assert_eq!(state(dir), ["new", "new", "-"]);
+            assert_eq!(mode(dir), 0o751);
             run(&far.reversed(), "swap", 0, dir);
             assert_eq!(state(dir), ["old", "-", "old"], "a rollback");
             run(&far.reversed(), "back", 0, dir);
@@ -77,5 +93,6 @@ fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
         }
         run(&far, "back", 0, dir);
         assert_eq!(state(dir), ["old", "-", "old"], "{fails_at}");
+        assert_eq!(mode(dir), 0o700, "{fails_at}");
     }
 }
