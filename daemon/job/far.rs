@@ -340,4 +340,10 @@ pub(super) fn live_of(item: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
+fn shell() -> std::process::Command {
+    std::process::Command::new("sh")
+}
+
+#[cfg(test)]
 mod tests;
