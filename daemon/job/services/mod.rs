@@ -12,6 +12,7 @@ mod resume;
 mod there;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::Mutex;
@@ -138,7 +139,7 @@ impl Quiet {
                 self.live.waits(name, Some(format!("services that {who} has stopped")));
                 tokio::select! {
                     () = changed => {}
-                    () = tokio::time::sleep(std::time::Duration::from_secs(5)) => {}
+                    () = tokio::time::sleep(Duration::from_secs(5)) => {}
                     () = self.live.cancelled().cancelled() => bail!(restic::Error::Cancelled),
                 }
                 self.live.waits(name, None);
@@ -188,7 +189,7 @@ impl Quiet {
         let runs = seen.state != State::Stopped;
         let sick = was.is_none() && seen.sick.is_some() && !seen.starting;
         let ran = was.or_else(|| runs.then_some(seen.part))?;
-        Some(Part { ran, key, called: seen.called, sick, unsure: false })
+        Some(Part { ran, key, called: seen.called, sick, unsure: false, wave: seen.wave })
     }
 
     fn hindered(&self, entries: &[Entry]) -> Option<String> {
@@ -236,6 +237,18 @@ impl Quiet {
         };
         let all: Vec<String> = held.entries.iter().map(one).collect();
         if all.is_empty() { "no service".to_owned() } else { all.join("; ") }
+    }
+
+    /// Says where the time went that services are stopped for, where some are.
+    pub(super) async fn tell_times(&self, stopping: Duration, dumping: Duration, storing: Duration) {
+        if self.held.lock().await.entries.is_empty() {
+            return;
+        }
+        let [stopping, dumping, storing] = [stopping, dumping, storing].map(|time| time.as_secs_f64());
+        info!(
+            holdfast_instance = %self.instance.name,
+            "services were stopped in {stopping:.1} s, then dumps took {dumping:.1} s and the snapshot {storing:.1} s"
+        );
     }
 
     /// Starts what must run for the dumps.
