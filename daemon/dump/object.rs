@@ -151,6 +151,8 @@ struct Pour<'a> {
 }
 
 impl Listener for Pour<'_> {
+    const BULK: bool = true;
+
     async fn hear(&mut self, source: Source, piece: &[u8]) -> Sign {
         if source == Source::Stderr {
             return Sign::Life;

@@ -44,6 +44,8 @@ impl Feed {
     pub fn new() -> io::Result<(Self, Stdin)> {
         let (ours, mut theirs) = UnixStream::pair()?;
         theirs.write_all(&[0])?;
+        // As much as the system lets us (`net.core.wmem_max`): the child finds more each time it looks.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&ours, 1 << 20);
         ours.set_nonblocking(true)?;
         let hungry = Hunger::default();
         hungry.set(true);

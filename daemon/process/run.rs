@@ -127,6 +127,9 @@ impl Sign {
 
 /// Hears a child's output. While it works the child's pipes fill and the child waits; the stall limit waits with it.
 pub trait Listener: Send {
+    /// Whether much is expected: then the pipe and the pieces are larger, and everybody sleeps and wakes the less often.
+    const BULK: bool = false;
+
     /// Takes a piece.
     fn hear(&mut self, source: Source, piece: &[u8]) -> impl Future<Output = Sign> + Send;
 }
@@ -156,10 +159,10 @@ pub async fn run_raw(
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_heard(
+pub async fn run_heard<L: Listener>(
     program: Program,
     cancel: &CancellationToken,
-    listener: &mut impl Listener,
+    listener: &mut L,
 ) -> Result<Ended, Error> {
     let name = program.name();
     let watch = |source: io::Error| Error::Watch { program: name.clone(), source };
@@ -167,6 +170,7 @@ pub async fn run_heard(
     let held = matches!(program.stdin, super::Stdin::Held(_));
     let (mut running, mut streams) = start(program).await?;
     streams.held = held;
+    streams.widen(L::BULK);
     let mut fate = Fate::new(limits, &running);
     let mut tail = Tail::default();
     while !(fate.ended() && streams.closed()) {
@@ -268,6 +272,14 @@ impl Streams {
             out: vec![0; 64 << 10].into(),
             err: vec![0; 8 << 10].into(),
         })
+    }
+
+    /// As large as a pipe may be without rights (pipe(7)); where that is refused too, it stays as it is.
+    fn widen(&mut self, bulk: bool) {
+        if let Some(stdout) = self.stdout.as_ref().filter(|_| bulk) {
+            let _ = rustix::pipe::fcntl_setpipe_size(stdout, 1 << 20);
+            self.out = vec![0; 256 << 10].into();
+        }
     }
 
     fn closed(&self) -> bool {

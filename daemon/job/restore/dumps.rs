@@ -108,8 +108,10 @@ pub(super) async fn open(
             continue;
         }
         let dump = defined(&place.instance, &record.dump, &record.source)?.clone();
-        if let Some(why) = dump::not_loaded(&dump) {
-            bail!(why);
+        match dump::not_loaded(&dump) {
+            Some(_) if work.request.founding.is_some() => continue,
+            Some(why) => bail!(why),
+            None => {}
         }
         let runtime = &work.context.dirs.runtime;
         let site = Site::open(place, &dump, runtime, work.live.cancelled()).await;
@@ -251,16 +253,16 @@ pub(super) async fn swap(
 /// What the definition of a new instance has no server for.
 fn unloaded(request: &Request, manifest: &Manifest) -> Result<Vec<String>> {
     let records = if request.founding.is_some() { records(manifest)? } else { Vec::new() };
-    let lost = |record: &&Record| defined(&request.instance, &record.dump, &record.source).is_err();
-    let mut names: Vec<&str> = records.iter().filter(lost).map(|record| record.dump.as_str()).collect();
-    names.dedup();
-    let told = names.iter().map(|name| {
-        format!(
-            "dump {name} was not loaded: {} defines none; --target brings its files",
-            request.instance.name
-        )
-    });
-    Ok(told.collect())
+    let why = |record: &Record| match defined(&request.instance, &record.dump, &record.source) {
+        Ok(dump) => dump::not_loaded(dump),
+        Err(_) => Some(format!(
+            "dump {} was not loaded: {} defines none; --target brings its files",
+            record.dump, request.instance.name
+        )),
+    };
+    let mut told: Vec<String> = records.iter().filter_map(why).collect();
+    told.dedup();
+    Ok(told)
 }
 
 fn running(work: &Work) -> Result<()> {
