@@ -138,7 +138,8 @@ impl Site {
     /// Whether there is a shell in the container that can tie a program to us.
     async fn has_shell(&self) -> bool {
         let shell = self.question(["sh", "-c", ":"], &[]);
-        self.contained.as_ref().is_some_and(Contained::running) && run::ask(shell, &self.cancel).await.is_ok()
+        let runs = self.contained.as_ref().is_some_and(Contained::running) && self.dump.remote.is_none();
+        runs && run::ask(shell, &self.cancel).await.is_ok()
     }
 
     /// A program in a throw-away container beside the server's; where there is none on the server's machine, here as

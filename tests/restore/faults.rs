@@ -188,7 +188,7 @@ async fn whichever_sync_fails_a_target_is_there_whole_or_not_at_all() {
         };
         let injected = strace.end(&house);
         let trace = house.daemon.read("strace.log");
-        if outcome != "succeeded" {
+        if !["succeeded", "warning"].contains(&outcome.as_str()) {
             let left = std::fs::read_dir(&target).map_or(0, Iterator::count);
             assert_eq!((left, target.exists()), (0, n % 2 == 0), "call {n}: {outcome}: {said}");
             failed += u32::from(said.contains("brought"));

@@ -10,9 +10,9 @@ mod entry;
 mod holds;
 mod resume;
 mod there;
+mod times;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::Mutex;
@@ -139,7 +139,7 @@ impl Quiet {
                 self.live.waits(name, Some(format!("services that {who} has stopped")));
                 tokio::select! {
                     () = changed => {}
-                    () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                    () = tokio::time::sleep(std::time::Duration::from_secs(5)) => {}
                     () = self.live.cancelled().cancelled() => bail!(restic::Error::Cancelled),
                 }
                 self.live.waits(name, None);
@@ -239,18 +239,6 @@ impl Quiet {
         if all.is_empty() { "no service".to_owned() } else { all.join("; ") }
     }
 
-    /// Says where the time went that services are stopped for, where some are.
-    pub(super) async fn tell_times(&self, stopping: Duration, dumping: Duration, storing: Duration) {
-        if self.held.lock().await.entries.is_empty() {
-            return;
-        }
-        let [stopping, dumping, storing] = [stopping, dumping, storing].map(|time| time.as_secs_f64());
-        info!(
-            holdfast_instance = %self.instance.name,
-            "services were stopped in {stopping:.1} s, then dumps took {dumping:.1} s and the snapshot {storing:.1} s"
-        );
-    }
-
     /// Starts what must run for the dumps.
     ///
     /// # Errors
@@ -325,19 +313,6 @@ impl Quiet {
         if self.what_for == For::Backup {
             finish(&undo).await;
         }
-    }
-
-    /// From the first stop until all was started, as its manager says; when it is ready is its own affair.
-    fn note_downtime(&self, entry: &mut Entry) {
-        let Some(since) = entry.since.take() else { return };
-        let (down, name) = (since.elapsed(), &self.instance.name);
-        info!(holdfast_instance = %name, "{} was down for {:.1} s", entry.service.name, down.as_secs_f64());
-        let micros = u64::try_from(down.as_micros()).unwrap_or(u64::MAX);
-        self.live.update(|record| {
-            for unit in record.units.iter_mut().filter(|unit| unit.instance == **name) {
-                unit.downtime = unit.downtime.max(micros);
-            }
-        });
     }
 
     /// A restore is to be undone: what runs on the new data is stopped once more.
