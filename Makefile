@@ -41,6 +41,7 @@ system-test: ## what needs root: tests as several users, and the installed servi
 
 soak: ## the slow proofs in full: kill loops, thousands of random cases, simulated days
 	tests/deps/install test
+	export HOLDFAST_MYSQL=$${HOLDFAST_MYSQL:-$$(tests/deps/mysql)}; \
 	status=0; HOLDFAST_SOAK=1 $(CARGO) test --locked --no-fail-fast --tests || status=$$?; \
 	HOLDFAST_SOAK=1 $(CARGO) test --locked --no-fail-fast --tests -- --ignored soak_ || status=$$?; exit $$status
 

@@ -163,7 +163,7 @@ async fn put_right(control: &Control) {
         }),
         Err(failure) => error!("unfinished jobs could not be marked as interrupted: {failure:#}"),
     }
-    clear_staging(&definitions.daemon.staging_dir).await;
+    clear_staging(context, &definitions.daemon.staging_dir).await;
     tidy_history(control).await;
 }
 
@@ -179,9 +179,13 @@ async fn read_again(control: &Control) {
     }
 }
 
-async fn clear_staging(staging: &std::path::Path) {
-    let staging = staging.to_owned();
-    let cleared = tokio::task::spawn_blocking(move || crate::target::clear_all(&staging)).await;
+async fn clear_staging(context: &crate::job::Context, staging: &std::path::Path) {
+    let (staging, undo) = (staging.to_owned(), context.dirs.undo());
+    let cleared = tokio::task::spawn_blocking(move || {
+        // Another machine, or an engine, may still have to answer before a job's steps are done.
+        crate::target::clear_all(&staging, &undo::awaited_dirs(&undo))
+    });
+    let cleared = cleared.await;
     match cleared {
         Ok(Ok((removed, left))) => {
             removed

@@ -283,9 +283,8 @@ async fn ask(engine: Engine, argv: &[&str], whose: Whose<'_>, cancel: &Cancellat
     let limits = Limits::within(super::site::QUESTION);
     if let Some(remote) = whose.remote {
         let program = Program::new(over_ssh(remote, sudo(remote, whose.user, words)));
-        let far = Some((remote.clone(), Box::new(Program::new([engine.word()]))));
-        let program = Program { limits, ..program };
-        return run::ask(Call { name: engine.word().to_owned(), program, far }, cancel).await;
+        let call = Call::here(engine.word().to_owned(), Program { limits, ..program });
+        return run::ask(Call { far: Some(remote.clone()), ..call }, cancel).await;
     }
     let mut program = Program::new(words);
     program.limits = limits;

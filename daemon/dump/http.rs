@@ -146,7 +146,7 @@ pub(super) async fn ask_until(
     let about = format!("{} {}", ask.method, ask.path);
     let call = call(site, server, port, ask)?;
     let Captured { stdout, ended } = process::capture(call.program, cancel, ANSWER).await?;
-    run::arrived(call.far.as_ref().map(|(remote, _)| remote), &ended)?;
+    run::arrived(call.far.as_ref(), &ended)?;
     let said = String::from_utf8(stdout).context("an answer that is not UTF-8")?;
     if let Err(failure) = run::judge(&call.name, &ended) {
         let said: String = said.trim().chars().take(600).collect();

@@ -9,6 +9,7 @@ use super::record::Record;
 use super::site::Site;
 use super::{command, mongodb, mysql, rabbitmq, redis, run, search};
 use crate::definition::Source;
+use crate::state::durable;
 use crate::target::TreePath;
 
 impl Site {
@@ -67,6 +68,8 @@ impl Site {
             }
             _ => self.dump(&dir).await?,
         };
+        // What lives is removed next: from then on this is all that is left of it.
+        tokio::task::spawn_blocking(move || durable::settle(&dir)).await??;
         Ok(Change::Reload { dir: TreePath(safety.to_owned()), records: taken.records, databases })
     }
 }

@@ -110,7 +110,7 @@ fn major(version: &str) -> u32 {
 
 pub(super) async fn ready(site: &Site) -> Result<Ready> {
     let name = program(site, "dump").await?;
-    let client = version_in(&run::ask(site.question([name, "--version"], &[]), &site.cancel).await?);
+    let client = version_in(&site.version(name).await?);
     let server = ask(site, "select version()").await.context("asking the server")?.trim().to_owned();
     let same = server.contains("MariaDB") == client.contains("MariaDB");
     ensure!(

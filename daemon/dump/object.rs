@@ -89,7 +89,7 @@ impl Object {
     /// # Errors
     /// Anything that leaves a doubt whether it came whole; or no feed is left.
     pub async fn pour(self, site: &Site, feeds: &mut [Option<Feed>]) -> Result<Record> {
-        let Call { name, program, far } = self.call;
+        let Call { name, program, far, .. } = self.call;
         let cancel = site.cancel.child_token();
         // Whatever ends us ends the reader.
         let _guard = cancel.clone().drop_guard();
@@ -102,7 +102,7 @@ impl Object {
         ensure!(feeds.iter().any(Option::is_some), "no repository takes it any more");
         // A program that was stopped because its reader refused is not to blame.
         if reading.as_ref().is_none_or(|reading| reading.feed.is_some()) {
-            run::arrived(far.as_ref().map(|(remote, _)| remote), &ended)?;
+            run::arrived(far.as_ref(), &ended)?;
             judge(&name, &ended)?;
         }
         seen.check(self.proof.looks).with_context(|| self.record.file.clone())?;
@@ -201,8 +201,7 @@ struct Reading {
 
 impl Reading {
     fn begin(reader: Call, cancel: &CancellationToken) -> Result<Self> {
-        let Call { name, mut program, far } = reader.that_reads();
-        let remote = far.map(|(remote, _)| remote);
+        let Call { name, mut program, far: remote, .. } = reader.that_reads();
         let (feed, stdin) = Feed::new()?;
         program.stdin = stdin;
         let cancel = cancel.clone();

@@ -44,14 +44,16 @@ pub(super) struct Call {
     /// The program's name, also where a container's engine stands before it.
     pub(super) name: String,
     pub(super) program: Program,
-    /// The machine that it runs on, and the program as it is when it reads something; none: this machine.
-    pub(super) far: Option<(Remote, Box<Program>)>,
+    /// The machine that it runs on; none: this one.
+    pub(super) far: Option<Remote>,
+    /// The program as it is when it reads something; none: the same.
+    pub(super) reads: Option<Box<Program>>,
 }
 
 impl Call {
     /// A program of this machine.
     pub(super) fn here(name: String, program: Program) -> Self {
-        Self { name, program, far: None }
+        Self { name, program, far: None, reads: None }
     }
 
     /// The same, with this file to read.
@@ -76,11 +78,11 @@ impl Call {
         call
     }
 
-    /// On another machine a program that reads is not tied to the connection: what it reads ends with that.
+    /// On another machine, and in a container, a program that reads is not tied to what leads to it: what it reads ends with
+    /// that.
     pub(super) fn that_reads(mut self) -> Self {
-        if let Some((_, reads)) = &mut self.far {
-            let reads = std::mem::replace(&mut **reads, Program::new([""; 0]));
-            self.program = Program { limits: self.program.limits, ..reads };
+        if let Some(reads) = self.reads.take() {
+            self.program = Program { limits: self.program.limits, ..*reads };
         }
         self
     }
@@ -88,20 +90,20 @@ impl Call {
 
 /// What a program prints.
 pub(super) async fn ask(call: Call, cancel: &CancellationToken) -> Result<String> {
-    let Call { name, program, far } = call;
+    let Call { name, program, far, .. } = call;
     let Captured { stdout, ended } = process::capture(program, cancel, ANSWER).await?;
-    arrived(far.as_ref().map(|(remote, _)| remote), &ended)?;
+    arrived(far.as_ref(), &ended)?;
     judge(&name, &ended)?;
     String::from_utf8(stdout).map_err(|_| anyhow!("{name} answered with text that is not UTF-8"))
 }
 
 /// Runs a program whose standard output becomes a new file, 0600.
 pub(super) async fn into_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
-    let Call { name, mut program, far } = call;
+    let Call { name, mut program, far, .. } = call;
     let file = new_file(path).await?;
     program.stdout = Stdout::File(file.into());
     let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
-    let remote = far.as_ref().map(|(remote, _)| remote);
+    let remote = far.as_ref();
     arrived(remote, &ended).with_context(|| format!("dumping to {}", path.display()))?;
     judge(&name, &ended).with_context(|| format!("dumping to {}", path.display()))
 }
@@ -110,9 +112,9 @@ pub(super) async fn into_file(call: Call, path: &Path, cancel: &CancellationToke
 pub(super) async fn from_file(call: Call, path: &Path, cancel: &CancellationToken) -> Result<()> {
     let from = path.to_owned();
     let file = tokio::task::spawn_blocking(move || record::open(&from)).await??;
-    let Call { name, program, far } = call.reading(file)?;
+    let Call { name, program, far, .. } = call.reading(file)?;
     let ended = process::run(program, cancel, |_, _| Sign::Life).await?;
-    arrived(far.as_ref().map(|(remote, _)| remote), &ended)?;
+    arrived(far.as_ref(), &ended)?;
     judge(&name, &ended)
 }
 

@@ -1,8 +1,10 @@
 //! Where a source is: whom its clients run as, in which container, how they log in.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,8 +16,8 @@ use super::far;
 use super::login::{self, Login};
 use super::run::{self, Call};
 use crate::definition::{Dump, Source};
-use crate::process::{Account, Limits, Program, Sandbox};
-use crate::target::{Place, account};
+use crate::process::{Account, Limits, Program, Sandbox, Stdin};
+use crate::target::{Place, account, tied};
 
 /// How long a short question may take.
 pub(super) const QUESTION: Duration = Duration::from_secs(60);
@@ -36,6 +38,10 @@ pub struct Site {
     /// For client programs' password files; only their user enters it.
     scratch: TempDir,
     pub(super) cancel: CancellationToken,
+    /// What client programs have said of their versions.
+    versions: Mutex<BTreeMap<String, String>>,
+    /// Programs in its container end when we do.
+    ties: bool,
 }
 
 impl Site {
@@ -64,11 +70,14 @@ impl Site {
             }
         };
         let (place, dump, cancel) = (place.clone(), dump.clone(), cancel.clone());
-        let mut site = Self { dump, place, account, contained, login: Login::default(), scratch, cancel };
+        let (login, versions) = (Login::default(), Mutex::default());
+        let mut site =
+            Self { dump, place, account, contained, login, scratch, cancel, versions, ties: false };
         // What is exchanged while the server is stopped can be restored into one that does not run.
         if !matches!(site.dump.source, Source::Openldap(_) | Source::Etcd(_)) {
             site.runs()?;
         }
+        site.ties = site.has_shell().await;
         site.login = login::find(&site).await?;
         Ok(site)
     }
@@ -105,17 +114,32 @@ impl Site {
             let user = self.dump.run_as.as_deref();
             let far::Far { tied, reads } = far::program(remote, user, (around, inner), env);
             let [program, reads] = [tied, reads].map(|program| Program { limits: self.long(), ..program });
-            return Call { name, program, far: Some((remote.clone(), Box::new(reads))) };
+            return Call { name, program, far: Some(remote.clone()), reads: Some(Box::new(reads)) };
         }
-        let argv = match &self.contained {
-            None => inner,
-            Some(contained) => contained.exec(inner, env.iter().map(|(key, _)| *key)),
+        let program = |argv: Vec<OsString>| {
+            let mut program = Program::new(argv);
+            program.env = variables(env);
+            self.confine(&mut program);
+            program.limits = self.long();
+            program
         };
-        let mut program = Program::new(argv);
-        program.env = variables(env);
-        self.confine(&mut program);
-        program.limits = self.long();
-        Call::here(name, program)
+        let Some(contained) = &self.contained else { return Call::here(name, program(inner)) };
+        let exec = |inner| program(contained.exec(inner, env.iter().map(|(key, _)| *key)));
+        // What a script has begun would be left alone in the container when the script is ended.
+        if !self.ties || name == "sh" || matches!(self.dump.source, Source::Command(_)) {
+            return Call::here(name, exec(inner));
+        }
+        // Whoever ends the engine's program does not end what that began in the container; the end of its input does.
+        let mut held = exec(tied(inner.clone()));
+        held.stdin = Stdin::Held(Vec::new());
+        Call { name, program: held, far: None, reads: Some(Box::new(exec(inner))) }
+    }
+
+    /// Whether there is a shell in the container that can tie a program to us.
+    async fn has_shell(&self) -> bool {
+        let shell = self.question(["sh", "-c", ":"], &[]);
+        let runs = self.contained.as_ref().is_some_and(Contained::running) && self.dump.remote.is_none();
+        runs && run::ask(shell, &self.cancel).await.is_ok()
     }
 
     /// A program in a throw-away container beside the server's; where there is none on the server's machine, here as
@@ -251,8 +275,19 @@ impl Site {
     pub(super) async fn has(&self, program: &str) -> bool {
         match self.apart() {
             false => crate::process::find(Path::new(&self.placed(program.as_ref()))).is_ok(),
-            true => run::ask(self.question([program, "--version"], &[]), &self.cancel).await.is_ok(),
+            true => self.version(program).await.is_ok(),
         }
+    }
+
+    /// What a client program says of its version; asked once, for in a container that takes its time.
+    pub(super) async fn version(&self, program: &str) -> Result<String> {
+        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(program).cloned();
+        if let Some(said) = known {
+            return Ok(said);
+        }
+        let said = run::ask(self.question([program, "--version"], &[]), &self.cancel).await?;
+        let mut known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.entry(program.to_owned()).or_insert(said).clone())
     }
 }
 

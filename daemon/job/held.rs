@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -135,6 +134,8 @@ pub(super) async fn push(held: &Held, from: &Path, but: &str, terms: &Terms) -> 
     ensure!(written.ok(), "{}: {}", filling(), failed(&written));
     let (sent, came) = (total(&packed), total(&written));
     ensure!(sent.is_some() && sent == came, "{}: {sent:?} bytes were sent and {came:?} came", filling());
+    // Where it lies only its engine knows: so all of the machine, before it is said to be there.
+    tokio::task::spawn_blocking(rustix::fs::sync).await?;
     info!("filled {} with {} bytes", held.shown(), sent.unwrap_or_default());
     Ok(())
 }
@@ -169,12 +170,7 @@ pub(super) async fn new_dir(dir: &Path) -> Result<()> {
 /// Has all that was brought into a directory written to the disk: from here on it is all that the volume held.
 async fn settle(dir: &Path) -> Result<()> {
     let dir = dir.to_owned();
-    tokio::task::spawn_blocking(move || {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&dir, flags, Mode::empty())?;
-        rustix::fs::syncfs(&fd).with_context(|| format!("writing {} to the disk", dir.display()))
-    })
-    .await?
+    tokio::task::spawn_blocking(move || crate::state::durable::settle(&dir)).await?
 }
 
 impl Was {

@@ -111,6 +111,16 @@ async fn run_all(context: &Context, definitions: &Arc<Definitions>, pending: &[P
     problems
 }
 
+/// Directories that undo steps are still to remove.
+pub fn awaited_dirs(dir: &Path) -> Vec<PathBuf> {
+    let steps = undo::pending(dir).unwrap_or_default().into_iter().flat_map(|job| job.steps);
+    let dirs = steps.filter_map(|(_, step)| match step {
+        Recorded::Known(Step::RemoveDir { path }) => Some(path),
+        _ => None,
+    });
+    dirs.collect()
+}
+
 fn holds(job: &Pending, wanted: impl Fn(&Step) -> bool) -> bool {
     job.steps.iter().any(|(_, step)| matches!(step, Recorded::Known(step) if wanted(step)))
 }

@@ -29,7 +29,7 @@ pub(super) async fn look(
     };
     let sick = (state == State::Stopped).then(|| "it does not run".to_owned());
     let part = Ran { name: name.to_owned(), id: start.join(" "), paused: false };
-    Ok(Seen { called: name.to_owned(), part, state, sick, starting: false, life: String::new() })
+    Ok(Seen { called: name.to_owned(), part, state, sick, starting: false, life: String::new(), wave: None })
 }
 
 /// Runs `start` or `stop`.

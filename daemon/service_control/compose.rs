@@ -35,8 +35,28 @@ pub(super) async fn look(
     let wanted = |c: &Container| {
         services.is_empty() || c.label(SERVICE).is_some_and(|name| services.iter().any(|s| s == name))
     };
-    let ordered = in_stop_order(all);
-    Ok(ordered.iter().filter(|container| wanted(container)).map(named).collect())
+    let seen = |(container, wave): (Container, Option<usize>)| Seen { wave, ..named(&container) };
+    Ok(in_waves(in_stop_order(all)).into_iter().filter(|(c, _)| wanted(c)).map(seen).collect())
+}
+
+/// How many stand, one on the other, on top of each: those with as many need nothing of each other. Old compose does not
+/// tell what depends on what, so then all go one after the other.
+fn in_waves(ordered: Vec<Container>) -> Vec<(Container, Option<usize>)> {
+    if ordered.iter().any(|container| container.label(DEPENDS_ON).is_none()) {
+        return ordered.into_iter().map(|container| (container, None)).collect();
+    }
+    let mut waves: Vec<usize> = Vec::new();
+    for container in &ordered {
+        let on = |other: &Container| {
+            let needs = needs(other);
+            needs.iter().any(|n| *n == container.id || Some(n.as_str()) == container.label(SERVICE))
+        };
+        let above = ordered.iter().zip(&waves).filter(|(other, _)| on(other)).map(|(_, wave)| wave + 1);
+        waves.push(above.max().unwrap_or(0));
+    }
+    let mut all: Vec<_> = ordered.into_iter().zip(waves.into_iter().map(Some)).collect();
+    all.sort_by_key(|(_, wave)| *wave);
+    all
 }
 
 /// The containers of exactly this project.
@@ -69,7 +89,7 @@ fn named(container: &Container) -> Seen {
 /// The last created first, as compose creates in the order of dependencies, and each before those that it depends on.
 fn in_stop_order(mut left: Vec<Container>) -> Vec<Container> {
     left.sort_by(|a, b| b.created.cmp(&a.created));
-    let mut ordered = Vec::new();
+    let mut ordered: Vec<Container> = Vec::new();
     while !left.is_empty() {
         let needed: BTreeSet<String> = left.iter().flat_map(needs).collect();
         let free =
@@ -112,6 +132,29 @@ mod tests {
         ];
         let names: Vec<_> = in_stop_order(all).iter().map(|c| c.name().to_owned()).collect();
         assert_eq!(names, ["side", "web", "cache", "db"]);
+    }
+
+    #[test]
+    fn what_needs_nothing_of_each_other_goes_at_once() {
+        let one = |id: &str, on: &str, network: &str| container(id, 1, on, network);
+        let all = vec![
+            one("db", "", ""),
+            one("cache", "", ""),
+            one("web", "db:service_healthy:false,cache:x:false", ""),
+            one("worker", "db:x:false", ""),
+            one("side", "", "container:web"),
+            one("alone", "", ""),
+        ];
+        let waves = in_waves(in_stop_order(all));
+        let mut told: Vec<_> = waves.iter().map(|(c, wave)| (wave.unwrap(), c.name().to_owned())).collect();
+        assert!(told.is_sorted_by_key(|(wave, _)| *wave), "{told:?}");
+        told.sort();
+        let told: Vec<_> = told.iter().map(|(wave, name)| (*wave, name.as_str())).collect();
+        let all = [(0, "alone"), (0, "side"), (0, "worker"), (1, "web"), (2, "cache"), (2, "db")];
+        assert_eq!(told, all);
+        let old: Container =
+            serde_json::from_str(r#"{"Id":"a","Name":"a","State":{"Running":true}}"#).unwrap();
+        assert_eq!(in_waves(vec![old])[0].1, None, "no label says what it needs");
     }
 
     #[test]

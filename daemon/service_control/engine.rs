@@ -140,6 +140,7 @@ impl Container {
             sick,
             starting: standing == State::Running && health == "starting",
             life: state.started_at.clone(),
+            wave: None,
         }
     }
 }
@@ -238,6 +239,14 @@ impl Engine {
         self.inspect(caller, &part.name, cancel).await
     }
 
+    /// Its id, without asking where it was written down. A name alone might be the beginning of another one's id.
+    async fn known(self, caller: &Caller, part: &Ran, cancel: &CancellationToken) -> Result<Option<String>> {
+        if part.id.is_empty() {
+            return Ok(self.find(caller, part, cancel).await?.map(|container| container.id));
+        }
+        Ok(Some(part.id.clone()))
+    }
+
     pub(super) async fn look_at(
         self,
         caller: &Caller,
@@ -253,36 +262,54 @@ impl Engine {
         part: &Ran,
         limit: Duration,
         cancel: &CancellationToken,
-    ) -> Result<()> {
-        let Some(found) = self.find(caller, part, cancel).await? else { return Ok(()) };
-        let id = found.id.as_str();
-        if found.seen().state == State::Paused {
-            self.answer(caller, &["unpause", id], cancel).await?;
+    ) -> Result<State> {
+        let Some(id) = self.known(caller, part, cancel).await? else { return Ok(State::Stopped) };
+        if part.paused {
+            // One that is not paused any more is as well.
+            self.call(caller, &["unpause", &id], PATIENCE, cancel).await?;
         }
         let seconds = limit.as_secs().max(1).to_string();
-        let said = self.call(caller, &["stop", "-t", &seconds, id], limit + OVERHEAD, cancel).await?;
-        if !said.ok() && !said.complaint().contains("no such container") {
-            return Err(said.failure());
+        let told =
+            async |id: &str| self.call(caller, &["stop", "-t", &seconds, id], limit + OVERHEAD, cancel).await;
+        let mut said = told(&id).await?;
+        if !said.ok() {
+            // It was made anew under its name, or somebody has paused it meanwhile.
+            let Some(found) = self.find(caller, part, cancel).await? else { return Ok(State::Stopped) };
+            if found.seen().state == State::Paused {
+                self.answer(caller, &["unpause", &found.id], cancel).await?;
+            }
+            said = told(&found.id).await?;
+            if !said.ok() && !said.complaint().contains("no such container") {
+                return Err(said.failure());
+            }
         }
-        let after = self.inspect(caller, id, cancel).await?;
-        if after.is_some_and(|after| after.state.exit_code == KILLED) {
+        let Some(after) = self.find(caller, part, cancel).await? else { return Ok(State::Stopped) };
+        if after.state.exit_code == KILLED {
             warn!("{} did not stop within {limit:?} and was killed by {}", part.name, self.program());
         }
-        Ok(())
+        Ok(after.seen().state)
     }
 
     pub(super) async fn start(self, caller: &Caller, part: &Ran, limit: Duration) -> Result<Started> {
-        let never = CancellationToken::new();
-        let Some(found) = self.find(caller, part, &never).await? else { return Ok(Started::Gone) };
-        let id = found.id.as_str();
-        if found.seen().state == State::Stopped {
-            self.call(caller, &["start", id], limit, &never).await?.good()?;
+        let (never, name) = (CancellationToken::new(), &part.name);
+        let Some(id) = self.known(caller, part, &never).await? else { return Ok(Started::Gone) };
+        let said = self.call(caller, &["start", &id], limit, &never).await?;
+        let Some(mut found) = self.find(caller, part, &never).await? else { return Ok(Started::Gone) };
+        if !said.ok() && found.seen().state == State::Stopped {
+            // It was made anew under its name; or it says once more why it does not start.
+            self.call(caller, &["start", &found.id], limit, &never).await?.good()?;
+            let Some(now) = self.find(caller, part, &never).await? else { return Ok(Started::Gone) };
+            found = now;
         }
-        let now = self.inspect(caller, id, &never).await?.map(|container| container.seen().state);
-        if part.paused && now == Some(State::Running) {
-            self.answer(caller, &["pause", id], &never).await?;
+        match found.seen().state {
+            // What does not run by now has ended, and would be waited for in vain.
+            State::Stopped => bail!("{name} was started, but ended again"),
+            State::Running if part.paused => {
+                self.answer(caller, &["pause", &found.id], &never).await?;
+            }
+            State::Running | State::Paused => {}
         }
-        Ok(Started::Runs)
+        Ok(Started::Runs { life: found.seen().life })
     }
 }
 

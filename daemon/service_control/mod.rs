@@ -27,8 +27,10 @@ use engine::Engine;
 pub use stacks::stacks;
 pub use systemctl::told as systemctl_words;
 
-/// The first and the longest pause between two looks at something that changes.
+/// The first and the longest pause between two looks at something that changes. In between it is a part of what was waited
+/// by then: so what is over is seen soon, and what takes long is not asked for all the time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const PAUSE_PART: u32 = 5;
 
 /// How a part of a service stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub struct Seen {
     pub starting: bool,
     /// Another one after each start; empty: nobody knows.
     pub life: String,
+    /// Neighbours with the same number need nothing of each other, and may be stopped and started at once; none: it goes
+    /// alone.
+    pub wave: Option<usize>,
 }
 
 /// A service's manager, with what is needed to reach it.
@@ -80,7 +85,10 @@ pub struct StopFailed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Started {
     /// It runs.
-    Runs,
+    Runs {
+        /// What tells this life of it from the next; empty: nobody knows.
+        life: String,
+    },
     /// It is there no more, so nothing can be started.
     Gone,
 }
@@ -192,26 +200,37 @@ impl Reach {
         let told = self.tell_to_stop(part, limit, cancel).await;
         let unsure = told.is_ok() || cancel.is_cancelled() || Instant::now() >= end;
         let result = match told {
-            Ok(()) => self.wait(part, end, cancel, &late, stopped).await.map(drop),
+            // An engine has said so itself.
+            Ok(Some(State::Stopped)) => Ok(()),
+            Ok(_) => self.wait(part, end, cancel, &late, stopped).await.map(drop),
             Err(failure) => Err(failure.context(format!("stopping {name}"))),
         };
         result.map_err(|failure| StopFailed { failure, unsure })
     }
 
-    async fn tell_to_stop(&self, part: &Ran, limit: Duration, cancel: &CancellationToken) -> Result<()> {
+    /// How it stands then, where the manager has said so.
+    async fn tell_to_stop(
+        &self,
+        part: &Ran,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Option<State>> {
         let caller = &self.caller;
         match &self.manager {
+            Manager::Docker { .. } | Manager::Compose { .. } => {
+                return Engine::Docker.stop(caller, part, limit, cancel).await.map(Some);
+            }
+            Manager::Podman { .. } => {
+                return Engine::Podman.stop(caller, part, limit, cancel).await.map(Some);
+            }
             Manager::Systemd { .. } if caller.remote.is_some() => {
                 systemctl::stop(caller, part, limit, cancel).await
             }
             Manager::Systemd { .. } => systemd::stop(part, limit, cancel).await,
             Manager::Monit { binary, .. } => monit::tell(caller, binary, "stop", part, cancel).await,
-            Manager::Docker { .. } | Manager::Compose { .. } => {
-                Engine::Docker.stop(caller, part, limit, cancel).await
-            }
-            Manager::Podman { .. } => Engine::Podman.stop(caller, part, limit, cancel).await,
             Manager::Command { stop, .. } => command::run(caller, "stop", stop, limit, cancel).await,
         }
+        .map(|()| None)
     }
 
     /// Starts one part as it was and waits until it runs.
@@ -223,21 +242,17 @@ impl Reach {
         let end = Instant::now() + limit;
         let told = tokio::time::timeout(limit, self.tell_to_start(part, limit)).await;
         let told = told.with_context(|| format!("{name} did not start within {limit:?}"))?;
-        if told.with_context(|| format!("starting {name}"))? == Started::Gone {
-            return Ok(Started::Gone);
-        }
-        if matches!(self.manager, Manager::Docker { .. } | Manager::Podman { .. } | Manager::Compose { .. }) {
-            // An engine answers when it runs: what does not by now has ended, and would be waited for in vain.
-            return match self.look_at(part, &never).await? {
-                None => Ok(Started::Gone),
-                Some(seen) if seen.state == State::Stopped => bail!("{name} was started, but ended again"),
-                Some(_) => Ok(Started::Runs),
-            };
+        let told = told.with_context(|| format!("starting {name}"))?;
+        let engine =
+            matches!(self.manager, Manager::Docker { .. } | Manager::Podman { .. } | Manager::Compose { .. });
+        // An engine answers when it runs.
+        if engine || told == Started::Gone {
+            return Ok(told);
         }
         let runs = |seen: Option<&Seen>| seen.is_none_or(|seen| seen.state != State::Stopped);
         let late = format!("{name} was started, but did not run within {limit:?}");
         let seen = self.wait(part, end, &never, &late, runs).await?;
-        Ok(if seen.is_some() { Started::Runs } else { Started::Gone })
+        Ok(seen.map_or(Started::Gone, |seen| Started::Runs { life: seen.life }))
     }
 
     async fn tell_to_start(&self, part: &Ran, limit: Duration) -> Result<Started> {
@@ -264,7 +279,7 @@ impl Reach {
                 }
             }
         }
-        Ok(Started::Runs)
+        Ok(Started::Runs { life: String::new() })
     }
 
     /// Waits until a part that runs is no longer just starting.
@@ -292,7 +307,8 @@ impl Reach {
         late: &str,
         wanted: impl Fn(Option<&Seen>) -> bool,
     ) -> Result<Option<Seen>> {
-        let (mut pause, longest) = PAUSES;
+        let (shortest, longest) = PAUSES;
+        let begun = Instant::now();
         loop {
             let seen = self.look_at(part, cancel).await?;
             if wanted(seen.as_ref()) {
@@ -301,8 +317,9 @@ impl Reach {
             if Instant::now() >= end {
                 bail!("{late}");
             }
+            let pause = (begun.elapsed() / PAUSE_PART).clamp(shortest, longest);
             tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(longest),
+                () = sleep(pause) => {}
                 () = cancel.cancelled() => bail!("cancelled"),
             }
         }

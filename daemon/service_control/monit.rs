@@ -104,7 +104,7 @@ fn seen((name, status, monitoring): (String, String, String)) -> Seen {
     let sick = (!watched || !well).then(|| format!("monit says {status:?}, {monitoring}"));
     let part = Ran { name: name.clone(), id: String::new(), paused: false };
     let state = if watched { State::Running } else { State::Stopped };
-    Seen { called: name, part, state, sick, starting, life: String::new() }
+    Seen { called: name, part, state, sick, starting, life: String::new(), wave: None }
 }
 
 /// monit may colour what it prints.

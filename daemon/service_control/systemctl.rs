@@ -99,7 +99,7 @@ pub(super) async fn start(caller: &Caller, part: &Ran, limit: Duration) -> Resul
     caller.ask(&told("start", name), limit, Leftovers::End, &never).await?.good()?;
     let after = one(caller, part, &never).await?;
     if after.seen.state == State::Running || after.kind == "oneshot" {
-        return Ok(Started::Runs);
+        return Ok(Started::Runs { life: after.seen.life });
     }
     let why = after.seen.sick.unwrap_or_default();
     bail!("it was started, but does not run: {why}; `journalctl -u {name}` there says why")

@@ -129,7 +129,7 @@ pub(super) fn standing(name: &str, active: &str, sub: &str, life: String) -> See
     let sick =
         (active != "active" && active != "reloading").then(|| format!("systemd says {active} ({sub})"));
     let part = Ran { name: name.to_owned(), id: String::new(), paused: false };
-    Seen { called: name.to_owned(), part, state, sick, starting, life }
+    Seen { called: name.to_owned(), part, state, sick, starting, life, wave: None }
 }
 
 /// One unit; none: there is none of this name any more.
@@ -169,7 +169,7 @@ pub(super) async fn start(part: &Ran, limit: Duration) -> Result<Started> {
     run(Verb::Start, name, limit).await?;
     let after = seen(&before).await?;
     if after.state == State::Running || ends_by_itself(&before).await {
-        return Ok(Started::Runs);
+        return Ok(Started::Runs { life: after.life });
     }
     let why = after.sick.unwrap_or_default();
     bail!("it was started, but does not run: {why}; `journalctl -u {name}` says why")

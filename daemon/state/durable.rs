@@ -94,6 +94,16 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Has everything on the disk that was written to the file system of a directory; whoever wrote it. One call, whatever lies
+/// in it: what was written long ago costs nothing, and files one by one would cost a flush of the disk each.
+///
+/// # Errors
+/// The disk did not take something since it was last asked.
+pub fn settle(dir: &Path) -> Result<()> {
+    let settle = || Ok::<_, io::Error>(rustix::fs::syncfs(File::open(dir)?)?);
+    settle().with_context(|| format!("writing what is in {} to the disk", dir.display()))
+}
+
 /// Removes what a process that was killed within [`write()`] left in a directory, when it is an hour old: somebody else may
 /// be writing there.
 ///

@@ -83,11 +83,12 @@ impl Staging {
 }
 
 /// Removes what dead runs left of every instance; to be called at start, before any job. Answers with the names removed
-/// and with what was left because it is not ours.
+/// and with what was left because it is not ours. What is `awaited` is removed by an undo step that is still to come, and
+/// nothing is said of it.
 ///
 /// # Errors
 /// The staging directory cannot be read; that there is none yet is no error.
-pub fn clear_all(staging_dir: &Path) -> Result<(Vec<String>, Vec<String>)> {
+pub fn clear_all(staging_dir: &Path, awaited: &[PathBuf]) -> Result<(Vec<String>, Vec<String>)> {
     let (mut removed, mut left) = (Vec::new(), Vec::new());
     let entries = match fs::read_dir(staging_dir) {
         Ok(entries) => entries,
@@ -97,6 +98,9 @@ pub fn clear_all(staging_dir: &Path) -> Result<(Vec<String>, Vec<String>)> {
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", staging_dir.display()))?;
         let shown = entry.file_name().to_string_lossy().into_owned();
+        if awaited.contains(&entry.path()) {
+            continue;
+        }
         if Name::parse(&shown).is_err() {
             left.push(format!("{}: it does not carry an instance's name", entry.path().display()));
             continue;
@@ -225,7 +229,7 @@ mod tests {
         assert!(error.contains("wiki1") && error.contains("marker"), "{error}");
         symlink("/etc", base.path().join("link")).unwrap();
         fs::write(base.path().join("note to self"), "x").unwrap();
-        let (removed, left) = clear_all(base.path()).unwrap();
+        let (removed, left) = clear_all(base.path(), &[]).unwrap();
         assert!(removed.is_empty() && left.len() == 3, "{removed:?} {left:?}");
         assert!(foreign.join("mine").exists());
     }
@@ -236,7 +240,7 @@ mod tests {
         let staging = Staging::prepare(&base.path().join("s"), &name()).unwrap();
         fs::remove_dir(staging.tree()).unwrap();
         fs::remove_file(staging.beside(MARKER)).unwrap();
-        let (removed, left) = clear_all(&base.path().join("s")).unwrap();
+        let (removed, left) = clear_all(&base.path().join("s"), &[]).unwrap();
         assert_eq!((removed, left.len()), (vec!["wiki1".to_owned()], 0));
     }
 

@@ -194,5 +194,6 @@ async fn system_a_volume_that_takes_only_a_part_is_told_and_gets_its_old_data_ba
     lab.daemon.restart_after_kill().await;
     lab.until("the old data is back", || lives(&lab) == before).await;
     lab.until("the undo steps are closed", || crate::lab::names(&lab.path("state/undo")).is_empty()).await;
+    assert!(!lab.daemon.log().contains("left as it is"), "the undo steps remove it: {}", lab.daemon.log());
     lab.assert_settled().await;
 }

@@ -49,8 +49,8 @@ impl Lab {
         assert_eq!(ended.outcome, "succeeded", "{ended:#?}\n{}", self.daemon.log());
     }
 
-    /// Backs up once more and prints for how long services were down, beside the time that restic read; the goal is 2 s more
-    /// and depends on the machine, so only what no load explains is a failure.
+    /// Backs up once more and prints for how long services were down, beside the time that dumps took and restic read; the
+    /// goal is 2 s more and depends on the machine, so only what no load explains is a failure.
     pub(crate) async fn measure_downtime(&self, manager: &str, backup: &str) {
         let clock = |name: &str| format!("date +%s%N >\"$D/{name}\"");
         self.on(
@@ -62,8 +62,13 @@ impl Lab {
         let at = |name: &str| self.text(name).trim().parse::<u64>().unwrap() / 1_000;
         let (down, read) = (ended.units[0].downtime, at("ended") - at("began"));
         let seconds = |micros: u64| format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000);
-        let over = down.saturating_sub(read);
-        let row = format!("down {} | snapshot {} | more {}", seconds(down), seconds(read), seconds(over));
+        let log = self.daemon.log();
+        let (_, told) = log.rsplit_once("then dumps took ").expect("the journal says where the time went");
+        let dumped: f64 = told.split(' ').next().unwrap().parse().unwrap();
+        let dumped = (dumped * 1e6) as u64;
+        let over = down.saturating_sub(dumped + read);
+        let [down_text, dumped, read_text, over_text] = [down, dumped, read, over].map(seconds);
+        let row = format!("down {down_text} | dumps {dumped} | snapshot {read_text} | more {over_text}");
         // Past the harness, which shows only what a failed test says.
         let _ = std::io::Write::write_all(
             &mut std::io::stdout(),

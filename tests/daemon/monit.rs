@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use crate::lab::{Lab, Setup, names, text};
 use crate::support::{stdout, until};
 
-/// Starts and stops a process that does nothing, and notes it.
+/// Starts and stops a process that does nothing, and notes it. Its parent waits for it: the first process of some machines
+/// takes its time for that, and until then monit takes it for alive.
 const PROCESS: &str = "#!/bin/sh\nD='@DIR@'\necho \"$*\" >>\"$D/did\"\ncase $1 in\n\
-    start) setsid sh -c \"echo \\$\\$ >'$D/$2.pid'; exec sleep 100000\" >/dev/null 2>&1 & ;;\n\
+    start) setsid sh -c \"sleep 100000 & echo \\$! >'$D/$2.pid'; wait\" >/dev/null 2>&1 & ;;\n\
     stop) kill \"$(cat \"$D/$2.pid\")\"; rm -f \"$D/$2.pid\" ;;\nesac\n";
 
 /// The monit of one test; ended on drop, with all that it watches.

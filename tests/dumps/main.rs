@@ -22,6 +22,7 @@ mod given;
 mod host;
 mod mariadb;
 mod mongodb;
+mod mysql;
 mod openldap;
 mod opensearch;
 mod over_ssh;

@@ -28,13 +28,16 @@ const ENGINES: [Row; 11] = [
         ],
     ),
     (
-        "MariaDB (and MySQL, by its options alone)",
+        "MariaDB (and MySQL, whose real server is tried by `make soak`)",
         [
             &[
                 "a_dump_that_is_cut_off_takes_no_snapshot_and_one_that_does_not_load_changes_nothing",
                 "with_source_mysql_its_own_programs_are_called_with_their_own_options",
             ],
-            &["databases_are_restored_into_their_own_server_and_rolled_back"],
+            &[
+                "databases_are_restored_into_their_own_server_and_rolled_back",
+                "soak_a_real_mysql_is_dumped_restored_rolled_back_and_copied",
+            ],
             &[
                 "a_database_lives_under_another_name_beside_the_one_that_lives_and_never_over_one_that_is_there",
             ],
@@ -155,6 +158,7 @@ const MORE: [(&str, &[&str]); 7] = [
             "killed_in_the_middle_nothing_of_it_is_kept_even_by_a_restic_that_lives_on",
             "a_large_stream_needs_no_more_memory_than_a_small_one_and_no_disk",
             "system_dumps_are_streamed_out_of_containers_and_half_of_one_is_never_stored",
+            "system_a_mariadb_is_streamed_out_of_its_container_or_nothing_of_it_is_stored",
         ],
     ),
     ("over ssh", &["databases_are_dumped_and_restored_over_ssh_into_their_own_server"]),

@@ -265,6 +265,66 @@ impl Mariadb {
     }
 }
 
+/// A real MySQL with a password for root; its programs are where `HOLDFAST_MYSQL` says (tests/deps/mysql gets them).
+pub(crate) struct Mysql(pub(crate) Server);
+
+impl Mysql {
+    /// The directory of its programs.
+    pub(crate) fn programs() -> PathBuf {
+        let dir =
+            std::env::var_os("HOLDFAST_MYSQL").expect("HOLDFAST_MYSQL names a directory (tests/deps/mysql)");
+        std::fs::canonicalize(dir).unwrap()
+    }
+
+    pub(crate) fn start() -> Self {
+        let dir = open_dir();
+        let mysqld = || {
+            let mut command = Command::new(Self::programs().join("mysqld"));
+            command.arg("--no-defaults").arg(format!("--datadir={}", dir.path().join("data").display()));
+            if rustix::process::geteuid().is_root() {
+                command.arg("--user=root");
+            }
+            command
+        };
+        good(mysqld().args(["--initialize-insecure", "--skip-log-bin"]).output().unwrap());
+        let mut command = mysqld();
+        command.args([
+            "--skip-networking",
+            "--skip-log-bin",
+            "--mysqlx=OFF",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]);
+        for (option, name) in [("socket", "socket"), ("pid-file", "pid"), ("tmpdir", "")] {
+            command.arg(format!("--{option}={}", dir.path().join(name).display()));
+        }
+        let child = spawn(&mut command, &dir.path().join("log"));
+        let server = Self(Server { dir, child });
+        let sql = format!("alter user root@localhost identified by '{}'", PASSWORD.replace('\\', "\\\\"));
+        until("MySQL answers", || server.client("").args(["-e", &sql]).output().unwrap().status.success());
+        server
+    }
+
+    fn client(&self, password: &str) -> Command {
+        let mut command = Command::new(Self::programs().join("mysql"));
+        command.args(["--no-defaults", "-uroot", "-N", "-B"]);
+        command.arg(format!("--socket={}", self.0.path("socket").display())).env("MYSQL_PWD", password);
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn ask(&self, sql: &str) -> String {
+        good(self.client(PASSWORD).args(["-e", sql]).output().unwrap())
+    }
+
+    pub(crate) fn definition(&self) -> String {
+        format!(
+            "source = \"mysql\"\nsocket = \"{}\"\nuser = \"root\"\nclient = \"{}\"\n",
+            self.0.path("socket").display(),
+            Self::programs().display()
+        )
+    }
+}
+
 /// Redis with a password, with or without append-only file.
 pub(crate) struct Redis(pub(crate) Server);
 

@@ -76,12 +76,17 @@ struct Strace(Child);
 impl Strace {
     /// Makes the n-th of these calls fail in each thread.
     fn inject(house: &House, calls: &str, error: &str, n: u32) -> Self {
+        Self::inject_one(house, calls, calls, error, n)
+    }
+
+    /// The same, and writes down more calls.
+    fn inject_one(house: &House, seen: &str, calls: &str, error: &str, n: u32) -> Self {
         let log = house.path("strace.log");
         let _ = std::fs::remove_file(&log);
         let child = Command::new("strace")
             .args(["-f", "-qq", "-o"])
             .arg(&log)
-            .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}:when={n}")])
+            .args(["-e", &format!("trace={seen}"), "-e", &format!("inject={calls}:error={error}:when={n}")])
             .args(["-p", &house.daemon.pid().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -162,4 +167,43 @@ async fn whichever_new_directory_cannot_be_made_the_live_data_is_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whichever_sync_fails_the_live_data_is_whole() {
     each_call_fails("fsync,syncfs", "EIO").await;
+}
+
+/// Into a directory: it is there with all that was saved, or not at all; and nothing of it waits for the disk by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_sync_fails_a_target_is_there_whole_or_not_at_all() {
+    let (house, saved, _) = furnished("").await;
+    let target = house.path("brought");
+    let (mut failed, calls) = (0, "syncfs,fsync,rename,renameat,renameat2");
+    for n in 1..100 {
+        if n % 2 == 0 {
+            std::fs::create_dir(&target).unwrap();
+        }
+        let strace = Strace::inject_one(&house, calls, "fsync,syncfs", "EIO", n);
+        let options = super::option("target", target.display().to_string());
+        let called = house.daemon.call::<_, zbus::OwnedObjectPath>("Restore", &("app1", "", options)).await;
+        let (outcome, said) = match called {
+            Ok(job) => house.ended(&job).await,
+            Err(refused) => ("refused".to_owned(), refused.to_string()),
+        };
+        let injected = strace.end(&house);
+        let trace = house.daemon.read("strace.log");
+        if !["succeeded", "warning"].contains(&outcome.as_str()) {
+            let left = std::fs::read_dir(&target).map_or(0, Iterator::count);
+            assert_eq!((left, target.exists()), (0, n % 2 == 0), "call {n}: {outcome}: {said}");
+            failed += u32::from(said.contains("brought"));
+        } else {
+            Tree::of(&target.join("state/conf")).assert_same(&saved[0], &format!("call {n}"));
+            let moved = trace.find("/brought\"").expect("it was moved to its name");
+            assert!(trace[..moved].contains("syncfs("), "all of it is on the disk before: {trace}");
+            std::fs::remove_dir_all(&target).unwrap();
+        }
+        let _ = std::fs::remove_dir(&target);
+        assert_eq!(house.annexes(), Vec::<std::path::PathBuf>::new(), "call {n}");
+        if !injected {
+            assert!(outcome == "succeeded" && failed >= 2, "{failed} failed: {outcome}: {said}");
+            return;
+        }
+    }
+    panic!("there are more calls than anybody makes");
 }

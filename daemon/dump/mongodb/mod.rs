@@ -88,6 +88,7 @@ async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Re
     argv.extend(more);
     let mut call = site.client(argv, &[]);
     if let Some(first) = first {
+        call = call.that_reads();
         call.program.stdin = Stdin::Bytes(first);
         call.name = name.to_owned();
     }

@@ -71,7 +71,7 @@ async fn call<T: DeserializeOwned>(
     let argv = ["mongosh", "--quiet", "--norc", "--nodb"].map(std::ffi::OsString::from);
     let call = match site.apart() {
         true => {
-            let mut call = site.question(argv.into_iter().chain(["/dev/stdin".into()]), &[]);
+            let mut call = site.question(argv.into_iter().chain(["/dev/stdin".into()]), &[]).that_reads();
             call.program.stdin = Stdin::Bytes(script.into_bytes());
             call
         }

@@ -122,7 +122,7 @@ fn major(version: &str) -> u32 {
 }
 
 async fn client_version(site: &Site, program: &str) -> Result<String> {
-    let said = run::ask(site.question([program, "--version"], &[]), &site.cancel).await;
+    let said = site.version(program).await;
     let said = said.with_context(|| format!("`{program}` is needed (Debian: postgresql-client)"))?;
     let version = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     Ok(version.unwrap_or_default().to_owned())

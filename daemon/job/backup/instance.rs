@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
@@ -218,11 +219,14 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Qu
         let _ = ready.slot.set(slot);
     }
     part.phase(Phase::Quiesce);
+    let clock = Instant::now();
     quiet.stop().await.context("services could not be stopped, so no snapshot was taken")?;
+    let stopped = clock.elapsed();
     ready.log.note(&format!("stopped {}", quiet.shown().await));
     quiet.start_for_dump().await.context("no snapshot was taken")?;
     part.phase(Phase::Dump);
     let dumped = dump(&part, &ready).await?;
+    let dumping = clock.elapsed().saturating_sub(stopped);
     ensure_running(&shared)?;
     part.tell(quiet.dumped().await.context("after the dumps, so no snapshot was taken")?);
     let (records, lost) = (dumped.records.clone(), dumped.lost.clone());
@@ -247,6 +251,7 @@ async fn dump_and_snapshot(shared: Arc<Shared>, ready: Arc<Ready>, quiet: Arc<Qu
     if let Err(failure) = dumps::remember(&shared, &ready, &records).await {
         part.warn(&format!("the sizes of the dumps were not remembered: {failure:#}"));
     }
+    quiet.tell_times(stopped, dumping, clock.elapsed().saturating_sub(stopped + dumping)).await;
     part.phase(Phase::Resume);
     part.tell(quiet.resume().await);
     Ok(())

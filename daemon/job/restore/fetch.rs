@@ -95,14 +95,23 @@ fn check_link(target: &Path, above: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The fetched tree becomes the target in one step.
+/// The fetched tree becomes the target in one step, once all of it is on the disk.
 pub(super) async fn move_to(work: &Work, staged: &Path, target: &Path) -> anyhow::Result<()> {
     ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
     let (staged, target) = (staged.to_owned(), target.to_owned());
     tokio::task::spawn_blocking(move || {
+        durable::settle(&staged)?;
+        let empty = std::fs::metadata(&target).ok();
         std::fs::rename(&staged, &target)
             .with_context(|| format!("moving the fetched data to {}", target.display()))?;
-        target.parent().map_or(Ok(()), |parent| Ok(durable::sync_dir(parent)?))
+        let Some(Err(failure)) = target.parent().map(durable::sync_dir) else { return Ok(()) };
+        // Its name may be lost with the power: then it is not said to be there.
+        std::fs::rename(&target, &staged)?;
+        if let Some(was) = empty {
+            std::fs::create_dir(&target)?;
+            std::fs::set_permissions(&target, was.permissions())?;
+        }
+        Err(failure).with_context(|| format!("writing the name of {} to the disk", target.display()))
     })
     .await?
 }

@@ -69,6 +69,7 @@ pub(in crate::job) async fn start_what_was_stopped(
                     ran: ran.clone(),
                     sick: false,
                     unsure: false,
+                    wave: None,
                 };
                 let parts: Vec<Part> = ran.iter().map(part).collect();
                 let starter = Starter {

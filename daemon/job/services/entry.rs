@@ -1,13 +1,16 @@
 //! One service of an instance in one job.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use super::resume::{Part, Starter};
 use crate::definition::Service;
-use crate::service_control::State;
+use crate::service_control::{State, StopFailed};
 use crate::state::undo::Undo;
 
 /// One service that ran, at least in parts.
@@ -36,24 +39,50 @@ pub(super) async fn stop_entry(
     cancel: &CancellationToken,
     which: impl Fn(&Part) -> bool,
 ) -> Result<()> {
-    let limit = entry.service.stop_timeout;
-    let Starter { holds, instance, reach, .. } = &entry.starter;
-    for part in entry.parts.iter_mut().filter(|part| which(part)) {
-        let gate = holds.gate(&part.key);
-        // Held while it stops: who wants to start it, or relies on it, waits for that.
-        let mut stopped = gate.lock().await;
-        if *stopped {
-            continue;
+    let wanted: Vec<Part> = entry.parts.iter().filter(|part| which(part)).cloned().collect();
+    for wave in wanted.chunk_by(Part::beside) {
+        let mut stops = JoinSet::new();
+        for part in wave {
+            let (starter, limit) = (entry.starter.clone(), entry.service.stop_timeout);
+            let stop = stop_part(starter, part.clone(), limit, cancel.clone());
+            stops.spawn(stop.in_current_span());
         }
-        info!(holdfast_instance = %instance, "stopping {}", part.ran.name);
-        entry.since.get_or_insert_with(Instant::now);
-        if let Err(failure) = reach.stop(&part.ran, limit, cancel).await {
-            part.unsure = failure.unsure;
+        let mut failed = None;
+        while let Some(stop) = stops.join_next().await {
+            let Stop { key, begun, result } = stop.context("a defect in the daemon ended a stop")?;
+            entry.since = entry.since.into_iter().chain(begun).min();
+            if let Err(failure) = result {
+                entry.parts.iter_mut().filter(|p| p.key == key).for_each(|p| p.unsure = failure.unsure);
+                failed.get_or_insert(failure);
+            }
+        }
+        if let Some(failure) = failed {
             return Err(failure.into());
         }
-        *stopped = true;
     }
     Ok(())
+}
+
+/// What came of stopping one part.
+struct Stop {
+    key: String,
+    /// When it was told to; none: it was stopped already.
+    begun: Option<Instant>,
+    result: Result<(), StopFailed>,
+}
+
+async fn stop_part(starter: Starter, part: Part, limit: Duration, cancel: CancellationToken) -> Stop {
+    let gate = starter.holds.gate(&part.key);
+    // Held while it stops: who wants to start it, or relies on it, waits for that.
+    let mut stopped = gate.lock().await;
+    if *stopped {
+        return Stop { key: part.key, begun: None, result: Ok(()) };
+    }
+    info!(holdfast_instance = %starter.instance, "stopping {}", part.ran.name);
+    let begun = Some(Instant::now());
+    let result = starter.reach.stop(&part.ran, limit, &cancel).await;
+    *stopped = result.is_ok();
+    Stop { key: part.key, begun, result }
 }
 
 /// What was told to stop, and has by now, will not stop later.

@@ -10,6 +10,7 @@ mod entry;
 mod holds;
 mod resume;
 mod there;
+mod times;
 
 use std::sync::Arc;
 
@@ -188,7 +189,7 @@ impl Quiet {
         let runs = seen.state != State::Stopped;
         let sick = was.is_none() && seen.sick.is_some() && !seen.starting;
         let ran = was.or_else(|| runs.then_some(seen.part))?;
-        Some(Part { ran, key, called: seen.called, sick, unsure: false })
+        Some(Part { ran, key, called: seen.called, sick, unsure: false, wave: seen.wave })
     }
 
     fn hindered(&self, entries: &[Entry]) -> Option<String> {
@@ -312,19 +313,6 @@ impl Quiet {
         if self.what_for == For::Backup {
             finish(&undo).await;
         }
-    }
-
-    /// From the first stop until all was started, as its manager says; when it is ready is its own affair.
-    fn note_downtime(&self, entry: &mut Entry) {
-        let Some(since) = entry.since.take() else { return };
-        let (down, name) = (since.elapsed(), &self.instance.name);
-        info!(holdfast_instance = %name, "{} was down for {:.1} s", entry.service.name, down.as_secs_f64());
-        let micros = u64::try_from(down.as_micros()).unwrap_or(u64::MAX);
-        self.live.update(|record| {
-            for unit in record.units.iter_mut().filter(|unit| unit.instance == **name) {
-                unit.downtime = unit.downtime.max(micros);
-            }
-        });
     }
 
     /// A restore is to be undone: what runs on the new data is stopped once more.

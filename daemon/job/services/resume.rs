@@ -1,11 +1,13 @@
 //! Starting again what was stopped: in order, more than once, and for as long as it takes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, warn};
 
 use super::holds::Holds;
 use crate::definition::Ran;
@@ -37,6 +39,15 @@ pub(super) struct Part {
     pub(super) sick: bool,
     /// It was told to stop and did not in time: it may stop later.
     pub(super) unsure: bool,
+    /// See [`Seen::wave`](crate::service_control::Seen::wave).
+    pub(super) wave: Option<usize>,
+}
+
+impl Part {
+    /// Whether it may be stopped or started at once with its neighbour.
+    pub(super) fn beside(&self, other: &Self) -> bool {
+        self.wave.is_some() && self.wave == other.wave
+    }
 }
 
 /// Everything that is needed to start parts of one service, whoever does it.
@@ -120,16 +131,33 @@ impl Starter {
 
     async fn once(&self, parts: &[Part], limit: Duration) -> Begun {
         let mut begun = Begun::default();
-        for part in parts {
-            match self.one(part, limit).await {
-                Ok(Some(life)) => begun.runs.push((part.clone(), life)),
-                Ok(None) => {
-                    begun.gone.push(format!("{} is there no more and was not started", part.ran.name))
+        for wave in parts.chunk_by(Part::beside) {
+            for (part, started) in self.at_once(wave, limit).await {
+                match started {
+                    Ok(Some(life)) => begun.runs.push((part, life)),
+                    Ok(None) => {
+                        begun.gone.push(format!("{} is there no more and was not started", part.ran.name))
+                    }
+                    Err(failure) => begun.failed.push((part, format!("{failure:#}"))),
                 }
-                Err(failure) => begun.failed.push((part.clone(), format!("{failure:#}"))),
             }
         }
         begun
+    }
+
+    async fn at_once(&self, parts: &[Part], limit: Duration) -> Vec<(Part, Result<Option<String>>)> {
+        let mut starts = JoinSet::new();
+        for (index, part) in parts.iter().cloned().enumerate() {
+            let starter = self.clone();
+            starts.spawn(async move { (index, starter.one(&part, limit).await) }.in_current_span());
+        }
+        let mut ended: BTreeMap<usize, Result<Option<String>>> = BTreeMap::new();
+        while let Some(joined) = starts.join_next().await {
+            ended.extend(joined);
+        }
+        let died = || Err(anyhow!("a defect in the daemon ended its start"));
+        let one = |(index, part): (usize, &Part)| (part.clone(), ended.remove(&index).unwrap_or_else(died));
+        parts.iter().enumerate().map(one).collect()
     }
 
     /// What still runs, and what failed, at once or by now.
@@ -155,13 +183,16 @@ impl Starter {
         if self.holds.wanted(&part.key) {
             return Ok(Some(String::new()));
         }
-        if self.reach.start(&part.ran, limit).await? == Started::Gone {
-            self.holds.settle(&part.key);
-            return Ok(None);
+        match self.reach.start(&part.ran, limit).await? {
+            Started::Gone => {
+                self.holds.settle(&part.key);
+                Ok(None)
+            }
+            Started::Runs { life } => {
+                *stopped = false;
+                Ok(Some(life))
+            }
         }
-        *stopped = false;
-        let seen = self.reach.look_at(&part.ran, &CancellationToken::new()).await?;
-        Ok(seen.map(|seen| seen.life))
     }
 
     /// Whether what was started still runs, did not end and start again, and is healthy.
