@@ -26,20 +26,49 @@ const ANSWER: usize = 1 << 20;
 
 /// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
 /// Whether root may be had is asked first: else what sudo refuses would look like what is not there. A swap goes on there
-/// when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never comes late.
+/// when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never comes late. Nothing
+/// changes places beneath a server that has it open: LMDB and bbolt lock a file, and everybody may read who holds locks (told
+/// apart by inode alone, for some file systems name another device there than elsewhere); RabbitMQ has its files open.
 const SCRIPT: &str = r#"set -eu
 verb=$1 s=$2; shift 2
 [ -z "$s" ] || $s test -e /
 there() { $s test -e "$1" || $s test -L "$1"; }
+rests() {
+    open=
+    if there "$1/msg_stores"; then
+        below=$($s readlink -f -- "$1" | sed 's/[*?[\\]/\\&/g')
+        open=$($s find /proc -ignore_readdir_race -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname "$below/*" -print -quit 2>/dev/null) || :
+    fi
+    for file in "$1/lock.mdb" "$1/member/snap/db"; do
+        there "$file" || continue
+        inode=$($s stat -c %i -- "$file")
+        if grep -q ":$inode " /proc/locks; then open=1; fi
+    done
+    if [ -n "$open" ]; then
+        echo "a server has $1 open: stop it, or name it as a service of the instance, so that it is stopped" >&2
+        exit 8
+    fi
+}
+moves() { rests "$live"; $s mv -T -- "$1" "$2"; }
 for path do
     case $verb in
     look) if there "$path"; then echo 1; else echo 0; fi ;;
+    fits)
+        if $s test -L "$path"; then echo "$path is a symbolic link: name the place where it leads" >&2; exit 8; fi
+        if there "$path" && [ "$($s stat -c %m -- "$path")" = "$path" ]; then
+            echo "$path is a file system of its own, which cannot change places: use a directory below it" >&2
+            exit 8
+        fi ;;
     make) $s mkdir -m 0700 -- "$path" "$path/new" "$path/old" ;;
     remove)
         case ${path##*/} in .holdfast-j*) ;; *) exit 9 ;; esac
         $s rm -rf -- "$path"
         rm -f -- "$HOME/${path##*/}.lock" ;;
     esac
+done
+while [ "$verb" = bring ] && [ $# -gt 0 ]; do
+    $s mv -T -- "$1" "$2"
+    shift 2
 done
 [ "$verb" = swap ] || [ "$verb" = back ] || exit 0
 [ $# -gt 0 ] || exit 0
@@ -49,13 +78,13 @@ while [ $# -gt 0 ]; do
     live=$1 waits="$2/$4/$3" rests="$2/$5/$3" was=$6 comes=$7; shift 7
     if [ "$verb" = swap ]; then
         if [ $was = 0 ] && there "$live" && there "$waits"; then echo "$live was not there before" >&2; exit 8; fi
-        if [ $was = 1 ] && there "$live" && ! there "$rests"; then $s mv -T -- "$live" "$rests"; fi
-        if [ $comes = 1 ] && there "$waits"; then $s mv -T -- "$waits" "$live"; fi
+        if [ $was = 1 ] && there "$live" && ! there "$rests"; then moves "$live" "$rests"; fi
+        if [ $comes = 1 ] && there "$waits"; then moves "$waits" "$live"; fi
     else
-        if [ $comes = 1 ] && there "$live" && ! there "$waits" && there "${waits%/*}"; then $s mv -T -- "$live" "$waits"; fi
+        if [ $comes = 1 ] && there "$live" && ! there "$waits" && there "${waits%/*}"; then moves "$live" "$waits"; fi
         if [ $was = 1 ] && there "$rests"; then
             if there "$live"; then echo "$live is in the way of what lived there" >&2; exit 8; fi
-            $s mv -T -- "$rests" "$live"
+            moves "$rests" "$live"
         fi
     fi
 done
@@ -143,26 +172,67 @@ impl Far {
     pub(super) async fn put_back_at_last(
         &self,
         instance: &str,
-        waits: impl Fn(Option<String>),
+        waits: impl Fn(Option<String>) + Sync,
     ) -> Result<()> {
-        let (mut pause, longest) = PAUSES;
-        loop {
-            let failure = match self.put_back().await {
-                Err(failure) if passes(&failure) => failure,
-                done => return done,
-            };
-            error!(
-                MESSAGE_ID = super::message::SERVICE_DOWN,
-                holdfast_instance = %instance,
-                "{instance} may be without its data, and stays stopped, until {} answers: {failure:#}. It is tried again in \
-                 {pause:?}",
-                self.remote.login()
-            );
-            waits(Some(format!("tries again in {pause:?} to put the old data back: {failure:#}")));
-            tokio::time::sleep(pause).await;
-            waits(None);
-            pause = (pause * 2).min(longest);
+        let mut tries = Tries::new();
+        while let Err(failure) = self.put_back().await {
+            tries.again(instance, &waits, failure).await?;
         }
+        Ok(())
+    }
+}
+
+/// Reads what was exchanged: records of before have one at most.
+pub(super) fn one_or_all<'d, D: serde::Deserializer<'d>>(
+    reader: D,
+) -> std::result::Result<Vec<Far>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Told {
+        One(Box<Far>),
+        All(Vec<Far>),
+    }
+    Ok(match Told::deserialize(reader)? {
+        Told::One(far) => vec![*far],
+        Told::All(all) => all,
+    })
+}
+
+/// How often something was tried that another machine did not answer to.
+pub(super) struct Tries {
+    pause: Duration,
+}
+
+impl Tries {
+    pub(super) fn new() -> Self {
+        Self { pause: PAUSES.0 }
+    }
+
+    /// Waits, loudly and each time longer, where the machine may answer later.
+    ///
+    /// # Errors
+    /// The failure, where it answers and cannot do it.
+    pub(super) async fn again(
+        &mut self,
+        instance: &str,
+        waits: &(impl Fn(Option<String>) + Sync),
+        failure: anyhow::Error,
+    ) -> Result<()> {
+        if !passes(&failure) {
+            return Err(failure);
+        }
+        let pause = self.pause;
+        error!(
+            MESSAGE_ID = super::message::SERVICE_DOWN,
+            holdfast_instance = %instance,
+            "{instance} may be without its data, and stays stopped, until its other machine answers: {failure:#}. It is \
+             tried again in {pause:?}"
+        );
+        waits(Some(format!("tries again in {pause:?} to put the old data back: {failure:#}")));
+        tokio::time::sleep(pause).await;
+        waits(None);
+        self.pause = (pause * 2).min(PAUSES.1);
+        Ok(())
     }
 }
 
@@ -199,6 +269,29 @@ pub(super) async fn remove(remote: &Remote, dirs: &[PathBuf]) -> Result<()> {
     ensure!(dirs.iter().all(own), "not a directory of ours: {dirs:?}");
     let removed = call(remote, "remove", words(dirs), &CancellationToken::new()).await;
     removed.map(drop).with_context(|| format!("removing {dirs:?} on {}", remote.login()))
+}
+
+/// Makes sure that data there can change places by a rename.
+///
+/// # Errors
+/// The connection's, or what is in the way.
+pub(super) async fn fits(remote: &Remote, paths: &[PathBuf], cancel: &CancellationToken) -> Result<()> {
+    let fits = call(remote, "fits", words(paths), cancel).await;
+    fits.map(drop).with_context(|| format!("looking at {}", remote.login()))
+}
+
+/// Moves what was made there to where it waits.
+///
+/// # Errors
+/// The connection's, or the machine's words.
+pub(super) async fn bring(
+    remote: &Remote,
+    moves: &[(PathBuf, PathBuf)],
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let paths: Vec<PathBuf> = moves.iter().flat_map(|(from, to)| [from.clone(), to.clone()]).collect();
+    let brought = call(remote, "bring", words(&paths), cancel).await;
+    brought.map(drop).with_context(|| format!("moving what was made on {}", remote.login()))
 }
 
 /// How the names of our directories there begin.
@@ -240,7 +333,9 @@ fn runs(verb: &str) -> &'static str {
     match verb {
         "make" => "test, mkdir",
         "remove" => "test, rm",
-        "swap" | "back" => "test, mv",
+        "swap" | "back" => "test, stat, readlink, find, mv",
+        "fits" => "test, stat",
+        "bring" => "test, mv",
         _ => "test",
     }
 }
@@ -252,7 +347,7 @@ pub(super) fn sudo_lacks(failure: anyhow::Error, what: &str) -> anyhow::Error {
     }
     failure.context(format!(
         "sudo there has no line that lets a restore run `{what}`: `holdfast setup INSTANCE --restore` writes the file with all \
-         of them, or prints it with --print-sudoers"
+         of them, or prints it with --print-sudoers; it has none for files of database servers: log in there as root for those"
     ))
 }
 
@@ -262,91 +357,4 @@ pub(super) fn live_of(item: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs the script here, cut off while its n-th `mv` goes on; 0: not at all.
-    #[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
-    fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
-        let bin = dir.join("bin");
-        let _ = std::fs::create_dir(&bin);
-        let count = dir.join("count");
-        let _ = std::fs::remove_file(&count);
-        let text = format!(
-            "#!/bin/sh\necho >>'{0}'\n[ $(wc -l <'{0}') != {fails_at} ] || kill -9 $PPID\nexec /bin/mv \"$@\"\n",
-            count.display()
-        );
-        std::fs::write(bin.join("mv"), text).unwrap();
-        std::fs::set_permissions(bin.join("mv"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let mut sh = std::process::Command::new("sh");
-        let status = sh
-            .args(["-c", SCRIPT, "sh", verb, ""])
-            .args(far.words())
-            .env("PATH", path)
-            .env("HOME", dir)
-            .status()
-            .unwrap();
-        assert!(fails_at > 0 || status.success());
-    }
-
-    fn state(dir: &Path) -> Vec<String> {
-        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_else(|_| "-".into());
-        ["a", "b", "c"].iter().map(|name| read(name)).collect()
-    }
-
-    fn far(dir: &Path, back: bool) -> Far {
-        let item = |name: &str, was, comes| FarItem {
-            live: TreePath(dir.join(name)),
-            annex: TreePath(dir.join(".holdfast-j1")),
-            was,
-            comes,
-        };
-        let remote = Remote {
-            user: None,
-            host: "h".into(),
-            port: None,
-            key: "k".into(),
-            known_hosts: "k".into(),
-            sudo: false,
-            mirror: "m".into(),
-        };
-        Far {
-            remote,
-            items: vec![item("a", true, true), item("b", false, true), item("c", true, false)],
-            back,
-        }
-    }
-
-    #[test]
-    fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
-        for fails_at in 0..6 {
-            let dir = tempfile::tempdir().unwrap();
-            let dir = dir.path();
-            let annex = dir.join(".holdfast-j1");
-            for part in ["new", "old"] {
-                std::fs::create_dir_all(annex.join(part)).unwrap();
-            }
-            for (name, text) in
-                [("a", "old"), ("c", "old"), (".holdfast-j1/new/a", "new"), (".holdfast-j1/new/b", "new")]
-            {
-                std::fs::write(dir.join(name), text).unwrap();
-            }
-            let far = far(dir, false);
-            run(&far, "swap", fails_at, dir);
-            if fails_at == 0 {
-                assert_eq!(state(dir), ["new", "new", "-"]);
-                run(&far.reversed(), "swap", 0, dir);
-                assert_eq!(state(dir), ["old", "-", "old"], "a rollback");
-                run(&far.reversed(), "back", 0, dir);
-                assert_eq!(state(dir), ["new", "new", "-"], "a rollback that is undone");
-            }
-            for again in 1..5 {
-                run(&far, "back", again, dir);
-            }
-            run(&far, "back", 0, dir);
-            assert_eq!(state(dir), ["old", "-", "old"], "{fails_at}");
-        }
-    }
-}
+mod tests;

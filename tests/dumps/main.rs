@@ -25,6 +25,8 @@ mod mongodb;
 mod openldap;
 mod opensearch;
 mod over_ssh;
+mod over_ssh_files;
+mod over_ssh_programs;
 mod plain_http;
 mod postgresql;
 mod rabbitmq;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Manifest, Place, Record, Request, Result, Site, defined, selected};
 use crate::dump;
 use crate::job::Context;
-use crate::job::restore::{databases, streams};
+use crate::job::restore::{databases, streams, there};
 
 /// Each file with what will be done, and why it cannot be done.
 pub(in crate::job::restore) fn rows(
@@ -29,7 +29,7 @@ pub(in crate::job::restore) fn rows(
             "stream": record.stream.as_ref().map(|stream| &stream.snapshot), "given": given(request, &record),
         }));
         problems.extend(streams::lost(&record));
-        let why = found.as_ref().ok().and_then(|dump| dump::not_loaded(dump));
+        let why = found.as_ref().ok().and_then(|dump| there::refused(request, dump));
         problems.extend(why.filter(|why| !problems.contains(why)));
         if let Err(failure) = found
             && request.founding.is_none()

@@ -1,0 +1,83 @@
+//! A swap that is cut off anywhere, by a real shell.
+
+use super::*;
+
+/// Runs the script here, cut off while its n-th `mv` goes on; 0: not at all.
+#[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
+fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
+    let bin = dir.join("bin");
+    let _ = std::fs::create_dir(&bin);
+    let count = dir.join("count");
+    let _ = std::fs::remove_file(&count);
+    let text = format!(
+        "#!/bin/sh\necho >>'{0}'\n[ $(wc -l <'{0}') != {fails_at} ] || kill -9 $PPID\nexec /bin/mv \"$@\"\n",
+        count.display()
+    );
+    std::fs::write(bin.join("mv"), text).unwrap();
+    std::fs::set_permissions(bin.join("mv"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut sh = std::process::Command::new("sh");
+    let status = sh
+        .args(["-c", SCRIPT, "sh", verb, ""])
+        .args(far.words())
+        .env("PATH", path)
+        .env("HOME", dir)
+        .status()
+        .unwrap();
+    assert!(fails_at > 0 || status.success());
+}
+
+fn state(dir: &Path) -> Vec<String> {
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_else(|_| "-".into());
+    ["a", "b", "c"].iter().map(|name| read(name)).collect()
+}
+
+fn far(dir: &Path, back: bool) -> Far {
+    let item = |name: &str, was, comes| FarItem {
+        live: TreePath(dir.join(name)),
+        annex: TreePath(dir.join(".holdfast-j1")),
+        was,
+        comes,
+    };
+    let remote = Remote {
+        user: None,
+        host: "h".into(),
+        port: None,
+        key: "k".into(),
+        known_hosts: "k".into(),
+        sudo: false,
+        mirror: "m".into(),
+    };
+    Far { remote, items: vec![item("a", true, true), item("b", false, true), item("c", true, false)], back }
+}
+
+#[test]
+fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
+    for fails_at in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let annex = dir.join(".holdfast-j1");
+        for part in ["new", "old"] {
+            std::fs::create_dir_all(annex.join(part)).unwrap();
+        }
+        for (name, text) in
+            [("a", "old"), ("c", "old"), (".holdfast-j1/new/a", "new"), (".holdfast-j1/new/b", "new")]
+        {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        let far = far(dir, false);
+        run(&far, "swap", fails_at, dir);
+        if fails_at == 0 {
+            assert_eq!(state(dir), ["new", "new", "-"]);
+            run(&far.reversed(), "swap", 0, dir);
+            assert_eq!(state(dir), ["old", "-", "old"], "a rollback");
+            run(&far.reversed(), "back", 0, dir);
+            assert_eq!(state(dir), ["new", "new", "-"], "a rollback that is undone");
+        }
+        for again in 1..5 {
+            run(&far, "back", again, dir);
+        }
+        run(&far, "back", 0, dir);
+        assert_eq!(state(dir), ["old", "-", "old"], "{fails_at}");
+    }
+}
