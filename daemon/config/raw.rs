@@ -162,7 +162,7 @@ table! {
         user: UserName,
         /// The directory of the NS8 layout: bin/, etc/, actions/, state/.
         install_dir: AbsolutePath,
-        /// Who knows where volumes/NAME lies: podman, docker, or a table { NAME = "/path" or "docker:VOLUME" }. Default: podman with an install_dir, else nobody.
+        /// Who knows where volumes/NAME lies: podman, docker, or a table { NAME = "/path" or "docker:VOLUME" }; with ssh, of that machine. Default: podman with an install_dir, else nobody.
         volumes: Volumes,
         /// What is backed up: state/…, volumes/NAME, ~/…, absolute paths; globs allowed.
         include: Vec<Spanned<Include>>,
@@ -244,7 +244,7 @@ table! {
         global_state: bool,
         /// For mongodb: all databases as they were at one moment; only members of a replica set can. Default: false.
         oplog: bool,
-        /// The container that the server runs in, whose own programs are used: NAME or label:KEY=VALUE, behind docker: or podman: where it is not the one of volumes. Default: none.
+        /// The container that the server runs in, whose own programs are used: NAME or label:KEY=VALUE, behind docker: or podman: where it is not the one of volumes; with ssh, of that machine. Default: none.
         container: ContainerName,
         /// The machine that client programs run on, by the instance's key: `host`, `user@host` or `user@host:port`. Default: the instance's.
         ssh: SshAddress,

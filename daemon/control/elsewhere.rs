@@ -189,7 +189,9 @@ impl Control {
             Some((dump.name.to_string(), file))
         });
         let databases = Databases { saved: &saved, given: &given, password_files: files.collect() };
-        let redefined = redefine(&first.written, &moves, true, &first.name, &databases).map_err(unclear)?;
+        let mut redefined =
+            redefine(&first.written, &moves, true, &first.name, &databases).map_err(unclear)?;
+        with_key_of(&first, &mut redefined.keys);
         let model = first.install_dir.clone();
         self.found(request, name, redefined, (true, Uuid::new_v4(), model)).await
     }
@@ -209,6 +211,7 @@ impl Control {
         );
         let design = self.design(name, keys, comment).await?;
         let Design { instance, file, text } = design;
+        lets_us_in(&instance)?;
         let founding = Founding { file, text, uuid, moves, second, model, notes };
         Ok(Request { instance, databases, founding: Some(founding), ..request })
     }
@@ -221,6 +224,34 @@ impl Control {
         let designed = tokio::task::spawn_blocking(design).await.map_err(anyhow::Error::new)?;
         designed.map_err(not_written)
     }
+}
+
+/// A second instance on another machine is reached with the key of the first: it has none of its own yet.
+fn with_key_of(first: &Instance, keys: &mut Keys) {
+    let own = keys.contains_key("ssh");
+    let dumped = |key: &Keys| {
+        key.get("dump")
+            .and_then(|all| all.as_array())
+            .is_some_and(|all| all.iter().any(|one| one.get("ssh").is_some()))
+    };
+    let remote = first.remote.as_ref().or_else(|| first.dumps.iter().find_map(|dump| dump.remote.as_ref()));
+    if let Some(key) = remote.and_then(|remote| remote.key.to_str()).filter(|_| own || dumped(keys)) {
+        keys.insert("ssh_key".into(), key.into());
+    }
+}
+
+/// An instance that another daemon saved may be on a machine that does not know us.
+fn lets_us_in(instance: &Instance) -> Result<()> {
+    let Some(remote) = instance.remote.as_ref().filter(|remote| !remote.key.exists()) else { return Ok(()) };
+    let text = format!(
+        "{} is on {}, and there is no key {} for it: bring that key here, or define the instance in conf.d/ (a restore into \
+         a directory with target shows how, in its manifest.json) and run `holdfast setup {}`, then restore it",
+        instance.name,
+        remote.login(),
+        remote.key.display(),
+        instance.name
+    );
+    Err(Error::new(ErrorKind::InvalidDefinition, text))
 }
 
 fn unclear(problems: Vec<String>) -> Error {

@@ -36,6 +36,9 @@ const DATA: [&str; 3] = ["install_dir", "include", "volumes"];
 /// What belongs to the running application, of which there is only one.
 const SHARED: [&str; 1] = ["service"];
 
+/// How an include of this machine begins, where the instance is on another one.
+const LOCAL: &str = "local:";
+
 /// Rewrites the keys. `second`: the first instance goes on living beside it, so nothing of it may be touched.
 ///
 /// # Errors
@@ -105,6 +108,9 @@ impl Rewrite<'_> {
     }
 
     fn text(&mut self, text: &str, data: bool) -> String {
+        if let Some(path) = text.strip_prefix(LOCAL).filter(|path| path.starts_with('/')) {
+            return format!("{LOCAL}{}", self.text(path, data));
+        }
         let at_home = text == "~" || text.starts_with("~/");
         if at_home && data && self.second && !self.user_moves {
             self.problems.push(format!(

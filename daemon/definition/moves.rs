@@ -26,6 +26,12 @@ impl Moves {
         })
     }
 
+    /// The same of a path below the root directory that has lost its slash.
+    pub fn below_root(&self, path: &Path) -> PathBuf {
+        let moved = self.or_same(&Path::new("/").join(path));
+        moved.strip_prefix("/").map(Path::to_owned).unwrap_or(moved)
+    }
+
     /// The new place, or the same where nothing says otherwise.
     pub fn or_same(&self, path: &Path) -> PathBuf {
         self.of(path).unwrap_or_else(|| path.to_owned())

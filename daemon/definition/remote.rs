@@ -48,6 +48,16 @@ impl Remote {
         self.mirror.join("files")
     }
 
+    /// Where its volumes are mirrored here.
+    pub fn volumes(&self) -> PathBuf {
+        self.mirror.join("volumes")
+    }
+
+    /// Where one of its volumes is mirrored here, by the name that the tree gives it.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
     /// What ssh and people call it: `user@host`.
     pub fn login(&self) -> String {
         match &self.user {

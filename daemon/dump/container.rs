@@ -8,8 +8,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{self, Call};
-use crate::definition::{Container, Engine};
+use crate::definition::{Container, Engine, Remote};
 use crate::process::{Account, Limits, Program, Sandbox};
+use crate::target::{over_ssh, sudo};
 
 /// A container.
 #[derive(Debug)]
@@ -26,6 +27,19 @@ pub(super) struct Contained {
     mounts: Vec<Mount>,
     /// Whether it is of an engine without root, whose user may not enter our directories.
     foreign: bool,
+    /// Whether it is on another machine.
+    far: bool,
+}
+
+/// Whose engine is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose<'a> {
+    /// The user here.
+    pub(super) account: &'a Account,
+    /// The machine; none: this one.
+    pub(super) remote: Option<&'a Remote>,
+    /// The user there, if not whom we log in as.
+    pub(super) user: Option<&'a str>,
 }
 
 /// A directory of this machine that is seen in it.
@@ -64,17 +78,17 @@ impl Contained {
     /// There is none of this name, or the engine does not answer.
     pub(super) async fn find(
         container: &Container,
-        account: &Account,
+        whose: Whose<'_>,
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let engine = container.engine;
         let looking = || format!("looking for the container {}", container.name);
         let name = match container.name.strip_prefix("label:") {
-            Some(label) => labelled(engine, label, account, cancel).await.with_context(looking)?,
+            Some(label) => labelled(engine, label, whose, cancel).await.with_context(looking)?,
             None => container.name.clone(),
         };
         let argv = ["inspect", "--type", "container", "--format", "{{json .}}", &name];
-        let text = ask(engine, &argv, account, cancel).await.with_context(looking)?;
+        let text = ask(engine, &argv, whose, cancel).await.with_context(looking)?;
         let found: Value = serde_json::from_str(text.trim()).with_context(looking)?;
         let found = found.as_array().and_then(|all| all.first()).unwrap_or(&found);
         let word = |value: &Value, what: &str| -> Result<String> {
@@ -90,7 +104,8 @@ impl Contained {
             running: found["State"]["Running"] == true,
             environment: environment.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             mounts: found["Mounts"].as_array().into_iter().flatten().map(mount).collect(),
-            foreign: engine == Engine::Podman && rustix::process::geteuid().as_raw() != account.uid,
+            foreign: engine == Engine::Podman && rustix::process::geteuid().as_raw() != whose.account.uid,
+            far: whose.remote.is_some(),
         })
     }
 
@@ -175,6 +190,10 @@ impl Contained {
     ) -> Result<Lies> {
         let shown = inside.display();
         ensure!(
+            !self.far,
+            "{shown} is in a container of another machine, where directories are not exchanged"
+        );
+        ensure!(
             !self.foreign,
             "{shown} is in a container of a podman without root, whose directories are not exchanged from outside; use \
              source = \"command\""
@@ -206,7 +225,8 @@ impl Contained {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let argv = ["volume", "inspect", "--format", "{{json .Options}}", volume];
-        let options = ask(self.engine, &argv, account, cancel).await;
+        let whose = Whose { account, remote: None, user: None };
+        let options = ask(self.engine, &argv, whose, cancel).await;
         let options = options.with_context(|| format!("looking at the volume {volume}"))?;
         let here = (driver.is_empty() || driver == "local") && matches!(options.trim(), "null" | "{}");
         ensure!(here, "the volume {volume} keeps its data elsewhere, where a restore could not exchange it");
@@ -218,12 +238,12 @@ impl Contained {
 async fn labelled(
     engine: Engine,
     label: &str,
-    account: &Account,
+    whose: Whose<'_>,
     cancel: &CancellationToken,
 ) -> Result<String> {
     let filter = format!("label={label}");
     let argv = ["ps", "--all", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.Names}}"];
-    let found = ask(engine, &argv, account, cancel).await?;
+    let found = ask(engine, &argv, whose, cancel).await?;
     let found: Vec<&str> = found.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match found[..] {
         [one] => Ok(one.split(' ').next().unwrap_or_default().to_owned()),
@@ -258,10 +278,18 @@ fn bound(here: &Path, there: &Path) -> OsString {
 
 /// Asks an engine. Docker is spoken to as ourselves; podman as whoever has the containers, and never in our sandbox: it
 /// enters their namespaces.
-async fn ask(engine: Engine, argv: &[&str], account: &Account, cancel: &CancellationToken) -> Result<String> {
-    let mut program = Program::new(std::iter::once(engine.word()).chain(argv.iter().copied()));
-    program.limits = Limits::within(super::site::QUESTION);
-    confine(&mut program, engine, account);
+async fn ask(engine: Engine, argv: &[&str], whose: Whose<'_>, cancel: &CancellationToken) -> Result<String> {
+    let words = std::iter::once(engine.word()).chain(argv.iter().copied());
+    let limits = Limits::within(super::site::QUESTION);
+    if let Some(remote) = whose.remote {
+        let program = Program::new(over_ssh(remote, sudo(remote, whose.user, words)));
+        let far = Some((remote.clone(), Box::new(Program::new([engine.word()]))));
+        let program = Program { limits, ..program };
+        return run::ask(Call { name: engine.word().to_owned(), program, far }, cancel).await;
+    }
+    let mut program = Program::new(words);
+    program.limits = limits;
+    confine(&mut program, engine, whose.account);
     run::ask(Call::here(engine.word().to_owned(), program), cancel).await
 }
 
@@ -293,6 +321,7 @@ mod tests {
             environment: Vec::new(),
             mounts: mounts.collect(),
             foreign: false,
+            far: false,
         }
     }
 

@@ -82,11 +82,12 @@ pub(super) struct Far {
     pub(super) reads: Program,
 }
 
-/// A client program there, as `user` if not as whom we log in as.
+/// A client program there, as `user` if not as whom we log in as. `around` is what runs it in a container: then its
+/// password is read, and its connection watched, inside. Ending an engine's `exec` would not end what runs in it.
 pub(super) fn program(
     remote: &Remote,
     user: Option<&str>,
-    argv: Vec<OsString>,
+    (around, argv): (Option<Vec<OsString>>, Vec<OsString>),
     env: &[(&str, OsString)],
 ) -> Far {
     let secret = env.iter().find(|(key, _)| SECRET.contains(key));
@@ -106,6 +107,10 @@ pub(super) fn program(
             all.extend(["sh".into(), "-c".into(), script.into(), "sh".into()]);
         }
         all.extend(inner);
+        if let Some(around) = &around {
+            let all = around.iter().cloned().chain(all);
+            return Program::new(over_ssh(remote, sudo(remote, user, all)));
+        }
         // That is what the sudoers file of `holdfast setup` lets through.
         if user.is_some() && all.first().is_some_and(|word| word != "env") {
             all.insert(0, "env".into());
@@ -113,7 +118,7 @@ pub(super) fn program(
         Program::new(over_ssh(remote, if user.is_some() { sudo(remote, user, all) } else { all }))
     };
     // sudo's child is not ours to end: it ends when it writes.
-    let held = if user.is_some() { inner.clone() } else { tied(inner.clone()) };
+    let held = if user.is_some() && around.is_none() { inner.clone() } else { tied(inner.clone()) };
     let (mut tied, mut reads) = (whole(held), whole(inner));
     tied.stdin = Stdin::Held(first.clone());
     reads.stdin = Stdin::Bytes(first);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::container::{self, Beside, Contained, Lies};
+use super::container::{self, Beside, Contained, Lies, Whose};
 use super::far;
 use super::login::{self, Login};
 use super::run::{self, Call};
@@ -57,7 +57,11 @@ impl Site {
         let scratch = tokio::task::spawn_blocking(move || scratch(&runtime, &owner)).await??;
         let contained = match &dump.container {
             None => None,
-            Some(container) => Some(Contained::find(container, &account, cancel).await?),
+            Some(container) => {
+                let user = dump.run_as.as_deref();
+                let whose = Whose { account: &account, remote: dump.remote.as_ref(), user };
+                Some(Contained::find(container, whose, cancel).await?)
+            }
         };
         let (place, dump, cancel) = (place.clone(), dump.clone(), cancel.clone());
         let mut site = Self { dump, place, account, contained, login: Login::default(), scratch, cancel };
@@ -97,7 +101,9 @@ impl Site {
             *program = self.placed(program);
         }
         if let Some(remote) = &self.dump.remote {
-            let far::Far { tied, reads } = far::program(remote, self.dump.run_as.as_deref(), inner, env);
+            let around = self.contained.as_ref().map(|inside| inside.exec(Vec::new(), std::iter::empty()));
+            let user = self.dump.run_as.as_deref();
+            let far::Far { tied, reads } = far::program(remote, user, (around, inner), env);
             let [program, reads] = [tied, reads].map(|program| Program { limits: self.long(), ..program });
             return Call { name, program, far: Some((remote.clone(), Box::new(reads))) };
         }
@@ -152,6 +158,9 @@ impl Site {
     /// What tells whether it is there, and what removes it.
     pub(super) fn own_container(&self) -> Option<(Call, Call)> {
         let (contained, name) = (self.contained.as_ref()?, self.own_name());
+        if self.dump.remote.is_some() {
+            return None;
+        }
         let call = |argv| {
             let mut program = Program::new(argv);
             self.confine(&mut program);

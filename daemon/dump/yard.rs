@@ -58,7 +58,7 @@ impl<'s> Yard<'s> {
     /// A program there, as whom we log in as.
     pub(super) fn call(&self, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {
         let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
-        let far::Far { tied, reads } = far::program(self.remote, None, argv, env);
+        let far::Far { tied, reads } = far::program(self.remote, None, (None, argv), env);
         let [program, reads] = [tied, reads].map(|program| Program { limits: self.site.long(), ..program });
         Call { name, program, far: Some((self.remote.clone(), Box::new(reads))) }
     }

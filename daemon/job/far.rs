@@ -3,14 +3,18 @@
 //! Beside what lives lies a directory of ours with `new` and `old`. A swap moves what lives out of the way and what waits
 //! into its place: between the two nothing lives there, for as long as one rename takes, and the undo step says so.
 
+mod tries;
+
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+
+pub(in crate::job) use tries::{Tries, one_or_all};
 
 use crate::definition::Remote;
 use crate::process::{self, Limits, Program};
@@ -19,10 +23,8 @@ use crate::target::{SshError, TreePath, judge, over_ssh};
 
 /// How long one call may take: it may remove a large tree.
 const LIMIT: Duration = Duration::from_secs(3_600);
-/// The first and the longest pause between two tries of what must be done.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// The most that a call may say.
-const ANSWER: usize = 1 << 20;
+const ANSWER: usize = 8 << 20;
 
 /// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
 /// Whether root may be had is asked first: else what sudo refuses would look like what is not there. A swap goes on there
@@ -60,6 +62,10 @@ for path do
             exit 8
         fi ;;
     make) $s mkdir -m 0700 -- "$path" "$path/new" "$path/old" ;;
+    above) $s mkdir -m 0755 -- "$path" ;;
+    list) $s find "$path" -mindepth 1 -maxdepth 1 -printf '%f\0' ;;
+    marks) $s stat -c '%u:%g %a' -- "$path" ;;
+    leave) ! there "$path" || $s rmdir --ignore-fail-on-non-empty -- "$path" ;;
     remove)
         case ${path##*/} in .holdfast-j*) ;; *) exit 9 ;; esac
         $s rm -rf -- "$path"
@@ -75,6 +81,10 @@ done
 exec 9>>"$HOME/${2##*/}.lock"
 if [ "$verb" = back ]; then flock 9; else flock -n 9; sync; fi
 while [ $# -gt 0 ]; do
+    if [ "$1" = marks ]; then
+        if there "$3"; then $s chown -- "$4" "$3"; $s chmod -- "$5" "$3"; fi
+        shift 7; continue
+    fi
     live=$1 waits="$2/$4/$3" rests="$2/$5/$3" was=$6 comes=$7; shift 7
     if [ "$verb" = swap ]; then
         if [ $was = 0 ] && there "$live" && there "$waits"; then echo "$live was not there before" >&2; exit 8; fi
@@ -103,6 +113,28 @@ pub struct FarItem {
     pub comes: bool,
 }
 
+/// Whose a directory there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// Numbers of owner and group, as `chown` takes them.
+    pub owner: String,
+    /// Permission bits, octal.
+    pub mode: String,
+}
+
+/// The directory of a volume there, whose children change places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FarRoot {
+    /// Where it lies.
+    pub dir: TreePath,
+    /// Our directory in it.
+    pub annex: TreePath,
+    /// Whose it was.
+    pub was: Marks,
+    /// Whose it is to be.
+    pub comes: Marks,
+}
+
 /// What changes places on another machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Far {
@@ -110,6 +142,9 @@ pub struct Far {
     pub remote: Remote,
     /// What.
     pub items: Vec<FarItem>,
+    /// Volumes that come as a whole.
+    #[serde(default)]
+    pub roots: Vec<FarRoot>,
     /// What comes waits in `old`, for it is put back; otherwise in `new`.
     pub back: bool,
 }
@@ -118,6 +153,7 @@ impl Far {
     /// Our directories there.
     pub(super) fn annexes(&self) -> Vec<PathBuf> {
         let mut all: Vec<PathBuf> = self.items.iter().map(|item| item.annex.0.clone()).collect();
+        all.extend(self.roots.iter().map(|root| root.annex.0.clone()));
         all.sort();
         all.dedup();
         all
@@ -126,7 +162,14 @@ impl Far {
     /// The other way round, once it is done.
     pub(super) fn reversed(&self) -> Self {
         let turn = |item: &FarItem| FarItem { was: item.comes, comes: item.was, ..item.clone() };
-        Self { remote: self.remote.clone(), items: self.items.iter().map(turn).collect(), back: !self.back }
+        let turned =
+            |root: &FarRoot| FarRoot { was: root.comes.clone(), comes: root.was.clone(), ..root.clone() };
+        Self {
+            remote: self.remote.clone(),
+            items: self.items.iter().map(turn).collect(),
+            roots: self.roots.iter().map(turned).collect(),
+            back: !self.back,
+        }
     }
 
     /// For people.
@@ -136,7 +179,8 @@ impl Far {
         format!("{} on {}", dirs.join(", "), self.remote.login())
     }
 
-    fn words(&self) -> Vec<OsString> {
+    /// `marks` says which of a directory's are to be set.
+    fn words(&self, marks: impl Fn(&FarRoot) -> &Marks) -> Vec<OsString> {
         let (waits, rests) = if self.back { ("old", "new") } else { ("new", "old") };
         let digit = |set: bool| OsString::from(if set { "1" } else { "0" });
         let one = |item: &FarItem| {
@@ -144,7 +188,12 @@ impl Far {
             let (live, annex) = (item.live.0.clone().into(), item.annex.0.clone().into());
             [live, annex, name, waits.into(), rests.into(), digit(item.was), digit(item.comes)]
         };
-        self.items.iter().flat_map(one).collect()
+        let root = |root: &FarRoot| {
+            let Marks { owner, mode } = marks(root).clone();
+            let (annex, dir) = (root.annex.0.clone().into(), root.dir.0.clone().into());
+            ["marks".into(), annex, dir, owner.into(), mode.into(), OsString::new(), OsString::new()]
+        };
+        self.items.iter().flat_map(one).chain(self.roots.iter().flat_map(root)).collect()
     }
 
     /// Lets what waits live, and what lived wait.
@@ -152,7 +201,7 @@ impl Far {
     /// # Errors
     /// The connection's, or the machine's words: then [`Far::put_back`] is due, for nobody knows how far it came.
     pub(super) async fn swap(&self, cancel: &CancellationToken) -> Result<()> {
-        let swapped = call(&self.remote, "swap", self.words(), cancel).await;
+        let swapped = call(&self.remote, "swap", self.words(|root| &root.comes), cancel).await;
         swapped.map(drop).with_context(|| format!("changing places on {}", self.remote.login()))
     }
 
@@ -161,7 +210,7 @@ impl Far {
     /// # Errors
     /// The connection's, or the machine's words.
     pub(super) async fn put_back(&self) -> Result<()> {
-        let back = call(&self.remote, "back", self.words(), &CancellationToken::new()).await;
+        let back = call(&self.remote, "back", self.words(|root| &root.was), &CancellationToken::new()).await;
         back.map(drop).with_context(|| format!("putting the old data back on {}", self.remote.login()))
     }
 
@@ -182,60 +231,6 @@ impl Far {
     }
 }
 
-/// Reads what was exchanged: records of before have one at most.
-pub(super) fn one_or_all<'d, D: serde::Deserializer<'d>>(
-    reader: D,
-) -> std::result::Result<Vec<Far>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Told {
-        One(Box<Far>),
-        All(Vec<Far>),
-    }
-    Ok(match Told::deserialize(reader)? {
-        Told::One(far) => vec![*far],
-        Told::All(all) => all,
-    })
-}
-
-/// How often something was tried that another machine did not answer to.
-pub(super) struct Tries {
-    pause: Duration,
-}
-
-impl Tries {
-    pub(super) fn new() -> Self {
-        Self { pause: PAUSES.0 }
-    }
-
-    /// Waits, loudly and each time longer, where the machine may answer later.
-    ///
-    /// # Errors
-    /// The failure, where it answers and cannot do it.
-    pub(super) async fn again(
-        &mut self,
-        instance: &str,
-        waits: &(impl Fn(Option<String>) + Sync),
-        failure: anyhow::Error,
-    ) -> Result<()> {
-        if !passes(&failure) {
-            return Err(failure);
-        }
-        let pause = self.pause;
-        error!(
-            MESSAGE_ID = super::message::SERVICE_DOWN,
-            holdfast_instance = %instance,
-            "{instance} may be without its data, and stays stopped, until its other machine answers: {failure:#}. It is \
-             tried again in {pause:?}"
-        );
-        waits(Some(format!("tries again in {pause:?} to put the old data back: {failure:#}")));
-        tokio::time::sleep(pause).await;
-        waits(None);
-        self.pause = (pause * 2).min(PAUSES.1);
-        Ok(())
-    }
-}
-
 /// Whether it failed only because the machine did not answer.
 pub(super) fn passes(failure: &anyhow::Error) -> bool {
     failure.downcast_ref::<SshError>().is_some_and(SshError::retryable)
@@ -249,15 +244,49 @@ pub(super) async fn look(
 ) -> Result<Vec<bool>> {
     let said = call(remote, "look", words(paths), cancel).await;
     let said = said.with_context(|| format!("looking at {}", remote.login()))?;
+    let said = String::from_utf8_lossy(&said);
     let all: Vec<bool> = said.lines().map(|line| line == "1").collect();
     ensure!(all.len() == paths.len(), "{} said {said:?} of {} paths", remote.login(), paths.len());
     Ok(all)
+}
+
+/// The names in a directory there, but for ours.
+pub(super) async fn list(remote: &Remote, dir: &Path, cancel: &CancellationToken) -> Result<Vec<OsString>> {
+    let said = call(remote, "list", vec![dir.into()], cancel).await;
+    let said = said.with_context(|| format!("looking into {} on {}", dir.display(), remote.login()))?;
+    let names = said.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.starts_with(OWN));
+    Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
+}
+
+/// Whose a directory there is.
+pub(super) async fn marks(remote: &Remote, dir: &Path, cancel: &CancellationToken) -> Result<Marks> {
+    let said = call(remote, "marks", vec![dir.into()], cancel).await;
+    let said = said.with_context(|| format!("looking at {} on {}", dir.display(), remote.login()))?;
+    let said = String::from_utf8_lossy(&said);
+    let (owner, mode) = said.trim().split_once(' ').with_context(|| format!("stat says {said:?}"))?;
+    Ok(Marks { owner: owner.to_owned(), mode: mode.to_owned() })
 }
 
 /// Makes our directories, 0700, with room for what comes and what was.
 pub(super) async fn make(remote: &Remote, dirs: &[PathBuf], cancel: &CancellationToken) -> Result<()> {
     let made = call(remote, "make", words(dirs), cancel).await;
     made.map(drop).with_context(|| format!("making a directory on {}", remote.login()))
+}
+
+/// Makes directories that are missing, 0755, the upper ones first.
+pub(super) async fn make_above(remote: &Remote, dirs: &[PathBuf], cancel: &CancellationToken) -> Result<()> {
+    let made = call(remote, "above", words(dirs), cancel).await;
+    made.map(drop).with_context(|| format!("making directories on {}", remote.login()))
+}
+
+/// Takes back what [`make_above`] made, unless something lies in it by now.
+///
+/// # Errors
+/// The connection's, or the machine's words.
+pub(super) async fn leave(remote: &Remote, dirs: &[PathBuf]) -> Result<()> {
+    let lower_first: Vec<PathBuf> = dirs.iter().rev().cloned().collect();
+    let left = call(remote, "leave", words(&lower_first), &CancellationToken::new()).await;
+    left.map(drop).with_context(|| format!("removing {dirs:?} on {}", remote.login()))
 }
 
 /// Removes our directories; none there is well removed.
@@ -297,13 +326,6 @@ pub(super) async fn bring(
 /// How the names of our directories there begin.
 const OWN: &[u8] = b".holdfast-j";
 
-/// Removes them, or says that they are left.
-pub(super) async fn remove_or_tell(remote: &Remote, dirs: &[PathBuf]) {
-    if let Err(failure) = remove(remote, dirs).await {
-        warn!("what is no longer needed stays there: {failure:#}");
-    }
-}
-
 fn words(paths: &[PathBuf]) -> Vec<OsString> {
     paths.iter().map(|path| path.clone().into()).collect()
 }
@@ -313,7 +335,7 @@ async fn call(
     verb: &str,
     more: Vec<OsString>,
     cancel: &CancellationToken,
-) -> Result<String> {
+) -> Result<Vec<u8>> {
     let root = if remote.sudo { "sudo -n" } else { "" };
     let mut argv: Vec<OsString> = ["sh", "-c", SCRIPT, "sh", verb, root].map(OsString::from).to_vec();
     argv.extend(more);
@@ -325,16 +347,18 @@ async fn call(
     if !done.ended.ok() {
         bail!("{} says: {}", remote.login(), done.ended.stderr_tail.trim());
     }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    Ok(done.stdout)
 }
 
 /// What a verb of [`SCRIPT`] runs as root.
 fn runs(verb: &str) -> &'static str {
     match verb {
-        "make" => "test, mkdir",
+        "make" | "above" => "test, mkdir",
+        "leave" => "test, rmdir",
         "remove" => "test, rm",
+        "list" => "test, find",
+        "fits" | "marks" => "test, stat",
         "swap" | "back" => "test, stat, readlink, find, mv",
-        "fits" => "test, stat",
         "bring" => "test, mv",
         _ => "test",
     }

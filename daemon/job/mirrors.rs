@@ -18,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long somebody may have its instance; after that it is left for the next time.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// All that ever lies in a mirror.
-const OURS: [&str; 2] = ["files", super::backup::RULES];
+const OURS: [&str; 3] = ["files", "volumes", super::backup::RULES];
 
 /// Removes them. Only for definitions that were all read well: what is broken now may name one.
 pub async fn remove_unnamed(context: &Context, definitions: &Definitions) {

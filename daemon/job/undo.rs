@@ -239,6 +239,10 @@ async fn execute(context: &Context, definitions: &Arc<Definitions>, step: &Recor
             let dirs: Vec<_> = dirs.iter().map(Into::into).collect();
             far::remove(remote, &dirs).await
         }
+        Step::FarLeave { remote, dirs } => {
+            let dirs: Vec<_> = dirs.iter().map(Into::into).collect();
+            far::leave(remote, &dirs).await
+        }
         Step::Dump { instance, dump, act, change, founding } => {
             let name = Name::parse(instance).map_err(anyhow::Error::msg)?;
             let defined = match (founding, definitions.instances.get(&name)) {

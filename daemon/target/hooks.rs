@@ -77,7 +77,12 @@ impl Place {
     pub fn step_program(&self, step: &Step, request: Vec<u8>) -> Result<Program> {
         let environment = self.read_environment()?;
         let mut program = self.program(&[step.path.clone().into_os_string()], &environment);
-        program.stdin = Stdin::Bytes(request);
+        match &self.instance.remote {
+            Some(remote) => {
+                program = Program { limits: program.limits, ..self.step_there(remote, step, request) };
+            }
+            None => program.stdin = Stdin::Bytes(request),
+        }
         Ok(program)
     }
 
@@ -98,7 +103,7 @@ impl Place {
 
     fn program(&self, argv: &[OsString], environment: &Environment) -> Program {
         let mut program = match &self.instance.remote {
-            Some(remote) => self.there(remote, argv),
+            Some(remote) => self.over_there(remote, argv),
             None => self.here(argv, environment),
         };
         program.limits = Limits {
@@ -122,7 +127,7 @@ impl Place {
     }
 
     /// On the machine that the instance is on, in the home of whom we log in as.
-    fn there(&self, remote: &Remote, argv: &[OsString]) -> Program {
+    fn over_there(&self, remote: &Remote, argv: &[OsString]) -> Program {
         let mut all: Vec<OsString> = vec!["env".into(), format!("MODULE_ID={}", self.instance.name).into()];
         all.extend_from_slice(argv);
         Program::new(over_ssh(remote, all))

@@ -20,6 +20,7 @@ mod secret;
 mod spelling;
 mod ssh;
 mod staging;
+mod steps;
 mod tree;
 mod volumes;
 mod walk;

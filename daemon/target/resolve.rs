@@ -44,6 +44,8 @@ pub struct Place {
     pub state_dir: Option<PathBuf>,
     /// Volumes that were asked for and exist (from a table: all of it), and where they lie.
     pub volumes: BTreeMap<String, PathBuf>,
+    /// Volumes of the instance's other machine, and where they lie there. For a backup `volumes` says where they are mirrored.
+    pub there: BTreeMap<String, PathBuf>,
     /// Volumes that were asked for and exist, whose data only their engine reaches.
     pub held: BTreeMap<String, Held>,
     /// Those of them that were brought into a directory of ours, which `volumes` names.
@@ -78,7 +80,7 @@ impl Place {
         let prepared = tokio::task::spawn_blocking(move || Self::prepare(defined, purpose, tools)).await;
         let mut place =
             prepared.context("looking for the instance's files")?.with_context(|| context.clone())?;
-        place.find_volumes(volumes, cancel).await.with_context(|| context)?;
+        place.find_volumes(purpose, volumes, cancel).await.with_context(|| context)?;
         Ok(place)
     }
 
@@ -92,6 +94,7 @@ impl Place {
         let lies = resolver.create(name, make).await;
         match lies.with_context(|| format!("instance {}", self.instance.name))? {
             Lies::Here(real) => drop(self.volumes.insert(name.to_owned(), real)),
+            Lies::There(place) => drop(self.there.insert(name.to_owned(), place)),
             Lies::Held(held) => drop(self.held.insert(name.to_owned(), held)),
         }
         Ok(())
@@ -137,6 +140,18 @@ impl Place {
         Ok(live)
     }
 
+    /// Where a path of the tree lies on the instance's other machine; none: it does not lie there.
+    pub fn there(&self, tree_path: &Path) -> Option<PathBuf> {
+        self.instance.remote.as_ref()?;
+        if let Ok(below) = tree_path.strip_prefix("files") {
+            return Some(Path::new("/").join(below));
+        }
+        let mut below = tree_path.strip_prefix("volumes").ok()?.components();
+        let name = below.next()?.as_os_str().to_str()?;
+        let (dir, rest) = (self.there.get(name)?, below.as_path());
+        Some(if rest.as_os_str().is_empty() { dir.clone() } else { dir.join(rest) })
+    }
+
     /// Where `files/` of the tree is read: `/`, or the mirror of another machine.
     pub fn files_root(&self) -> PathBuf {
         self.instance.remote.as_ref().map_or_else(|| PathBuf::from("/"), Remote::root)
@@ -149,6 +164,7 @@ impl Place {
             install_dir: None,
             state_dir: None,
             volumes: BTreeMap::new(),
+            there: BTreeMap::new(),
             held: BTreeMap::new(),
             brought: BTreeSet::new(),
             makes: BTreeMap::new(),
@@ -216,7 +232,12 @@ impl Place {
         }
     }
 
-    async fn find_volumes(&mut self, more: &[String], cancel: &CancellationToken) -> Result<()> {
+    async fn find_volumes(
+        &mut self,
+        purpose: Purpose,
+        more: &[String],
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let mut wanted = Wanted { names: more.to_vec(), all: false };
         for include in self.includes(&mut Vec::new())? {
             if include.root == Root::Volumes {
@@ -225,7 +246,7 @@ impl Place {
         }
         let resolver =
             Resolver { instance: &self.instance, account: &self.account, tools: &self.tools, cancel };
-        let Found { places: mut volumes, held, makes, warnings } = resolver.resolve(&wanted).await?;
+        let Found { places: mut volumes, there, held, makes, warnings } = resolver.resolve(&wanted).await?;
         if let Volumes::Table(_) = self.instance.volumes {
             for place in volumes.values_mut() {
                 if let Some(dir) = walk::open(place).context("`volumes`")? {
@@ -233,7 +254,10 @@ impl Place {
                 }
             }
         }
-        (self.volumes, self.held, self.makes) = (volumes, held, makes);
+        if let Some(remote) = self.instance.remote.as_ref().filter(|_| purpose == Purpose::Backup) {
+            volumes = there.keys().map(|name| (name.clone(), remote.volume(name))).collect();
+        }
+        (self.volumes, self.there, self.held, self.makes) = (volumes, there, held, makes);
         self.warnings.extend(warnings);
         Ok(())
     }

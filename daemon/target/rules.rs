@@ -4,11 +4,14 @@
 //! directory above it, and the last rule refuses the rest. Excludes only spare the transfer: what counts is decided when
 //! the tree is laid from the mirror. So they are handed over only where rsync surely means the same as restic.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use anyhow::{Result, bail};
 
 use super::Place;
 use super::exclude::Excludes;
-use super::include::{Include, Root};
+use super::include::{Include, Root, Step};
 use super::pattern::clean;
 
 impl Place {
@@ -22,24 +25,55 @@ impl Place {
         if far.is_empty() {
             return Ok(None);
         }
-        let mut rules = excluding(&Excludes::of(self, &mut Vec::new())?.shown());
+        let mut rules = excluding(&Excludes::of(self, &mut Vec::new())?.shown(), "/files/");
         for include in far {
-            for rule in including(include)? {
-                if !rules.contains(&rule) {
-                    rules.push(rule);
-                }
-            }
+            add(&mut rules, including(include, 0)?);
         }
         rules.push(b"- *".to_vec());
         Ok(Some(rules.iter().flat_map(|rule| [rule.as_slice(), b"\n"].concat()).collect()))
     }
+
+    /// rsync's filter rules for what is to be mirrored of a volume, from the volume's own root; none: nothing of it.
+    ///
+    /// # Errors
+    /// An include that rsync cannot be told.
+    pub fn volume_rules(&self, name: &str) -> Result<Option<Vec<OsString>>> {
+        let fits = |include: &Include| match include.steps.first() {
+            None => true,
+            Some(Step::Name(wanted)) => wanted == name.as_bytes(),
+            Some(Step::Glob(glob)) => glob.matches(name.as_bytes()),
+        };
+        let includes = self.includes(&mut Vec::new())?;
+        let of: Vec<&Include> =
+            includes.iter().filter(|include| include.root == Root::Volumes && fits(include)).collect();
+        if of.is_empty() {
+            return Ok(None);
+        }
+        let excludes = Excludes::of(self, &mut Vec::new())?.shown();
+        let mut rules = excluding(&excludes, &format!("/volumes/{name}/"));
+        if of.iter().all(|include| include.steps.len() > 1) {
+            for include in of {
+                add(&mut rules, including(include, 2)?);
+            }
+            rules.push(b"- *".to_vec());
+        }
+        Ok(Some(rules.into_iter().map(OsString::from_vec).collect()))
+    }
 }
 
-/// The directories above an include, then itself with all below it.
-fn including(include: &Include) -> Result<Vec<Vec<u8>>> {
+fn add(rules: &mut Vec<Vec<u8>>, more: Vec<Vec<u8>>) {
+    for rule in more {
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+}
+
+/// The directories above an include, then itself with all below it. The first `above` names are those of the root.
+fn including(include: &Include, above: usize) -> Result<Vec<Vec<u8>>> {
     let mut path = Vec::new();
     let mut rules = Vec::new();
-    let names = clean(include.text.as_bytes()).1;
+    let names = clean(include.text.as_bytes()).1.into_iter().skip(above).collect::<Vec<_>>();
     for (at, name) in names.iter().enumerate() {
         if name.iter().any(|b| b"\\\n\r\0".contains(b)) || name.windows(2).any(|two| two == b"**") {
             bail!("include {}: rsync cannot be told of it; include the directory above", include.shown());
@@ -57,13 +91,13 @@ fn including(include: &Include) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Rules for excludes, unless one takes something back in: then order is all, and rsync's is another.
-fn excluding(patterns: &[String]) -> Vec<Vec<u8>> {
+fn excluding(patterns: &[String], root: &str) -> Vec<Vec<u8>> {
     if patterns.iter().any(|pattern| pattern.starts_with('!')) {
         return Vec::new();
     }
     let plain = |text: &str| !text.contains(['?', '[', '\\', '\n']) && !text.contains("**");
     let rule = |pattern: &String| {
-        let path = match pattern.strip_prefix("/files/") {
+        let path = match pattern.strip_prefix(root) {
             Some(below) => format!("/{below}"),
             None if pattern.starts_with('/') || pattern.contains('/') => return None,
             None => pattern.clone(),
@@ -87,7 +121,7 @@ mod tests {
     fn each_directory_above_an_include_is_entered() {
         let include = Include::defined("/var/vcap/store*/my data", Path::new("/root")).unwrap();
         assert_eq!(
-            lines(including(&include).unwrap()),
+            lines(including(&include, 0).unwrap()),
             [
                 "+ /var/",
                 "+ /var/vcap/",
@@ -97,14 +131,14 @@ mod tests {
             ]
         );
         let include = Include::defined("/a\\*b", Path::new("/root")).unwrap();
-        assert!(including(&include).is_err());
+        assert!(including(&include, 0).is_err());
     }
 
     #[test]
     fn only_excludes_that_mean_the_same_are_handed_over() {
         let of = |patterns: &[&str]| {
             let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
-            lines(excluding(&patterns))
+            lines(excluding(&patterns, "/files/"))
         };
         assert_eq!(
             of(&["*.tmp", "/files/var/log", "/files/var/**/x", "/local/etc", "a/b", "c[1]", "d?"]),

@@ -206,7 +206,7 @@ impl<'a> Survey<'a> {
 
     /// Whether a path of the tree is what was mirrored from another machine.
     fn mirrored(&self, path: &Path) -> bool {
-        self.place.instance.remote.is_some() && path.starts_with("files")
+        self.place.instance.remote.is_some() && !path.starts_with(LOCAL)
     }
 
     /// Whether a path of the tree is in a volume that was brought into a directory of ours.

@@ -136,13 +136,16 @@ impl Engine {
         stdout(&output).trim().to_owned()
     }
 
-    /// Lets a daemon find this engine, and it alone, by its word.
-    pub(crate) fn lend(&self, setup: &mut Setup) {
-        // With the environment that the daemon gives it: passwords come that way.
+    /// A program that is this engine's, with the environment that whoever calls it has: passwords come that way.
+    pub(crate) fn script(&self) -> String {
         let argv = self.argv().into_iter().filter(|word| word != "-i");
         let argv: Vec<String> = argv.map(|word| format!("'{word}'")).collect();
-        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", argv.join(" "));
-        setup.write(&format!("fake/{}", self.word), &text, 0o755);
+        format!("#!/bin/sh\nexec {} \"$@\"\n", argv.join(" "))
+    }
+
+    /// Lets a daemon find this engine, and it alone, by its word.
+    pub(crate) fn lend(&self, setup: &mut Setup) {
+        setup.write(&format!("fake/{}", self.word), &self.script(), 0o755);
         setup.environment.retain(|(name, _)| name != "PATH");
         setup.environment.push(("PATH".into(), format!("{}:{PATH}", setup.path("fake").display())));
     }

@@ -10,6 +10,15 @@ mod support;
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+#[expect(dead_code, reason = "shared with the tests of dumps; each uses a part")]
+#[path = "../dumps/servers.rs"]
+mod servers;
+
+#[expect(dead_code, reason = "shared with the tests of other hosts; each uses a part")]
+#[path = "../remote/host.rs"]
+mod host;
+
+mod elsewhere;
 mod engine;
 mod held;
 mod held_faults;

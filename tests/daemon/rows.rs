@@ -89,7 +89,10 @@ const MANAGERS: [Row; 9] = [
     (
         "containers over ssh",
         [
-            &["containers_of_every_manager_are_stopped_and_as_before_afterwards"],
+            &[
+                "containers_of_every_manager_are_stopped_and_as_before_afterwards",
+                "system_a_docker_over_ssh_has_its_services_volumes_and_dumps_saved_and_restored",
+            ],
             &["whichever_call_of_docker_fails_the_containers_of_a_project_are_as_before"],
             &["a_stop_that_goes_on_when_the_daemon_is_killed_does_not_come_late"],
         ],
@@ -109,7 +112,7 @@ const MANAGERS: [Row; 9] = [
 ];
 
 /// What is the same for all of them.
-const FAULTS: [(&str, &[&str]); 14] = [
+const FAULTS: [(&str, &[&str]); 18] = [
     ("stopped by hand", &["a_service_that_was_stopped_by_hand_stays_stopped", "32-services"]),
     ("sick, and health required", &["a_sick_service_is_not_backed_up_where_health_is_required"]),
     ("does not start", &["a_service_that_does_not_start_raises_an_alarm_and_is_started_as_soon_as_it_can"]),
@@ -132,6 +135,34 @@ const FAULTS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("volumes made anew", &["system_volumes_of_docker_come_back_with_owners_and_labels"]),
+    (
+        "volumes on another machine",
+        &[
+            "volumes_and_what_a_container_dumps_come_back_and_a_rollback_takes_that_back",
+            "a_connection_lost_at_any_call_of_a_backup_leaves_no_half_set_and_of_a_restore_no_half_data",
+            "killed_at_any_phase_of_a_restore_volumes_and_container_are_as_before",
+            "what_cannot_be_mirrored_or_does_not_run_is_told_and_no_set_is_made",
+        ],
+    ),
+    (
+        "a server in a container there",
+        &["a_server_in_a_container_there_is_dumped_and_restored_with_what_the_container_was_started_with"],
+    ),
+    (
+        "a new instance there",
+        &[
+            "a_new_instance_there_has_all_of_the_set_and_the_first_is_untouched",
+            "a_connection_lost_at_any_call_leaves_all_of_the_new_instance_or_nothing",
+            "killed_at_any_phase_all_of_the_new_instance_stands_or_nothing",
+        ],
+    ),
+    (
+        "restore steps there",
+        &[
+            "steps_run_there_in_order_around_the_data_and_read_the_request",
+            "a_step_that_fails_is_lost_or_cannot_run_leaves_the_old_data",
+        ],
+    ),
     ("another host key", &["another_host_key_is_not_taken_silently"]),
     ("sudo asks for a password", &["a_sudo_that_asks_is_told_and_one_that_does_not_is_used"]),
     (

@@ -229,6 +229,7 @@ async fn messages_on_another_machine_are_saved_while_the_node_is_stopped_and_com
     let mut lab = there(&host, NO_ANSWER, &[keys]).start().await;
     lab.good_backup("b").await;
     assert_eq!(manifest(&lab)["dumps"][0]["details"]["node"], "one@localhost");
+    assert_eq!(server.messages(), ["one", "two"], "{}", lab.daemon.log());
     servers::good(server.call("DELETE", "queues/%2f/orders/contents", None));
     server.publish("late");
     let running = lab.restore("app", "", &[("stop", zbus::wire::Variant::from(false))]).await;

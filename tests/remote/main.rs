@@ -15,9 +15,11 @@ mod lab;
 mod servers;
 
 mod director;
+mod engine;
 mod far;
 mod host;
 
+mod anew;
 mod backup;
 mod faults;
 mod full;
@@ -29,3 +31,5 @@ mod microbosh;
 mod mirrors;
 mod restore;
 mod setup;
+mod steps;
+mod volumes;

@@ -121,13 +121,11 @@ async fn lost_in_a_restore(calls: Vec<usize>) {
         let all: Vec<String> =
             names(&host.path("store")).into_iter().filter(|name| !name.starts_with(".holdfast")).collect();
         assert_eq!(all.len(), 3, "{what}");
-        for left in names(&host.path("")).into_iter().filter(|name| name.starts_with(".holdfast-j")) {
-            std::fs::remove_dir_all(host.path(&left)).unwrap();
-        }
     }
     // What could not be removed there goes at the next start.
     lab.daemon.restart_after_kill().await;
     lab.until("all is removed", || names(&lab.path("state/undo")).is_empty()).await;
+    assert_nothing_beside(&host, &lab);
     lab.assert_settled().await;
 }
 

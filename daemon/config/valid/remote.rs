@@ -11,7 +11,11 @@ use crate::definition::{Address, Remote};
 const LOCAL: &str = "local:";
 
 /// Keys that are about this machine alone.
-const NEAR: [&str; 4] = ["user", "install_dir", "volumes", "recovery"];
+const NEAR: [&str; 3] = ["user", "install_dir", "recovery"];
+
+/// Sources that are not reached in containers there.
+const OUTSIDE: [SourceWord; 4] =
+    [SourceWord::Openldap, SourceWord::Etcd, SourceWord::Sqlite, SourceWord::Mongodb];
 
 /// The machine of an instance, or of a dump that has its `own`.
 pub(super) fn remote(
@@ -48,11 +52,31 @@ pub(super) fn check(layers: &Layers<'_>, includes: &[Placed<'_, Include>], compl
         far_keys(layers, complaints);
     }
     dumps(layers, far, complaints);
+    if let Some((source, sudo)) = layers.pick(|raw| &raw.sudo).filter(|(_, sudo)| far && *sudo.get_ref()) {
+        engine(layers, (source, &sudo.span()), complaints);
+    }
     for (source, include) in includes {
         let text = include.get_ref().0.as_str();
         if let Some((message, help)) = refused(text, far) {
             complaints.add(source, &include.span(), message, help);
         }
+    }
+}
+
+/// What root must run there that `holdfast setup` does not let through.
+fn engine(
+    layers: &Layers<'_>,
+    (source, span): (&Source, &std::ops::Range<usize>),
+    complaints: &mut Complaints<'_>,
+) {
+    let dumps = layers.pick(|raw| &raw.dump).map(|(_, dumps)| dumps.get_ref().as_slice()).unwrap_or_default();
+    let inside = dumps.iter().any(|dump| dump.get_ref().container.is_some());
+    if layers.pick(|raw| &raw.volumes).is_some() || inside {
+        let message =
+            "`sudo` with volumes or containers there: `holdfast setup` writes no lines of sudo for them"
+                .to_owned();
+        let help = "let an administrator allow the engine's `volume` and `exec`, and rsync of the volumes; or log in as root";
+        complaints.warn(source, span, message, help);
     }
 }
 
@@ -66,9 +90,10 @@ fn refused(include: &str, far: bool) -> Option<(String, &'static str)> {
         (true, Some(path)) if path.trim_matches('/').is_empty() => {
             Some((format!("{include:?} is all of this machine"), "name directories"))
         }
+        (true, None) if include.starts_with("volumes/") => None,
         (true, None) if !include.starts_with('/') => Some((
             format!("{include:?} is no path of another machine"),
-            "write an absolute path there, or local:/path for one here",
+            "write an absolute path there, volumes/NAME, or local:/path for one here",
         )),
         (true, None) if include.trim_matches('/').is_empty() => {
             Some(("\"/\" of another machine is not mirrored".into(), "name directories"))
@@ -87,13 +112,6 @@ fn near_keys(layers: &Layers<'_>, complaints: &mut Complaints<'_>) {
             let message =
                 format!("`{key}` is about this machine, and `ssh` says that the instance is on another");
             complaints.add(source, &span, message, "leave one of them out");
-        }
-    }
-    if let Some((source, restore)) = layers.pick(|raw| &raw.restore) {
-        let restore = restore.get_ref();
-        if let Some(steps) = &restore.steps {
-            let message = "`steps` of an instance on another machine are not run".to_owned();
-            complaints.add(source, &steps.span(), message, "leave them out");
         }
     }
 }
@@ -133,9 +151,12 @@ fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
             let message = "`cert_file` of a MongoDB on another machine is not there yet".to_owned();
             complaints.add(source, &cert.span(), message, "let a password log in there");
         }
-        if let Some(container) = &raw.container {
-            let message = "a container of another machine is not looked into yet".to_owned();
-            let help = "use source = \"command\" with [\"docker\", \"exec\", …] there";
+        if let Some(container) = raw.container.as_ref().filter(|_| OUTSIDE.contains(word.get_ref())) {
+            let message = format!(
+                "source = {:?} in a container of another machine is not there yet",
+                word.get_ref().word()
+            );
+            let help = "use source = \"command\" with `container`";
             complaints.add(source, &container.span(), message, help);
         }
     }

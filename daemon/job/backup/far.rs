@@ -1,5 +1,6 @@
 //! An instance on another machine: waited for while nothing is touched, and mirrored here for restic to read it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -87,18 +88,91 @@ pub(super) async fn mirror(shared: &Shared, ready: &Ready) -> Result<Vec<String>
         true => rsync::full_cache(&remote.mirror, &format!("{failure:#}")),
         false => failure,
     })?;
-    if !lists {
-        return Ok(Vec::new());
+    let mut told = Vec::new();
+    if lists {
+        told.extend(fetched(shared, ready, remote, fetch(remote), &remote.login()).await?);
     }
-    let argv = fetch(remote);
+    told.extend(volumes(shared, ready, remote).await?);
+    Ok(told)
+}
+
+/// Each volume has a mirror of its own: what its engine calls its place may lie behind links there.
+async fn volumes(shared: &Shared, ready: &Ready, remote: &Remote) -> Result<Vec<String>> {
+    let place = &ready.place;
+    let (dir, named) = (remote.volumes(), place.there.keys().cloned().collect());
+    tokio::task::spawn_blocking(move || only(&dir, &named)).await??;
+    let mut told = Vec::new();
+    for (name, from) in &place.there {
+        let known = place.clone();
+        let of = name.clone();
+        let Some(rules) = tokio::task::spawn_blocking(move || known.volume_rules(&of)).await?? else {
+            continue;
+        };
+        let to = remote.volume(name);
+        let made = to.clone();
+        tokio::task::spawn_blocking(move || private(&made)).await??;
+        let shown = format!("volume {name} of {}", remote.login());
+        let notes = fetched(shared, ready, remote, fetch_volume(remote, rules, from, &to), &shown).await?;
+        // Without the place all that was mirrored before would be taken for it.
+        let gone = notes.iter().find(|note| note.contains("change_dir"));
+        ensure!(
+            gone.is_none(),
+            "mirroring {shown}: {}, so no snapshot was taken",
+            gone.map_or("", |note| note)
+        );
+        told.extend(notes);
+    }
+    Ok(told)
+}
+
+/// Brings a mirror up to date; answers with what was noticed.
+async fn fetched(
+    shared: &Shared,
+    ready: &Ready,
+    remote: &Remote,
+    argv: Vec<OsString>,
+    shown: &str,
+) -> Result<Vec<String>> {
     let begun = tokio::time::Instant::now();
     let (stall, cancel) = (ready.instance.stall_timeout, shared.live.cancelled());
     let done = rsync::transfer(remote, (Toward::Here, &remote.mirror), argv, stall, cancel).await;
-    let done = done.with_context(|| format!("mirroring {}, so no snapshot was taken", remote.login()))?;
-    let text = format!("mirrored {} in {:.1?}: {}", remote.login(), begun.elapsed(), done.stats.join(", "));
+    let done = done.with_context(|| format!("mirroring {shown}, so no snapshot was taken"))?;
+    let text = format!("mirrored {shown} in {:.1?}: {}", begun.elapsed(), done.stats.join(", "));
     info!("{text}");
     ready.log.note(&text);
     Ok(done.left_out.into_iter().chain(done.warnings).collect())
+}
+
+/// Removes mirrors of volumes that are no longer wanted.
+fn only(dir: &Path, named: &BTreeSet<String>) -> Result<()> {
+    private(dir)?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(|name| named.contains(name)) {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("removing {}, which is not wanted", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is fetched of a volume, as rsync's options.
+fn fetch_volume(remote: &Remote, rules: Vec<OsString>, from: &Path, to: &Path) -> Vec<OsString> {
+    let slashed = |path: &Path| {
+        let mut text = path.as_os_str().to_owned();
+        text.push("/");
+        text
+    };
+    let mut argv: Vec<OsString> = vec!["--delete".into(), "--delete-excluded".into()];
+    // sudo is to see the path.
+    argv.extend((!remote.sudo).then(|| OsString::from("--protect-args")));
+    argv.extend(rules.into_iter().map(|rule| {
+        let mut option = OsString::from("--filter=");
+        option.push(rule);
+        option
+    }));
+    argv.extend(["--".into(), rsync_path(remote, &slashed(from)), slashed(to)]);
+    argv
 }
 
 /// Whether a disk had no room.
@@ -118,13 +192,14 @@ fn fetch(remote: &Remote) -> Vec<OsString> {
     vec!["--delete".into(), "--delete-excluded".into(), rules, "--".into(), from, to]
 }
 
+fn private(dir: &Path) -> Result<()> {
+    if !dir.is_dir() {
+        durable::create_dir(dir, 0o700)?;
+    }
+    Ok(())
+}
+
 fn make(remote: &Remote, rules: &[u8]) -> Result<()> {
-    let private = |dir: &Path| -> Result<()> {
-        if !dir.is_dir() {
-            durable::create_dir(dir, 0o700)?;
-        }
-        Ok(())
-    };
     private(&remote.mirror)?;
     let meta = std::fs::symlink_metadata(&remote.mirror)?;
     let own = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();

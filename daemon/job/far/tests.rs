@@ -1,5 +1,3 @@
-//! A swap that is cut off anywhere, by a real shell.
-
 use super::*;
 
 /// Runs the script here, cut off while its n-th `mv` goes on; 0: not at all.
@@ -19,7 +17,7 @@ fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
     let mut sh = std::process::Command::new("sh");
     let status = sh
         .args(["-c", SCRIPT, "sh", verb, ""])
-        .args(far.words())
+        .args(far.words(|root| if verb == "swap" { &root.comes } else { &root.was }))
         .env("PATH", path)
         .env("HOME", dir)
         .status()

@@ -9,7 +9,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::apply::ENVIRONMENT;
-use super::{Work, fetch};
+use super::{Work, far, fetch};
 use crate::definition::{Moves, VolumePlace, Volumes};
 use crate::job::Context;
 use crate::state::durable;
@@ -74,7 +74,7 @@ pub(super) async fn make_places(work: &Work, made: &mut Made) -> Result<()> {
             copy_programs(work, model, dir).await?;
         }
     }
-    if let Volumes::Table(table) = &instance.volumes {
+    if let (Volumes::Table(table), None) = (&instance.volumes, &instance.remote) {
         for place in table.values() {
             if let VolumePlace::Directory(dir) = place {
                 make(work, dir, made).await?;
@@ -90,11 +90,13 @@ pub(super) async fn make_parents(work: &Work, manifest: &Manifest, made: &mut Ma
     if let Some(why) = refused(&work.context, &work.request.instance.name, founding) {
         anyhow::bail!("{why}");
     }
+    far::make_parents(work, manifest).await?;
+    let near = if work.request.instance.remote.is_some() { "local" } else { "files" };
     let files = super::dumps::database_files(manifest)?;
     let includes = || manifest.includes.iter().map(|path| &path.0);
     let apart = files.iter().filter(|file| !includes().any(|include| file.starts_with(include)));
     for include in includes().chain(apart) {
-        let Ok(below) = include.strip_prefix("files") else { continue };
+        let Ok(below) = include.strip_prefix(near) else { continue };
         let live = founding.moves.or_same(&Path::new("/").join(below));
         if let Some(parent) = live.parent() {
             make(work, parent, made).await?;

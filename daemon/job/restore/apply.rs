@@ -48,13 +48,15 @@ pub(super) struct Spot {
 impl Spot {
     pub(super) fn of(request: &Request, place: &Place, item: &Path) -> anyhow::Result<Self> {
         if let (Ok(below), Some(founding)) = (item.strip_prefix("files"), &request.founding) {
-            let moved = founding.moves.or_same(&Path::new("/").join(below));
-            let relative = moved.strip_prefix("/").unwrap_or(&moved).to_owned();
-            return Ok(Self { root: PathBuf::from("/"), relative });
+            return Ok(Self { root: PathBuf::from("/"), relative: founding.moves.below_root(below) });
         }
         // Of this machine, where the instance is on another one.
         if let Ok(below) = item.strip_prefix("local") {
-            return Ok(Self { root: PathBuf::from("/"), relative: below.to_owned() });
+            let relative = match &request.founding {
+                Some(founding) => founding.moves.below_root(below),
+                None => below.to_owned(),
+            };
+            return Ok(Self { root: PathBuf::from("/"), relative });
         }
         let depth = if item.starts_with("volumes") { 2 } else { 1 };
         let root: PathBuf = item.components().take(depth).collect();
@@ -88,7 +90,7 @@ pub(super) async fn run(
     wanted: &[Wanted],
     applied: &mut Applied,
 ) -> anyhow::Result<Vec<String>> {
-    let steps = place.restore_steps()?;
+    let steps = place.steps(work.live.cancelled()).await?;
     let request = step_request(work, staging)?;
     for step in steps.steps.iter().filter(|step| step.number < FILES_STEP) {
         one_step(work, place, step, &request).await?;
@@ -185,7 +187,8 @@ async fn files(
     }
     settle(work, &survey.items, applied).await?;
     for (far, begun) in &mut applied.far {
-        far::carry(work, far, staging, manifest).await?;
+        far::sweep(work, place, manifest, &survey, far).await?;
+        far::carry(work, far, &survey.far, staging, manifest).await?;
         *begun = true;
         far::swap(work, far).await?;
     }
@@ -216,8 +219,8 @@ pub(super) fn put_roots_on(
     if !work.request.include.is_empty() {
         return Vec::new();
     }
-    let whole =
-        manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files && which(root));
+    let near = |root: &Root| root.kind != RootKind::Files && !far::is_far(&work.request, &root.path.0);
+    let whole = manifest.roots.iter().filter(|root| root.whole && near(root) && which(root));
     let failed = whole.filter_map(|root| {
         let put = place.live_path(&root.path.0).and_then(|dir| root.put_on(&dir));
         put.err().map(|failure| format!("{}: {failure:#}", root.path.0.display()))

@@ -110,8 +110,8 @@ pub(super) async fn open(
             continue;
         }
         let dump = defined(&place.instance, &record.dump, &record.source)?.clone();
-        if let Some(why) = there::refused(&work.request, &dump) {
-            bail!(why);
+        if there::refused(&work.request, &dump).is_some() {
+            continue;
         }
         let runtime = &work.context.dirs.runtime;
         let site = Site::open(place, &dump, runtime, work.live.cancelled()).await;
@@ -208,7 +208,7 @@ pub(super) fn claim(all: &[Wanted], request: &Request, survey: &mut Survey) {
     for laid in far.into_iter().filter(|w| there::same(&w.dump, request)).flat_map(|w| &w.laid) {
         let beside: Vec<PathBuf> = dump::companions(&laid.live).map(|path| in_tree(&path)).collect();
         let live = in_tree(&laid.live);
-        survey.far.retain(|item| !item.starts_with(&live) && !beside.contains(item));
+        survey.far.retain(|one| !one.item.starts_with(&live) && !beside.contains(&one.item));
     }
     let sqlite = near.iter().filter(|wanted| matches!(wanted.dump.source, Source::Sqlite(_)));
     for path in sqlite.flat_map(|wanted| &wanted.records).filter_map(|record| record.database.as_deref()) {
@@ -267,16 +267,16 @@ pub(super) async fn swap(
 /// What the definition of a new instance has no server for.
 fn unloaded(request: &Request, manifest: &Manifest) -> Result<Vec<String>> {
     let records = if request.founding.is_some() { records(manifest)? } else { Vec::new() };
-    let lost = |record: &&Record| defined(&request.instance, &record.dump, &record.source).is_err();
-    let mut names: Vec<&str> = records.iter().filter(lost).map(|record| record.dump.as_str()).collect();
-    names.dedup();
-    let told = names.iter().map(|name| {
-        format!(
-            "dump {name} was not loaded: {} defines none; --target brings its files",
-            request.instance.name
-        )
-    });
-    Ok(told.collect())
+    let why = |record: &Record| match defined(&request.instance, &record.dump, &record.source) {
+        Ok(dump) => there::refused(request, dump),
+        Err(_) => Some(format!(
+            "dump {} was not loaded: {} defines none; --target brings its files",
+            record.dump, request.instance.name
+        )),
+    };
+    let mut told: Vec<String> = records.iter().filter_map(why).collect();
+    told.dedup();
+    Ok(told)
 }
 
 fn running(work: &Work) -> Result<()> {

@@ -1,5 +1,9 @@
 //! What of a restore lives on another machine: brought beside what lives there, then exchanged by one call.
 
+mod carry;
+mod founding;
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,57 +12,95 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::survey::Survey;
+use super::survey::{self, Survey};
 use super::{Request, Work};
 use crate::definition::Remote;
 use crate::job::far::{self, Far, FarItem};
 use crate::job::rsync::{self, Toward};
-use crate::process::{self, Limits, Program, Sign};
 use crate::state::Phase;
 use crate::state::undo::Step;
-use crate::target::{Manifest, TreePath, judge, over_ssh, rsync_path, sudo};
+use crate::target::{Manifest, Place, TreePath, rsync_path};
+
+pub(super) use carry::carry;
+pub(super) use founding::{leave, make_parents, problems};
+use founding::{remove, taken};
+pub(super) use volumes::sweep;
 
 /// Whether a path of the tree lives on the instance's other machine.
 pub(super) fn is_far(request: &Request, item: &Path) -> bool {
-    request.instance.remote.is_some() && item.starts_with("files")
+    request.instance.remote.is_some() && (item.starts_with("files") || item.starts_with("volumes"))
 }
 
-/// Why a restore of an instance on another machine cannot be done as it was asked for.
-pub(super) fn refused(request: &Request) -> Option<String> {
-    let far = request.instance.remote.is_some() && request.founding.is_some();
-    far.then(|| {
-        "an instance on another machine cannot be restored under another name yet: define it, with its `ssh`, then restore \
-         it; or restore into a directory with target"
-            .to_owned()
-    })
+/// Something of the tree that comes to another machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Coming {
+    /// Its path in the tree.
+    pub(super) item: PathBuf,
+    /// Where it lives there.
+    live: PathBuf,
+    /// Where the same may live already, so that it need not go over the wire.
+    like: PathBuf,
 }
 
-/// Excludes other than what keeps our own directories out.
-fn excludes(manifest: &Manifest) -> Vec<&str> {
-    let own = |pattern: &&str| !pattern.starts_with(".holdfast-j");
-    manifest.excludes.iter().map(String::as_str).filter(own).collect()
+impl Coming {
+    pub(super) fn of(request: &Request, place: &Place, item: PathBuf) -> Result<Self> {
+        let there =
+            || place.there(&item).with_context(|| format!("nobody knows where {} lies", item.display()));
+        if item.starts_with("volumes") {
+            let live = there()?;
+            return Ok(Self { like: live.clone(), item, live });
+        }
+        let live = lives_at(request, &item)?;
+        let second = request.founding.as_ref().is_some_and(|founding| founding.second);
+        let like = if second { there()? } else { live.clone() };
+        Ok(Self { item, live, like })
+    }
+
+    /// Whether it has another name there.
+    fn renamed(&self) -> bool {
+        self.item.file_name() != self.live.file_name()
+    }
+}
+
+/// Where a file of the other machine is to live there.
+fn lives_at(request: &Request, item: &Path) -> Result<PathBuf> {
+    let saved = far::live_of(item).context("no path of the other machine")?;
+    Ok(request.founding.as_ref().map_or_else(|| saved.clone(), |founding| founding.moves.or_same(&saved)))
+}
+
+fn texts(dirs: &[PathBuf]) -> Result<Vec<String>> {
+    let names: Option<Vec<String>> = dirs.iter().map(|dir| dir.to_str().map(str::to_owned)).collect();
+    names.context("a directory of the other machine has a name that is no UTF-8")
 }
 
 /// Brings new data beside what lives. Nothing live is touched.
-pub(super) async fn bring(work: &Work, survey: &Survey, staging: &Path) -> Result<Option<Far>> {
-    let Some(remote) = work.request.instance.remote.as_ref().filter(|_| !survey.far.is_empty()) else {
-        return Ok(None);
-    };
-    let far = laid_out(work, remote, &survey.far).await?;
+pub(super) async fn bring(
+    work: &Work,
+    place: &Place,
+    manifest: &Manifest,
+    survey: &Survey,
+    staging: &Path,
+) -> Result<Option<Far>> {
+    let some = !(survey.far.is_empty() && survey.far_roots.is_empty());
+    let Some(remote) = work.request.instance.remote.as_ref().filter(|_| some) else { return Ok(None) };
+    let roots = volumes::roots(work, place, manifest, (remote, &survey.far_roots)).await?;
+    let far = Far { roots, ..laid_out(work, remote, &survey.far).await? };
     let dirs = far.annexes();
-    let names: Option<Vec<String>> = dirs.iter().map(|dir| dir.to_str().map(str::to_owned)).collect();
-    let names = names.context("a directory of the other machine has a name that is no UTF-8")?;
-    work.undo.push(Step::FarRemove { remote: remote.clone(), dirs: names }).await?;
-    far::make(remote, &dirs, work.live.cancelled()).await?;
-    for (parent, items) in by_parent(&survey.far) {
-        push(work, remote, staging, &parent, &items).await?;
+    work.undo.push(Step::FarRemove { remote: remote.clone(), dirs: texts(&dirs)? }).await?;
+    let brought = async {
+        far::make(remote, &dirs, work.live.cancelled()).await?;
+        push_all(work, remote, staging, &survey.far).await
+    };
+    if let Err(failure) = brought.await {
+        remove(work, &far).await;
+        return Err(failure);
     }
     Ok(Some(far))
 }
 
 /// What will change places, as it is now.
-async fn laid_out(work: &Work, remote: &Remote, items: &[PathBuf]) -> Result<Far> {
-    let lives: Vec<PathBuf> = items.iter().filter_map(|item| far::live_of(item)).collect();
+async fn laid_out(work: &Work, remote: &Remote, coming: &[Coming]) -> Result<Far> {
+    let lives: Vec<PathBuf> = coming.iter().map(|one| one.live.clone()).collect();
     let parents: Vec<PathBuf> = lives.iter().filter_map(|live| live.parent().map(Path::to_owned)).collect();
     let all: Vec<PathBuf> = lives.iter().chain(&parents).cloned().collect();
     let there = far::look(remote, &all, work.live.cancelled()).await?;
@@ -66,43 +108,83 @@ async fn laid_out(work: &Work, remote: &Remote, items: &[PathBuf]) -> Result<Far
     if let Some((parent, _)) = parents.iter().zip(above).find(|(_, there)| !**there) {
         bail!("there is no directory {} on {}; make it as it was", parent.display(), remote.login());
     }
+    let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
+    if let Some((live, _)) = lives.iter().zip(was).find(|(_, was)| second && **was) {
+        bail!(taken(remote, live));
+    }
     let items = lives.iter().zip(&parents).zip(was).map(|((live, parent), was)| FarItem {
         live: TreePath(live.clone()),
         annex: TreePath(parent.join(annex(work))),
         was: *was,
         comes: true,
     });
-    Ok(Far { remote: remote.clone(), items: items.collect(), back: false })
+    Ok(Far { remote: remote.clone(), items: items.collect(), roots: Vec::new(), back: false })
 }
 
 fn annex(work: &Work) -> String {
     super::swap::annex_name(work.live.id())
 }
 
-fn by_parent(items: &[PathBuf]) -> BTreeMap<PathBuf, Vec<PathBuf>> {
-    let mut all = BTreeMap::<PathBuf, Vec<PathBuf>>::new();
-    for item in items {
-        all.entry(item.parent().unwrap_or(Path::new("")).to_owned()).or_default().push(item.clone());
+/// What one call of rsync brings: from where, to where, and where the same may lie already.
+#[derive(Debug, PartialEq, Eq)]
+struct Batch {
+    sources: Vec<OsString>,
+    to: OsString,
+    like: PathBuf,
+}
+
+/// What comes into one directory comes at once: hard links among it stay hard links. What has another name there comes
+/// alone.
+fn batches(staging: &Path, annex: &str, coming: &[Coming]) -> Vec<Batch> {
+    let above = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut groups = BTreeMap::<(PathBuf, PathBuf), Vec<OsString>>::new();
+    let mut all = Vec::new();
+    for one in coming {
+        let staged = staging.join(&one.item);
+        let new = above(&one.live).join(annex).join("new");
+        let is_dir = staged.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        match one.renamed() {
+            false => groups.entry((new, above(&one.like))).or_default().push(staged.into()),
+            true if is_dir => {
+                let to = slashed(new.join(one.live.file_name().unwrap_or_default()));
+                all.push(Batch { sources: vec![slashed(staged)], to, like: one.like.clone() });
+            }
+            true => {
+                let to = new.join(one.live.file_name().unwrap_or_default()).into();
+                all.push(Batch { sources: vec![staged.into()], to, like: above(&one.like) });
+            }
+        }
     }
+    all.extend(groups.into_iter().map(|((new, like), sources)| Batch { sources, to: slashed(new), like }));
     all
 }
 
+fn slashed(path: PathBuf) -> OsString {
+    let mut text = path.into_os_string();
+    text.push("/");
+    text
+}
+
 /// Files that live there unchanged are copied there, by their content; the others go over the wire.
-async fn push(work: &Work, remote: &Remote, staging: &Path, parent: &Path, items: &[PathBuf]) -> Result<()> {
-    let live = far::live_of(parent).context("no path of the other machine")?;
-    let mut to = live.join(annex(work)).join("new").into_os_string();
-    to.push("/");
-    let mut argv = rsync::push_options(remote.sudo, &live);
-    argv.push("--".into());
-    argv.extend(items.iter().map(|item| staging.join(item).into_os_string()));
-    argv.push(rsync_path(remote, &to));
-    let (stall, cancel) = (work.request.instance.stall_timeout, work.live.cancelled());
-    let done = rsync::transfer(remote, (Toward::There, staging), argv, stall, cancel).await;
-    let done = done.map_err(|failure| far::sudo_lacks(failure, "rsync --server"));
-    let done = done.with_context(|| format!("bringing data to {}", remote.login()))?;
-    ensure!(done.left_out.is_empty(), "bringing data to {}: {}", remote.login(), done.left_out.join("; "));
-    info!("brought to {}:{}: {}", remote.login(), live.display(), done.stats.join(", "));
-    done.warnings.iter().for_each(|text| warn!("{text}"));
+async fn push_all(work: &Work, remote: &Remote, staging: &Path, coming: &[Coming]) -> Result<()> {
+    for Batch { sources, to, like } in batches(staging, &annex(work), coming) {
+        let mut argv = rsync::push_options(remote.sudo, &like);
+        argv.push("--".into());
+        argv.extend(sources);
+        argv.push(rsync_path(remote, &to));
+        let (stall, cancel) = (work.request.instance.stall_timeout, work.live.cancelled());
+        let done = rsync::transfer(remote, (Toward::There, staging), argv, stall, cancel).await;
+        let done = done.map_err(|failure| far::sudo_lacks(failure, "rsync --server"));
+        let done = done.with_context(|| format!("bringing data to {}", remote.login()))?;
+        ensure!(
+            done.left_out.is_empty(),
+            "bringing data to {}: {}",
+            remote.login(),
+            done.left_out.join("; ")
+        );
+        info!("brought to {}:{}: {}", remote.login(), to.display(), done.stats.join(", "));
+        done.warnings.iter().for_each(|text| warn!("{text}"));
+    }
     Ok(())
 }
 
@@ -128,77 +210,24 @@ async fn put_back(work: &Work, far: &Far, swapped: bool) -> Result<()> {
     if swapped {
         far.put_back_at_last(name, |reason| work.live.waits(name, reason)).await?;
     }
-    far::remove_or_tell(&far.remote, &far.annexes()).await;
+    remove(work, far).await;
     Ok(())
 }
 
-/// Files that the backup left out are copied over there, from what lives: to be called while nothing writes them.
-pub(super) async fn carry(work: &Work, far: &Far, staging: &Path, manifest: &Manifest) -> Result<()> {
-    let patterns = excludes(manifest);
-    for item in far.items.iter().filter(|item| item.was && item.comes) {
-        let path = Path::new("files").join(item.live.0.strip_prefix("/").unwrap_or(&item.live.0));
-        let filters: Vec<String> = patterns.iter().filter_map(|pattern| inside(pattern, &path)).collect();
-        if filters.is_empty() || !staging.join(&path).is_dir() {
-            continue;
-        }
-        let new = item.annex.0.join("new").join(path.file_name().unwrap_or_default());
-        copy_there(work, &far.remote, &filters, &item.live.0, &new).await?;
-        // That gave directories what the live ones have; what was saved counts.
-        let parent = path.parent().unwrap_or(Path::new("")).to_owned();
-        push(work, &far.remote, staging, &parent, &[path]).await?;
-    }
-    Ok(())
-}
-
-/// A pattern over the tree as one of rsync's, below an item; none: it takes back in, or is not about what lies inside. One
-/// that fits too much only keeps a file that could go.
-fn inside(pattern: &str, item: &Path) -> Option<String> {
-    if pattern.starts_with('!') {
-        return None;
-    }
-    let Some(path) = pattern.strip_prefix('/') else { return Some(pattern.to_owned()) };
-    let names: Vec<&str> = path.split('/').collect();
-    let depth = item.components().count();
-    match names.iter().take(depth).position(|name| *name == "**") {
-        Some(at) => Some(names[at + 1..].join("/")).filter(|rest| !rest.is_empty()),
-        None if names.first() != Some(&"files") || names.len() <= depth => None,
-        None => Some(format!("/{}", names[depth..].join("/"))),
-    }
-}
-
-async fn copy_there(work: &Work, remote: &Remote, filters: &[String], from: &Path, to: &Path) -> Result<()> {
-    let mut argv = ["rsync", "-aHAX", "--numeric-ids", "--ignore-existing", "--prune-empty-dirs"]
-        .map(OsString::from)
-        .to_vec();
-    for filter in filters {
-        argv.push(format!("--include={filter}").into());
-        argv.push(format!("--include={filter}/**").into());
-    }
-    argv.extend(["--include=*/", "--exclude=*", "--"].map(OsString::from));
-    for dir in [from, to] {
-        let mut dir = dir.as_os_str().to_owned();
-        dir.push("/");
-        argv.push(dir);
-    }
-    let mut program = Program::new(over_ssh(remote, sudo(remote, None, argv)));
-    program.limits =
-        Limits { stall: Some(work.request.instance.stall_timeout), work_counts: true, ..Limits::NONE };
-    let ended = process::run(program, work.live.cancelled(), |_, _| Sign::Life).await?;
-    let carrying = || format!("copying what the backup left out of {} on {}", from.display(), remote.login());
-    let judged = judge(remote, &ended).map_err(|failure| far::sudo_lacks(failure.into(), "rsync -aHAX"));
-    judged.with_context(carrying)?;
-    ensure!(ended.ok(), "{}: {}", carrying(), ended.stderr_tail.trim());
-    Ok(())
-}
+/// Where a volume lies, for a plan, that is to be made.
+pub(super) const TO_BE_MADE: &str = "/nonexistent";
 
 /// Rows for a plan.
 pub(super) fn rows(request: &Request, survey: &Survey, sizes: impl Fn(&Path) -> (u64, u64)) -> Vec<Value> {
     let Some(remote) = &request.instance.remote else { return Vec::new() };
-    let row = |item: &PathBuf| {
+    let row = |Coming { item, live, .. }: &Coming| {
         let (files, bytes) = sizes(item);
-        let live = far::live_of(item).unwrap_or_default();
+        let live = match live.starts_with(TO_BE_MADE) {
+            true => format!("a new volume on {}", remote.login()),
+            false => format!("{}:{}", remote.login(), super::plan::shown(live)),
+        };
         json!({
-            "path": super::plan::shown(item), "live": format!("{}:{}", remote.login(), super::plan::shown(&live)),
+            "path": super::plan::shown(item), "live": live,
             "files": files, "bytes": bytes,
         })
     };
@@ -231,13 +260,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_left_out_is_found_below_what_comes() {
-        let of = |pattern: &str| inside(pattern, Path::new("files/srv/app"));
-        assert_eq!(of("*.tmp").as_deref(), Some("*.tmp"));
-        assert_eq!(of("/files/srv/app/cache/*").as_deref(), Some("/cache/*"));
-        assert_eq!(of("/files/**/logs").as_deref(), Some("logs"));
-        for none in ["/files/srv/app", "/files/srv", "!*.tmp", "/local/etc/x/y"] {
-            assert_eq!(of(none), None, "{none}");
+    fn what_has_another_name_there_comes_alone_and_all_else_with_its_directory() {
+        let staging = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::create_dir_all(staging.path().join("files/srv").join(name)).unwrap();
         }
+        let one = |name: &str, live: &str| Coming {
+            item: Path::new("files/srv").join(name),
+            live: live.into(),
+            like: Path::new("/srv").join(name),
+        };
+        let all = [one("a", "/new/a"), one("b", "/new/b"), one("c", "/new/c2"), one("x", "/new/y")];
+        let all = batches(staging.path(), ".holdfast-j1", &all);
+        let to: Vec<_> = all.iter().map(|one| (one.to.to_str().unwrap(), one.sources.len())).collect();
+        let new = "/new/.holdfast-j1/new/";
+        assert_eq!(to, [(&*format!("{new}c2/"), 1), (&*format!("{new}y"), 1), (new, 2)]);
+        assert_eq!(all[0].like, Path::new("/srv/c"));
+        assert!(all[0].sources[0].to_str().unwrap().ends_with("/c/"), "{all:?}");
     }
 }

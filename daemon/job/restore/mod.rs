@@ -32,7 +32,7 @@ mod there;
 mod users;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
@@ -102,6 +102,8 @@ struct Work {
     restic: Restic,
     undo: Undo,
     quiet: Quiet,
+    /// Directories that were made on another machine for a new instance, the upper ones first.
+    made_there: OnceLock<Vec<PathBuf>>,
 }
 
 /// Runs the job to its end; how it ended stands in `live`.
@@ -201,7 +203,8 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> anyhow::Re
     let _instance = queue.instance(&name, &live.caller(), wait).await?;
     let what_for = if request.founding.is_some() { For::Founding } else { For::Restore };
     let quiet = Quiet::new(&context, &live, &request.instance, what_for);
-    let work = Work { context, live: Arc::clone(&live), request, restic, undo, quiet };
+    let made_there = OnceLock::new();
+    let work = Work { context, live: Arc::clone(&live), request, restic, undo, quiet, made_there };
     let result = match work.request.target.clone() {
         Some(target) => into_directory(&work, target).await,
         None => in_place(&work).await,
@@ -232,7 +235,10 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
     let mut made = anew::Made::default();
     match swapped_in(work, &mut made).await {
         Err(failure) if !failure.is::<NotPutBack>() => match anew::undo(made).await {
-            Ok(()) => Err(failure),
+            Ok(()) => {
+                far::leave(work).await;
+                Err(failure)
+            }
             Err(second) => Err(failure.context(NotPutBack(format!("{second:#}")))),
         },
         result => result,
@@ -241,9 +247,6 @@ async fn in_place(work: &Work) -> anyhow::Result<Done> {
 
 async fn swapped_in(work: &Work, made: &mut anew::Made) -> anyhow::Result<Done> {
     let untouched = "the live data was not touched";
-    if let Some(why) = far::refused(&work.request) {
-        anyhow::bail!("{why}");
-    }
     users::make(work, made).await.context(untouched)?;
     anew::make_places(work, made).await.context(untouched)?;
     check_version(work).await.context(untouched)?;
@@ -347,7 +350,8 @@ async fn apply_and_ask(
 ) -> anyhow::Result<Done> {
     let mut survey = survey::survey(work, place, manifest, staging)?;
     dumps::claim(wanted, &work.request, &mut survey);
-    applied.far.extend(far::bring(work, &survey, staging).await?.map(|far| (far, false)));
+    let far = far::bring(work, place, manifest, &survey, staging).await?;
+    applied.far.extend(far.map(|far| (far, false)));
     work.phase(Phase::Quiesce);
     if work.request.stop {
         let stopped = async {

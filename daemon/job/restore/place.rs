@@ -21,8 +21,10 @@ pub(super) async fn of(work: &Work, manifest: &Manifest) -> anyhow::Result<Place
     );
     let mut place = Place::resolve(instance, Purpose::Restore, &tools, &volumes, cancel).await?;
     held::refuse(work, &place)?;
-    let is_there =
-        |place: &Place, name: &String| place.volumes.contains_key(name) || place.held.contains_key(name);
+    let is_there = |place: &Place, name: &String| {
+        let known = place.volumes.contains_key(name) || place.there.contains_key(name);
+        known || place.held.contains_key(name)
+    };
     for name in volumes.iter().filter(|name| !is_there(&place, name)).collect::<Vec<_>>() {
         info!(holdfast_instance = %instance.name, "creating volume {name}");
         let root = manifest.roots.iter().find(|root| root.volume().as_ref() == Some(name));

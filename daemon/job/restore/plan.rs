@@ -55,7 +55,7 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
     let (version, problem) = versions(&request, &place, &never).await;
     plan["version"] = version;
     plan["steps"] =
-        json!(place.restore_steps()?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
+        json!(place.steps(&never).await?.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>());
     let mut problems: Vec<String> = problem.into_iter().collect();
     let given = Arc::clone(&request);
     let judged = tokio::task::spawn_blocking(move || (edited::planned(&given, &mut manifest), manifest));
@@ -70,6 +70,7 @@ pub async fn plan(context: Context, request: Arc<Request>) -> Result<Value> {
             Err(failure) => problems.push(format!("{failure:#}")),
         }
     }
+    problems.extend(far::problems(&request, &place, &manifest, &never).await?);
     problems.extend(dumps::plan::servers(&context, &request, &place, &manifest).await?);
     let looked =
         tokio::task::spawn_blocking(move || in_place(&context, &request, &place, &manifest, &contents, plan));
@@ -186,18 +187,20 @@ fn in_place(
         .iter()
         .filter_map(|root| root.volume())
         .filter(|name| !place.volumes.contains_key(name) && !place.held.contains_key(name))
+        .filter(|name| !place.there.contains_key(name))
         .collect();
     let mut place = place.clone();
     for name in absent.iter().chain(place.held.clone().keys()) {
         // A volume that is to be created holds nothing; any place without anything stands for it here.
-        place.volumes.insert(name.clone(), PathBuf::from("/nonexistent").join(name));
+        let far = place.instance.remote.is_some();
+        let list = if far { &mut place.there } else { &mut place.volumes };
+        list.insert(name.clone(), PathBuf::from(far::TO_BE_MADE).join(name));
     }
     let there = |path: &Path| contents.holds(path);
     let children = |root: &Path| Ok(contents.children(root, place.live_path(root).ok()));
     let survey = survey::look(request, &place, manifest, there, children)?;
     let (existing, coming) = split(&survey);
     let mut problems = survey::problems(context, request, &existing);
-    problems.extend(far::refused(request));
     if let Some(founding) = &request.founding {
         problems.extend(anew::refused(context, &request.instance.name, founding));
     }
@@ -234,7 +237,8 @@ fn in_place(
 fn split(survey: &Survey) -> (Survey, Vec<(PathBuf, Spot)>) {
     let (existing, coming) = survey.items.iter().cloned().partition(|(_, spot)| spot.root().is_dir());
     let far = survey.far.clone();
-    (Survey { items: existing, missing: Vec::new(), removed: survey.removed.clone(), far }, coming)
+    let removed = survey.removed.clone();
+    (Survey { items: existing, removed, far, ..Survey::default() }, coming)
 }
 
 fn changes(
@@ -269,7 +273,9 @@ fn changes(
         }
         deleted(&live, item, contents, &carried, &mut gone)?;
     }
-    replace.extend(far::rows(request, existing, |item| inside(contents, item)));
+    let second = request.founding.as_ref().is_some_and(|founding| founding.second);
+    let coming = far::rows(request, existing, |item| inside(contents, item));
+    if second { &mut create } else { &mut replace }.extend(coming);
     gone.extend(existing.removed.iter().map(|(item, _)| item.clone()));
     let list = |paths: &[PathBuf]| paths.iter().take(LISTED).map(|path| shown(path)).collect::<Vec<_>>();
     plan["delete_count"] = gone.len().into();

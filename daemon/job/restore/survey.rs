@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::StatVfsMountFlags;
 
 use super::apply::{ENVIRONMENT, Spot};
+use super::far::Coming;
 use super::swap::{ANNEX_PREFIX, parent_of};
 use super::{NotTheSet, Request, Work, dumps, far, mounts};
 use crate::job::{Context, Dirs};
 use crate::restic::local_path;
-use crate::target::{Excludes, Manifest, Place, RootKind};
+use crate::target::{Excludes, Manifest, Place, Root, RootKind};
 
 /// What will be swapped.
 #[derive(Debug, Default)]
@@ -24,8 +25,10 @@ pub(super) struct Survey {
     pub(super) missing: Vec<PathBuf>,
     /// Live things that were not there when the backup was made, in directories that were included as a whole.
     pub(super) removed: Vec<(PathBuf, Spot)>,
-    /// Paths of the tree that come to another machine.
-    pub(super) far: Vec<PathBuf>,
+    /// What comes to another machine.
+    pub(super) far: Vec<Coming>,
+    /// Volumes that come there as a whole.
+    pub(super) far_roots: Vec<PathBuf>,
 }
 
 /// Looks at what was fetched, and refuses what cannot be done wholly.
@@ -68,11 +71,16 @@ pub(super) fn look(
     items.dedup();
     if request.include.is_empty() {
         survey.removed = removed(request, place, manifest, &items)?;
+        let volumes = manifest.roots.iter().filter(|root| root.whole && root.kind == RootKind::Volume);
+        let far = volumes.map(|root| root.path.0.clone()).filter(|root| far::is_far(request, root));
+        survey.far_roots = far.collect();
     }
     for item in items {
         if far::is_far(request, &item) {
-            let list = if there(&item) { &mut survey.far } else { &mut survey.missing };
-            list.push(item);
+            match there(&item) {
+                true => survey.far.push(Coming::of(request, place, item)?),
+                false => survey.missing.push(item),
+            }
             continue;
         }
         let spot = Spot::of(request, place, &item)?;
@@ -94,7 +102,8 @@ fn removed(
 ) -> Result<Vec<(PathBuf, Spot)>> {
     let excludes = excludes(manifest)?;
     let mut found = Vec::new();
-    for root in manifest.roots.iter().filter(|root| root.whole && root.kind != RootKind::Files) {
+    let near = |root: &&Root| root.kind != RootKind::Files && !far::is_far(request, &root.path.0);
+    for root in manifest.roots.iter().filter(|root| root.whole && near(root)) {
         for child in names_in(&place.live_path(&root.path.0)?, &root.path.0)? {
             let ours = child.file_name().is_some_and(|n| n.as_bytes().starts_with(ANNEX_PREFIX.as_bytes()));
             let excluded = excludes.leave_out(child.as_os_str().as_bytes());

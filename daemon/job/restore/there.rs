@@ -18,16 +18,15 @@ use crate::target::TreePath;
 
 /// Why a dump of another machine cannot be loaded as it was asked for.
 pub(super) fn refused(request: &Request, dump: &Dump) -> Option<String> {
-    let second = request.founding.as_ref().is_some_and(|founding| founding.second);
     let offline = match &dump.source {
         Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => true,
         Source::Rabbitmq(rabbit) => rabbit.data_dir.is_some(),
         _ => false,
     };
-    (second && offline && dump.remote.is_some()).then(|| {
+    (request.founding.is_some() && offline && dump.remote.is_some()).then(|| {
         format!(
-            "dump {} ({}) is of another machine, and its files cannot be restored for a second instance there yet: leave it \
-             out with include, or get its files with target",
+            "dump {} ({}) of another machine was not loaded: its files cannot be restored for a new instance there yet; --target \
+             brings them",
             dump.name,
             dump.source.word()
         )
@@ -111,7 +110,7 @@ async fn laid_out(work: &Work, remote: &Remote, wanted: &Wanted) -> Result<Far> 
         was,
         comes,
     });
-    Ok(Far { remote: remote.clone(), items: items.collect(), back: false })
+    Ok(Far { remote: remote.clone(), items: items.collect(), roots: Vec::new(), back: false })
 }
 
 /// Removes what was made there and lives by now, or never will.

@@ -26,7 +26,13 @@ pub(super) fn take_far(
 ) -> Vec<Pending> {
     let is_far = |job: &Pending| {
         holds(job, |step| {
-            matches!(step, Step::FarBack { .. } | Step::FarRemove { .. } | Step::VolumeBack { .. })
+            matches!(
+                step,
+                Step::FarBack { .. }
+                    | Step::FarRemove { .. }
+                    | Step::FarLeave { .. }
+                    | Step::VolumeBack { .. }
+            )
         }) || (holds(job, |step| is_remote(step, definitions)) && !holds(job, is_tree))
     };
     let mut near: Vec<Pending> = Vec::new();
@@ -137,7 +143,9 @@ fn instance_of(job: &Pending) -> Option<String> {
 
 fn remotes_of(job: &Pending) -> Vec<Remote> {
     let remotes = job.steps.iter().filter_map(|(_, step)| match step {
-        Recorded::Known(Step::FarRemove { remote, .. }) => Some(remote.clone()),
+        Recorded::Known(Step::FarRemove { remote, .. } | Step::FarLeave { remote, .. }) => {
+            Some(remote.clone())
+        }
         _ => None,
     });
     remotes.collect()

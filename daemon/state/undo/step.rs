@@ -86,6 +86,13 @@ pub enum Step {
         /// The directories.
         dirs: Vec<String>,
     },
+    /// Remove directories on another machine that were made for the job, as far as nothing lies in them.
+    FarLeave {
+        /// The machine.
+        remote: Remote,
+        /// The directories, the upper ones first.
+        dirs: Vec<String>,
+    },
     /// Take back, or finish, what a restore changed in a server.
     Dump {
         /// The instance.

@@ -5,16 +5,16 @@ mod reach;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::held::{Held, engine_program};
-use super::walk;
-use crate::definition::{Instance, VolumePlace, Volumes};
-use crate::process::{self, Account, Limits};
+use super::{judge, over_ssh, sudo, walk};
+use crate::definition::{Instance, Remote, VolumePlace, Volumes};
+use crate::process::{self, Account, Limits, Program};
 use reach::{Inspected, Reach};
 
 pub use reach::Make;
@@ -39,6 +39,8 @@ pub(super) struct Wanted {
 pub(super) struct Found {
     /// Names and real places.
     pub(super) places: BTreeMap<String, PathBuf>,
+    /// Names and places on the instance's other machine.
+    pub(super) there: BTreeMap<String, PathBuf>,
     /// Those whose data only their engine reaches.
     pub(super) held: BTreeMap<String, Held>,
     /// How they could be made anew, where it is not as any volume is made.
@@ -56,6 +58,8 @@ struct Asked {
 pub(super) enum Lies {
     /// In this directory, free of links.
     Here(PathBuf),
+    /// In this directory of the instance's other machine.
+    There(PathBuf),
     /// Behind its engine.
     Held(Held),
 }
@@ -86,7 +90,9 @@ impl Resolver<'_> {
                 for (name, place) in table {
                     match place {
                         VolumePlace::Directory(place) => {
-                            drop(found.places.insert(name.clone(), place.clone()))
+                            let far = self.instance.remote.is_some();
+                            let list = if far { &mut found.there } else { &mut found.places };
+                            drop(list.insert(name.clone(), place.clone()))
                         }
                         VolumePlace::Of(..) if wanted.all => names.push(name.clone()),
                         VolumePlace::Of(..) => {}
@@ -100,11 +106,12 @@ impl Resolver<'_> {
         names.sort();
         names.dedup();
         for name in names {
-            let Some(asked) = self.asked(&name) else { continue };
+            let Some(asked) = self.asked(&name).await? else { continue };
             if let Some(volume) = self.inspect(&asked).await? {
                 found.warnings.extend(in_memory(&name, &volume));
                 match self.lies(&name, &asked, &volume)? {
                     Lies::Here(place) => drop(found.places.insert(name.clone(), place)),
+                    Lies::There(place) => drop(found.there.insert(name.clone(), place)),
                     Lies::Held(held) => drop(found.held.insert(name.clone(), held)),
                 }
                 found.makes.extend(volume.make().map(|make| (name, make)));
@@ -118,7 +125,7 @@ impl Resolver<'_> {
     /// # Errors
     /// The engine's words; a table cannot make volumes; what [`Make::check`] refuses.
     pub(super) async fn create(&self, name: &str, make: &Make) -> Result<Lies> {
-        let Some(asked) = self.asked(name) else {
+        let Some(asked) = self.asked(name).await? else {
             bail!("volume {name:?} is not in the table `volumes`; add it there")
         };
         let Asked { engine, full } = &asked;
@@ -135,22 +142,40 @@ impl Resolver<'_> {
     }
 
     /// Who is asked for a volume, and under which name; none: nobody.
-    fn asked(&self, name: &str) -> Option<Asked> {
+    async fn asked(&self, name: &str) -> Result<Option<Asked>> {
         let (engine, full) = match &self.instance.volumes {
-            Volumes::None => return None,
-            Volumes::Podman => ("podman", self.full_name(name)),
-            Volumes::Docker => ("docker", self.full_name(name)),
-            Volumes::Table(table) => match table.get(name)? {
-                VolumePlace::Of(engine, full) => (engine.word(), full.clone()),
-                VolumePlace::Directory(_) => return None,
+            Volumes::None => return Ok(None),
+            Volumes::Podman => ("podman", self.full_name(name).await?),
+            Volumes::Docker => ("docker", self.full_name(name).await?),
+            Volumes::Table(table) => match table.get(name) {
+                Some(VolumePlace::Of(engine, full)) => (engine.word(), full.clone()),
+                Some(VolumePlace::Directory(_)) | None => return Ok(None),
             },
         };
-        Some(Asked { engine, full })
+        Ok(Some(Asked { engine, full }))
     }
 
     /// `NAME` for an instance with its own user, `<instance>-NAME` for one that runs as root.
-    fn full_name(&self, name: &str) -> String {
-        if self.account.uid == 0 { format!("{}-{name}", self.instance.name) } else { name.to_owned() }
+    async fn full_name(&self, name: &str) -> Result<String> {
+        let root = match &self.instance.remote {
+            None => self.account.uid == 0,
+            Some(remote) => remote.sudo || self.logs_in_as_root(remote).await?,
+        };
+        Ok(if root { format!("{}-{name}", self.instance.name) } else { name.to_owned() })
+    }
+
+    async fn logs_in_as_root(&self, remote: &Remote) -> Result<bool> {
+        let mut program = Program::new(over_ssh(remote, ["id", "-u"]));
+        program.limits = Limits::within(PATIENCE);
+        let captured = process::capture(program, self.cancel, MAX_ANSWER).await?;
+        judge(remote, &captured.ended)?;
+        ensure!(
+            captured.ended.ok(),
+            "`id -u` failed on {}: {}",
+            remote.login(),
+            captured.ended.stderr_tail.trim()
+        );
+        Ok(captured.stdout.trim_ascii() == b"0")
     }
 
     async fn list(&self) -> Result<Vec<String>> {
@@ -158,7 +183,7 @@ impl Resolver<'_> {
         let answer = self.ask(engine, &["volume", "ls", "--format", "{{.Name}}"]).await?;
         let answer = answer.with_context(|| format!("listing the volumes of {engine}"))?;
         let names = String::from_utf8_lossy(&answer).lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
-        let prefix = self.full_name("");
+        let prefix = self.full_name("").await?;
         let own = names.iter().filter_map(|name| name.strip_prefix(&prefix));
         Ok(own.filter(|name| valid(name) && !name.starts_with("restic-")).map(str::to_owned).collect())
     }
@@ -182,13 +207,15 @@ impl Resolver<'_> {
 
     /// Runs an engine. The outer error: it could not be run; the inner one: it failed, with its own words.
     async fn ask(&self, engine: &str, arguments: &[&str]) -> Result<Result<Vec<u8>>> {
-        let user = (engine == "podman").then_some(self.account);
-        let mut program = engine_program(engine, user, arguments.iter().map(Into::into).collect());
+        let mut program = self.program(engine, arguments.iter().map(Into::into).collect());
         program.limits = Limits::within(PATIENCE);
-        program.env.push(("PATH".into(), self.path()));
         let shown = arguments.join(" ");
         let captured = process::capture(program, self.cancel, MAX_ANSWER).await;
         let captured = captured.with_context(|| format!("running `{engine} {shown}`"))?;
+        if let Some(remote) = &self.instance.remote {
+            judge(remote, &captured.ended)
+                .with_context(|| format!("running `{engine} {shown}` on {}", remote.login()))?;
+        }
         if captured.ended.ok() {
             return Ok(Ok(captured.stdout));
         }
@@ -200,6 +227,18 @@ impl Resolver<'_> {
         Ok(Err(anyhow!("`{engine} {shown}` failed ({how}): {said}")))
     }
 
+    /// An engine: of the instance's other machine, if it is on one.
+    fn program(&self, engine: &str, arguments: Vec<OsString>) -> Program {
+        if let Some(remote) = &self.instance.remote {
+            let argv = std::iter::once(OsString::from(engine)).chain(arguments);
+            return Program::new(over_ssh(remote, sudo(remote, None, argv)));
+        }
+        let user = (engine == "podman").then_some(self.account);
+        let mut program = engine_program(engine, user, arguments);
+        program.env.push(("PATH".into(), self.path()));
+        program
+    }
+
     /// Our own tools, then our own search path; never a directory of the instance.
     fn path(&self) -> OsString {
         let mut path = self.tools.as_os_str().to_owned();
@@ -209,6 +248,9 @@ impl Resolver<'_> {
     }
 
     fn lies(&self, name: &str, Asked { engine, full }: &Asked, volume: &Inspected) -> Result<Lies> {
+        if let Some(remote) = &self.instance.remote {
+            return there(name, engine, remote, volume).map(Lies::There);
+        }
         if let Reach::Here(place) = volume.reach() {
             return self.real(name, engine, place).map(Lies::Here);
         }
@@ -246,6 +288,23 @@ impl Resolver<'_> {
         }
         Ok(dir.real)
     }
+}
+
+/// Where a volume lies on another machine. It is mirrored from there, so it must lie in a directory at any time.
+fn there(name: &str, engine: &str, remote: &Remote, volume: &Inspected) -> Result<PathBuf> {
+    let login = remote.login();
+    let Reach::Here(place) = volume.reach() else {
+        bail!(
+            "volume {name:?} on {login} is there only while a container uses it, or is kept by another driver: only volumes \
+             of {engine}'s local driver without a device are mirrored from another machine; save it with a dump \
+             (source = \"command\") there"
+        );
+    };
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
+    let sound = place.is_absolute() && place.parent().is_some() && place.components().all(plain);
+    let text = place.to_str().filter(|text| sound && !text.contains(['\n', '\0']));
+    ensure!(text.is_some(), "{engine} on {login} says that volume {name:?} lies at {}", place.display());
+    Ok(place.to_owned())
 }
 
 /// Names that both engines accept; nothing else is ever passed to them.

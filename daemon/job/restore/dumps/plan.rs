@@ -19,6 +19,9 @@ pub(in crate::job::restore) fn rows(
     for record in selected(request, manifest)? {
         let found = defined(&place.instance, &record.dump, &record.source);
         let how = match &found {
+            Ok(dump) if request.founding.is_some() && there::refused(request, dump).is_some() => {
+                "not loaded: it would have to change places on another machine; get it with target"
+            }
             Ok(dump) => dump::method(&dump.source, &record),
             Err(_) if request.founding.is_some() => "not loaded: the new instance has no server for it",
             Err(_) => "",
@@ -29,8 +32,6 @@ pub(in crate::job::restore) fn rows(
             "stream": record.stream.as_ref().map(|stream| &stream.snapshot), "given": given(request, &record),
         }));
         problems.extend(streams::lost(&record));
-        let why = found.as_ref().ok().and_then(|dump| there::refused(request, dump));
-        problems.extend(why.filter(|why| !problems.contains(why)));
         if let Err(failure) = found
             && request.founding.is_none()
         {
@@ -64,7 +65,8 @@ pub(in crate::job::restore) async fn servers(
     let mut problems = Vec::new();
     for dump in &place.instance.dumps {
         let own: Vec<Record> = records.iter().filter(|record| record.dump == *dump.name).cloned().collect();
-        if own.is_empty() || defined(&place.instance, &own[0].dump, &own[0].source).is_err() {
+        let lost = |own: &Record| defined(&place.instance, &own.dump, &own.source).is_err();
+        if own.is_empty() || lost(&own[0]) || there::refused(request, dump).is_some() {
             continue;
         }
         match server(context, request, place, dump, &own).await {
