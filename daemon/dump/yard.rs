@@ -60,7 +60,7 @@ impl<'s> Yard<'s> {
         let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
         let far::Far { tied, reads } = far::program(self.remote, None, (None, argv), env);
         let [program, reads] = [tied, reads].map(|program| Program { limits: self.site.long(), ..program });
-        Call { name, program, far: Some((self.remote.clone(), Box::new(reads))) }
+        Call { name, program, far: Some(self.remote.clone()), reads: Some(Box::new(reads)) }
     }
 
     /// Runs a program there; what it prints.
@@ -116,11 +116,7 @@ impl<'s> Yard<'s> {
         argv.push(made.into());
         let mut program = Program::new(over_ssh(self.remote, sudo(self.remote, None, argv)));
         program.limits = self.site.long();
-        let call = Call {
-            name: "chown".into(),
-            program,
-            far: Some((self.remote.clone(), Box::new(Program::new([""; 0])))),
-        };
+        let call = Call { name: "chown".into(), program, far: Some(self.remote.clone()), reads: None };
         let given = run::ask(call, &self.site.cancel).await;
         given.map(drop).with_context(|| {
             format!(
