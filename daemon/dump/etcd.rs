@@ -19,6 +19,7 @@ use super::record::{self, Record};
 use super::run;
 use super::site::{Site, words};
 use super::version::series;
+use super::yard::Yard;
 use super::{Ready, Taken};
 use crate::definition::{Etcd, Tls};
 
@@ -221,14 +222,10 @@ pub(super) async fn lay(
 ) -> Result<Vec<Laid>> {
     let mut all = Vec::new();
     for record in records {
-        let Details { members: _, name, peer_urls, owner } = details(record)?;
+        let details = details(record)?;
         let (data, file) = (made.join("data"), record.path(tree));
         let bench = Bench::new(site, [made, &*file]);
-        let cluster: Vec<String> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
-        let mut argv = vec![OsString::from(program(site, &bench).await), "snapshot".into(), "restore".into()];
-        argv.extend([bench.seen(&file).into(), "--data-dir".into(), bench.seen(&data).into()]);
-        argv.extend(["--name".into(), name.into(), "--initial-cluster".into(), cluster.join(",").into()]);
-        argv.extend(["--initial-advertise-peer-urls".into(), peer_urls.join(",").into()]);
+        let argv = restoring(program(site, &bench).await, &details, &bench.seen(&file), &bench.seen(&data));
         bench.clear().await?;
         let loaded = run::ask(bench.call(argv, &[("ETCDCTL_API", "3".into())]), &site.cancel).await;
         if loaded.is_err() {
@@ -237,17 +234,50 @@ pub(super) async fn lay(
         loaded.with_context(|| format!("loading {}", record.file))?;
         let live = site.lies(&etcd.data_dir).await?;
         let laid = Laid { rests: vec![live.path.clone()], live: live.path, made: data, within: live.root };
-        laid.give(&owner)?;
+        laid.give(&details.owner)?;
         all.push(laid);
     }
     Ok(all)
 }
 
+/// Likewise on another machine, by its programs.
+pub(super) async fn lay_there(
+    site: &Site,
+    etcd: &Etcd,
+    tree: &Path,
+    records: &[Record],
+    yard: &Yard<'_>,
+) -> Result<Vec<Laid>> {
+    let mut all = Vec::new();
+    for record in records {
+        let details = details(record)?;
+        let (file, data) = (yard.put(&record.path(tree), FILE).await?, yard.at("data"));
+        let argv = restoring(program(site, &Bench::new(site, [])).await, &details, &file, &data);
+        let loaded = yard.ask(argv, &[("ETCDCTL_API", "3".into())]).await;
+        loaded.with_context(|| format!("loading {}", record.file))?;
+        yard.give(&data, &etcd.data_dir, &details.owner).await?;
+        let live = etcd.data_dir.clone();
+        all.push(Laid { live, made: data, rests: Vec::new(), within: false });
+    }
+    Ok(all)
+}
+
+/// What makes a data directory of a snapshot.
+fn restoring(program: &str, details: &Details, file: &Path, data: &Path) -> Vec<OsString> {
+    let Details { name, peer_urls, .. } = details;
+    let cluster: Vec<String> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
+    let mut argv = words([program, "snapshot", "restore"]);
+    argv.extend([file.into(), "--data-dir".into(), data.into()]);
+    argv.extend(["--name".into(), name.into(), "--initial-cluster".into(), cluster.join(",").into()]);
+    argv.extend(["--initial-advertise-peer-urls".into(), peer_urls.join(",").into()]);
+    argv
+}
+
 /// Restoring moved to a program of its own with 3.5, and only that one has it from 3.6 on.
 async fn program(site: &Site, bench: &Bench<'_>) -> &'static str {
-    let there = match site.contained {
-        None => site.has("etcdutl").await,
-        Some(_) => {
+    let there = match site.apart() {
+        false => site.has("etcdutl").await,
+        true => {
             let call = bench.question(words(["etcdutl", "version"]), &[], false);
             run::ask(call, &site.cancel).await.is_ok()
         }

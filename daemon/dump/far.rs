@@ -17,7 +17,10 @@ use crate::process::{Program, Stdin};
 use crate::target::{over_ssh, sudo, tied};
 
 /// Variables that hold a password: never words of a command line, not even there.
-const SECRET: [&str; 4] = ["PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH", "ETCDCTL_PASSWORD"];
+const SECRET: [&str; 5] = ["PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH", "ETCDCTL_PASSWORD", CONFIGURATION];
+
+/// A line of a configuration that a program is to read from its descriptor 3; see [`configured`].
+pub(super) const CONFIGURATION: &str = "HOLDFAST_CONFIGURATION";
 
 /// Runs a program that writes the file `$d/out`, and prints that. What the program says goes to standard error. Whatever ends
 /// it, the directory goes.
@@ -35,6 +38,23 @@ pub(super) fn spooled(site: &Site, argv: Vec<OsString>, env: &[(&str, OsString)]
 pub(super) fn sqlite(site: &Site, path: &Path) -> Call {
     let make = r#"sqlite3 -readonly -bail -cmd '.timeout 60000' "$1" "vacuum into '$d/out'" >&2"#;
     scripted(site, make, "sqlite3".into(), vec![path.into()], &[])
+}
+
+/// A program that reads one line of configuration at `/dev/fd/3`: what [`CONFIGURATION`] holds, which it does not inherit.
+pub(super) fn configured(argv: Vec<OsString>) -> Vec<OsString> {
+    let script = format!("exec 3<<END\n${CONFIGURATION}\nEND\nunset {CONFIGURATION}\nexec \"$@\"");
+    let head = ["sh".into(), "-c".into(), script.into(), "sh".into()];
+    head.into_iter().chain(argv).collect()
+}
+
+/// A program that opens `/dev/stdin`: what sshd gives is a socket, and no socket can be opened. It has a home of its own,
+/// which goes with it.
+pub(super) fn piped(site: &Site, argv: Vec<OsString>, told: &str) -> Call {
+    let name = argv.first().cloned().unwrap_or_default().to_string_lossy().into_owned();
+    let script = format!("{SPOOL}\ncat | HOME=$d \"$@\"");
+    let head = ["sh".into(), "-c".into(), script.into(), "sh".into()];
+    let call = site.question(head.into_iter().chain(argv), &[]).told(told);
+    Call { name, ..call }
 }
 
 fn scripted(site: &Site, make: &str, name: OsString, argv: Vec<OsString>, env: &[(&str, OsString)]) -> Call {

@@ -54,10 +54,29 @@ impl Owner {
         Some(Self { mode: mode & 0o7777, uid: words.next()?.parse().ok()?, gid: words.next()?.parse().ok()? })
     }
 
+    /// As `chmod` and `chown` take it.
+    pub(super) fn words(&self) -> (String, String) {
+        (format!("{:o}", self.mode), format!("{}:{}", self.uid, self.gid))
+    }
+
     /// Whose a directory is.
     pub(super) fn of(dir: &Path) -> Result<Self> {
         let meta = std::fs::metadata(dir).with_context(|| format!("looking at {}", dir.display()))?;
-        Ok(Self { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() })
+        Ok(Self::told_by(&meta))
+    }
+
+    /// What a look at it says.
+    pub(super) fn told_by(meta: &std::fs::Metadata) -> Self {
+        Self { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() }
+    }
+
+    /// Gives it to a file; only root gives to others.
+    pub(super) fn put_on(&self, file: &Path) -> Result<()> {
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(file, Some(self.uid), Some(self.gid))?;
+        }
+        let mode = std::fs::Permissions::from_mode(self.mode);
+        std::fs::set_permissions(file, mode).with_context(|| format!("the mode of {}", file.display()))
     }
 }
 

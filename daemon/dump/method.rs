@@ -2,20 +2,7 @@
 
 use super::Record;
 use super::rabbitmq::messages;
-use crate::definition::{Dump, Source};
-
-/// Why a restore cannot load what is dumped; none: it can.
-pub fn not_loaded(dump: &Dump) -> Option<String> {
-    let offline = matches!(&dump.source, Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_));
-    (offline && dump.remote.is_some()).then(|| {
-        format!(
-            "dump {} ({}) of another machine is saved and not restored there: its files would have to change places while \
-             its server is stopped; get them with --target and load them there, or leave them out with --include",
-            dump.name,
-            dump.source.word()
-        )
-    })
-}
+use crate::definition::Source;
 
 /// How a restore of a source's file goes about it, for plans.
 pub fn method(source: &Source, record: &Record) -> &'static str {

@@ -34,17 +34,19 @@ mod search;
 mod site;
 mod sqlite;
 mod version;
+mod yard;
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::definition::{Rabbit, Source};
+use yard::Yard;
 
 pub use change::{Change, Databases, Pair};
 pub use given::{check_given, details_given, names_given};
 pub use laid::{Laid, at_rest};
-pub use method::{method, not_loaded};
+pub use method::method;
 pub use object::{Object, Objects, missing};
 pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
@@ -216,6 +218,9 @@ impl Site {
     /// # Errors
     /// The server's words; what lives was not touched.
     pub async fn load_beside(&self, tree: &Path, records: &[Record], job: &str) -> Result<Vec<Laid>> {
+        if let Some(yard) = Yard::open(self, job).await? {
+            return self.load_there(tree, records, &yard).await;
+        }
         let made = tree.join(MADE).join(self.dump.name.as_str());
         match &self.dump.source {
             Source::Postgresql(_) => {
@@ -243,6 +248,16 @@ impl Site {
             }
             Source::Mongodb(mongo) => mongodb::fits(self, mongo, records).await.map(|()| Vec::new()),
             _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn load_there(&self, tree: &Path, records: &[Record], yard: &Yard<'_>) -> Result<Vec<Laid>> {
+        match &self.dump.source {
+            Source::Openldap(ldap) => openldap::lay_there(self, ldap, tree, records, yard).await,
+            Source::Etcd(etcd) => etcd::lay_there(self, etcd, tree, records, yard).await,
+            Source::Rabbitmq(rabbit) => rabbitmq::lay_there(self, rabbit, tree, records, yard).await,
+            Source::Sqlite(_) => sqlite::lay_there(tree, records, yard).await,
+            other => bail!("source = {:?} is not made on another machine", other.word()),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod ctl;
 pub(super) mod messages;
+mod there;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,6 +22,7 @@ use super::record::{self, Record};
 use super::run;
 use super::site::Site;
 use super::version::not_newer;
+use super::yard::Yard;
 use super::{Ready, Taken};
 use crate::definition::{Rabbit, Server};
 
@@ -146,6 +148,22 @@ pub(super) async fn lay(
     let mut all = Vec::new();
     for record in records.iter().filter(|record| messages::is_data(record)) {
         let laid = messages::lay(site, rabbit.data_dir.as_deref(), tree, record, made).await;
+        all.extend(laid.with_context(|| record.file.clone())?);
+    }
+    Ok(all)
+}
+
+/// Likewise on another machine.
+pub(super) async fn lay_there(
+    site: &Site,
+    rabbit: &Rabbit,
+    tree: &Path,
+    records: &[Record],
+    yard: &Yard<'_>,
+) -> Result<Vec<Laid>> {
+    let mut all = Vec::new();
+    for record in records.iter().filter(|record| messages::is_data(record)) {
+        let laid = there::lay(site, rabbit.data_dir.as_deref(), tree, record, yard).await;
         all.extend(laid.with_context(|| record.file.clone())?);
     }
     Ok(all)

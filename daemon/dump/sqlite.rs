@@ -3,17 +3,17 @@
 //! A copy made by anything else may be torn: what was committed last stands in `-wal` or has to be taken back by
 //! `-journal`. For the same reason a restore sets those aside together with the old file.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
-use serde::{Deserialize, Serialize};
 
+use super::laid::{Laid, Owner};
 use super::record::{self, Record, file_name};
-use super::site::Site;
+use super::site::{Site, words};
+use super::yard::Yard;
 use super::{Ready, Taken};
 use super::{far, run};
 
@@ -23,14 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(50);
 /// What SQLite puts beside a file.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-/// Whose file it was.
-#[derive(Debug, Serialize, Deserialize)]
-struct Owner {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-}
 
 /// Where a file of a definition lies in the tree.
 fn tree_path(text: &str) -> PathBuf {
@@ -113,7 +105,7 @@ pub(super) async fn dump(site: &Site, files: &[String], dir: &Path) -> Result<Ta
             check_integrity(&copy)
         });
         copied.await?.with_context(|| format!("dumping {}", live.display()))?;
-        let owner = Owner { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() };
+        let owner = Owner::told_by(&meta);
         let record = Record::of(&site.dump, &to).await?;
         let (version, details) = (rusqlite::version().to_owned(), serde_json::to_value(owner)?);
         records.push(Record {
@@ -172,6 +164,27 @@ pub(super) async fn verify(tree: &Path, records: &[Record]) -> Result<()> {
     Ok(())
 }
 
+/// Brings saved files to another machine and has them read to their end there. Nothing live is touched.
+pub(super) async fn lay_there(tree: &Path, records: &[Record], yard: &Yard<'_>) -> Result<Vec<Laid>> {
+    let mut all = Vec::new();
+    for (number, record) in records.iter().enumerate() {
+        let path = record.database.as_deref().context("the manifest does not say which file it was")?;
+        let below = Path::new(path).strip_prefix("files");
+        let live = below.with_context(|| format!("{path} is no path of another machine"))?;
+        let live = Path::new("/").join(live);
+        let made = yard.put(&record.path(tree), &format!("{number}.db")).await?;
+        let mut argv = words(["sqlite3", "-readonly", "-bail"]);
+        argv.extend([format!("file:{}?immutable=1", made.display()).into(), "pragma integrity_check".into()]);
+        let said = yard.ask(argv, &[]).await.with_context(|| format!("checking {} there", record.file))?;
+        ensure!(said.trim() == "ok", "{} came damaged: {}", record.file, said.trim());
+        let owner = serde_json::from_value(record.details.clone());
+        let owner = owner.with_context(|| format!("the manifest does not say whose file {path} was"))?;
+        yard.give(&made, &live, &owner).await?;
+        all.push(Laid { live, made, rests: Vec::new(), within: false });
+    }
+    Ok(all)
+}
+
 /// Gives a saved file the owner and mode of the one that lives, else those that it had.
 ///
 /// # Errors
@@ -180,14 +193,10 @@ pub fn lay(record: &Record, file: &Path, live: &Path) -> Result<()> {
     let saved: Owner = serde_json::from_value(record.details.clone())
         .with_context(|| format!("the manifest does not say whose file {} was", record.file))?;
     let owner = match std::fs::symlink_metadata(live) {
-        Ok(meta) if meta.is_file() => Owner { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() },
+        Ok(meta) if meta.is_file() => Owner::told_by(&meta),
         _ => saved,
     };
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::lchown(file, Some(owner.uid), Some(owner.gid))?;
-    }
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(owner.mode);
-    std::fs::set_permissions(file, mode).with_context(|| format!("the mode of {}", file.display()))
+    owner.put_on(file)
 }
 
 /// What SQLite may have put beside a file, by path.

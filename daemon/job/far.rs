@@ -3,6 +3,8 @@
 //! Beside what lives lies a directory of ours with `new` and `old`. A swap moves what lives out of the way and what waits
 //! into its place: between the two nothing lives there, for as long as one rename takes, and the undo step says so.
 
+mod tries;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+
+pub(in crate::job) use tries::{Tries, one_or_all};
 
 use crate::definition::Remote;
 use crate::process::{self, Limits, Program};
@@ -20,21 +23,44 @@ use crate::target::{SshError, TreePath, judge, over_ssh};
 
 /// How long one call may take: it may remove a large tree.
 const LIMIT: Duration = Duration::from_secs(3_600);
-/// The first and the longest pause between two tries of what must be done.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// The most that a call may say.
 const ANSWER: usize = 8 << 20;
 
 /// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
 /// Whether root may be had is asked first: else what sudo refuses would look like what is not there. A swap goes on there
-/// when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never comes late.
+/// when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never comes late. Nothing
+/// changes places beneath a server that has it open: LMDB and bbolt lock a file, and everybody may read who holds locks (told
+/// apart by inode alone, for some file systems name another device there than elsewhere); RabbitMQ has its files open.
 const SCRIPT: &str = r#"set -eu
 verb=$1 s=$2; shift 2
 [ -z "$s" ] || $s test -e /
 there() { $s test -e "$1" || $s test -L "$1"; }
+rests() {
+    open=
+    if there "$1/msg_stores"; then
+        below=$($s readlink -f -- "$1" | sed 's/[*?[\\]/\\&/g')
+        open=$($s find /proc -ignore_readdir_race -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname "$below/*" -print -quit 2>/dev/null) || :
+    fi
+    for file in "$1/lock.mdb" "$1/member/snap/db"; do
+        there "$file" || continue
+        inode=$($s stat -c %i -- "$file")
+        if grep -q ":$inode " /proc/locks; then open=1; fi
+    done
+    if [ -n "$open" ]; then
+        echo "a server has $1 open: stop it, or name it as a service of the instance, so that it is stopped" >&2
+        exit 8
+    fi
+}
+moves() { rests "$live"; $s mv -T -- "$1" "$2"; }
 for path do
     case $verb in
     look) if there "$path"; then echo 1; else echo 0; fi ;;
+    fits)
+        if $s test -L "$path"; then echo "$path is a symbolic link: name the place where it leads" >&2; exit 8; fi
+        if there "$path" && [ "$($s stat -c %m -- "$path")" = "$path" ]; then
+            echo "$path is a file system of its own, which cannot change places: use a directory below it" >&2
+            exit 8
+        fi ;;
     make) $s mkdir -m 0700 -- "$path" "$path/new" "$path/old" ;;
     above) $s mkdir -m 0755 -- "$path" ;;
     list) $s find "$path" -mindepth 1 -maxdepth 1 -printf '%f\0' ;;
@@ -45,6 +71,10 @@ for path do
         $s rm -rf -- "$path"
         rm -f -- "$HOME/${path##*/}.lock" ;;
     esac
+done
+while [ "$verb" = bring ] && [ $# -gt 0 ]; do
+    $s mv -T -- "$1" "$2"
+    shift 2
 done
 [ "$verb" = swap ] || [ "$verb" = back ] || exit 0
 [ $# -gt 0 ] || exit 0
@@ -58,13 +88,13 @@ while [ $# -gt 0 ]; do
     live=$1 waits="$2/$4/$3" rests="$2/$5/$3" was=$6 comes=$7; shift 7
     if [ "$verb" = swap ]; then
         if [ $was = 0 ] && there "$live" && there "$waits"; then echo "$live was not there before" >&2; exit 8; fi
-        if [ $was = 1 ] && there "$live" && ! there "$rests"; then $s mv -T -- "$live" "$rests"; fi
-        if [ $comes = 1 ] && there "$waits"; then $s mv -T -- "$waits" "$live"; fi
+        if [ $was = 1 ] && there "$live" && ! there "$rests"; then moves "$live" "$rests"; fi
+        if [ $comes = 1 ] && there "$waits"; then moves "$waits" "$live"; fi
     else
-        if [ $comes = 1 ] && there "$live" && ! there "$waits" && there "${waits%/*}"; then $s mv -T -- "$live" "$waits"; fi
+        if [ $comes = 1 ] && there "$live" && ! there "$waits" && there "${waits%/*}"; then moves "$live" "$waits"; fi
         if [ $was = 1 ] && there "$rests"; then
             if there "$live"; then echo "$live is in the way of what lived there" >&2; exit 8; fi
-            $s mv -T -- "$rests" "$live"
+            moves "$rests" "$live"
         fi
     fi
 done
@@ -191,26 +221,13 @@ impl Far {
     pub(super) async fn put_back_at_last(
         &self,
         instance: &str,
-        waits: impl Fn(Option<String>),
+        waits: impl Fn(Option<String>) + Sync,
     ) -> Result<()> {
-        let (mut pause, longest) = PAUSES;
-        loop {
-            let failure = match self.put_back().await {
-                Err(failure) if passes(&failure) => failure,
-                done => return done,
-            };
-            error!(
-                MESSAGE_ID = super::message::SERVICE_DOWN,
-                holdfast_instance = %instance,
-                "{instance} may be without its data, and stays stopped, until {} answers: {failure:#}. It is tried again in \
-                 {pause:?}",
-                self.remote.login()
-            );
-            waits(Some(format!("tries again in {pause:?} to put the old data back: {failure:#}")));
-            tokio::time::sleep(pause).await;
-            waits(None);
-            pause = (pause * 2).min(longest);
+        let mut tries = Tries::new();
+        while let Err(failure) = self.put_back().await {
+            tries.again(instance, &waits, failure).await?;
         }
+        Ok(())
     }
 }
 
@@ -283,6 +300,29 @@ pub(super) async fn remove(remote: &Remote, dirs: &[PathBuf]) -> Result<()> {
     removed.map(drop).with_context(|| format!("removing {dirs:?} on {}", remote.login()))
 }
 
+/// Makes sure that data there can change places by a rename.
+///
+/// # Errors
+/// The connection's, or what is in the way.
+pub(super) async fn fits(remote: &Remote, paths: &[PathBuf], cancel: &CancellationToken) -> Result<()> {
+    let fits = call(remote, "fits", words(paths), cancel).await;
+    fits.map(drop).with_context(|| format!("looking at {}", remote.login()))
+}
+
+/// Moves what was made there to where it waits.
+///
+/// # Errors
+/// The connection's, or the machine's words.
+pub(super) async fn bring(
+    remote: &Remote,
+    moves: &[(PathBuf, PathBuf)],
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let paths: Vec<PathBuf> = moves.iter().flat_map(|(from, to)| [from.clone(), to.clone()]).collect();
+    let brought = call(remote, "bring", words(&paths), cancel).await;
+    brought.map(drop).with_context(|| format!("moving what was made on {}", remote.login()))
+}
+
 /// How the names of our directories there begin.
 const OWN: &[u8] = b".holdfast-j";
 
@@ -317,8 +357,9 @@ fn runs(verb: &str) -> &'static str {
         "leave" => "test, rmdir",
         "remove" => "test, rm",
         "list" => "test, find",
-        "marks" => "test, stat",
-        "swap" | "back" => "test, mv",
+        "fits" | "marks" => "test, stat",
+        "swap" | "back" => "test, stat, readlink, find, mv",
+        "bring" => "test, mv",
         _ => "test",
     }
 }
@@ -330,13 +371,19 @@ pub(super) fn sudo_lacks(failure: anyhow::Error, what: &str) -> anyhow::Error {
     }
     failure.context(format!(
         "sudo there has no line that lets a restore run `{what}`: `holdfast setup INSTANCE --restore` writes the file with all \
-         of them, or prints it with --print-sudoers"
+         of them, or prints it with --print-sudoers; it has none for files of database servers: log in there as root for those"
     ))
 }
 
 /// Where a path of the tree lives there.
 pub(super) fn live_of(item: &Path) -> Option<PathBuf> {
     item.strip_prefix("files").ok().map(|below| Path::new("/").join(below))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
+fn shell() -> std::process::Command {
+    std::process::Command::new("sh")
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ impl Etcd {
     }
 
     /// With certificates: whoever has none of this authority is not let in.
-    fn start_with(value: &str, tls: Option<Certificates>) -> Self {
+    pub(super) fn start_with(value: &str, tls: Option<Certificates>) -> Self {
         let (port, peer) = (free_port(), free_port());
         let (scheme, more) = match &tls {
             None => ("http", String::new()),
@@ -73,11 +73,11 @@ impl Etcd {
         good(self.etcdctl(Some(servers::PASSWORD), words))
     }
 
-    fn state(&self) -> String {
+    pub(super) fn state(&self) -> String {
         self.ask(&["get", "--prefix", "/app/"])
     }
 
-    fn change(&self) {
+    pub(super) fn change(&self) {
         self.ask(&["put", "/app/a", "changed"]);
         self.ask(&["put", "/app/late", "x"]);
     }

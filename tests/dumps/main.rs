@@ -26,6 +26,8 @@ mod mysql;
 mod openldap;
 mod opensearch;
 mod over_ssh;
+mod over_ssh_files;
+mod over_ssh_programs;
 mod plain_http;
 mod postgresql;
 mod rabbitmq;

@@ -37,10 +37,10 @@ pub(super) fn tools(setup: &mut Setup) {
     setup.write(&format!("mongo/{ODD}/item"), "odd\n", 0o644);
 }
 
-type Seen = BTreeMap<PathBuf, String>;
+pub(super) type Seen = BTreeMap<PathBuf, String>;
 
 /// All documents of the server.
-fn seen(lab: &Lab) -> Seen {
+pub(super) fn seen(lab: &Lab) -> Seen {
     let mut all = Seen::new();
     for database in std::fs::read_dir(lab.path("mongo")).unwrap() {
         for file in std::fs::read_dir(database.unwrap().path()).unwrap() {
@@ -52,7 +52,7 @@ fn seen(lab: &Lab) -> Seen {
     all
 }
 
-fn change(lab: &Lab) -> Seen {
+pub(super) fn change(lab: &Lab) -> Seen {
     lab.write("mongo/shop/item", "changed\n", 0o644);
     lab.write("mongo/shop/late", "x\n", 0o644);
     lab.write("mongo/admin/system.users", "root\nlate\n", 0o644);

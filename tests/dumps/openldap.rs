@@ -49,7 +49,7 @@ impl Slapd {
         server
     }
 
-    fn answers(&self) {
+    pub(super) fn answers(&self) {
         until("slapd answers", || self.search("dc=one").status.success());
     }
 
@@ -85,7 +85,7 @@ impl Slapd {
     }
 
     /// All entries of both databases.
-    fn state(&self) -> String {
+    pub(super) fn state(&self) -> String {
         format!("{}\n{}", good(self.search("dc=one")), good(self.search("dc=two")))
     }
 
@@ -98,7 +98,7 @@ impl Slapd {
     }
 
     /// One entry more, one that is another one.
-    fn change(&self) {
+    pub(super) fn change(&self) {
         self.modify("dc=one", "dn: o=späte,dc=one\nchangetype: add\nobjectClass: organization\no: späte\n");
         self.modify("dc=two", "dn: dc=two\nchangetype: modify\nreplace: o\no: changed\n");
     }

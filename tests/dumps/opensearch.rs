@@ -16,7 +16,7 @@ pub(super) fn definition(server: &SearchServer) -> String {
     format!("{}user = \"admin\"\npassword_file = \"{PASSWORD_FILE}\"\n", server.definition("opensearch"))
 }
 
-fn change(server: &SearchServer) {
+pub(super) fn change(server: &SearchServer) {
     server.put("shop", &["changed", "two", "three"]);
     server.put("late", &["x"]);
     let state = &mut *server.state.lock().unwrap();

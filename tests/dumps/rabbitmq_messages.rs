@@ -12,7 +12,7 @@ const ASKED: &str = "restore = { health = { command = [\"sh\", \"-c\", \
     \"[ ! -e @DIR@/hang ] || { : >@DIR@/at-health; exec sleep 60; }; exit $(cat @DIR@/health)\"], timeout = \"60s\" } }";
 
 impl Rabbit {
-    fn publish(&self, text: &str) {
+    pub(super) fn publish(&self, text: &str) {
         let message = json!({"properties": {"delivery_mode": 2}, "routing_key": "orders", "payload": text,
             "payload_encoding": "string"});
         let said = self.tell("POST", "exchanges/%2f/amq.default/publish", message);
@@ -20,7 +20,7 @@ impl Rabbit {
     }
 
     /// What waits in the queue.
-    fn messages(&self) -> Vec<String> {
+    pub(super) fn messages(&self) -> Vec<String> {
         assert!(self.up(), "the node does not answer");
         let ask = json!({"count": 99, "ackmode": "ack_requeue_true", "encoding": "auto"});
         let said: Value = serde_json::from_str(&self.tell("POST", "queues/%2f/orders/get", ask)).unwrap();

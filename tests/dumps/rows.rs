@@ -62,34 +62,57 @@ const ENGINES: [Row; 11] = [
     (
         "SQLite",
         [
-            &["a_file_that_is_no_database_or_a_link_to_one_takes_no_snapshot"],
-            &["a_file_in_use_is_dumped_whole_restored_and_rolled_back_with_what_lies_beside_it"],
+            &[
+                "a_file_that_is_no_database_or_a_link_to_one_takes_no_snapshot",
+                "what_does_not_load_on_another_machine_stops_nothing_there_and_changes_nothing",
+            ],
+            &[
+                "a_file_in_use_is_dumped_whole_restored_and_rolled_back_with_what_lies_beside_it",
+                "files_of_engines_on_another_machine_change_places_there_and_a_rollback_gives_back_the_old_ones",
+            ],
             &["files_of_sqlite_move_with_the_instance_and_a_server_that_is_all_of_one_is_left_to_the_first"],
-            &["killed_while_the_restored_file_lives_the_old_one_is_back_after_the_next_start"],
+            &[
+                "killed_while_the_restored_file_lives_the_old_one_is_back_after_the_next_start",
+                "killed_anywhere_the_old_files_of_engines_live_when_the_other_machine_answers_again",
+            ],
         ],
     ),
     (
         "OpenLDAP (a whole server)",
         [
-            &["a_dump_that_is_cut_off_takes_no_snapshot_and_a_server_that_runs_is_not_restored_beneath"],
+            &[
+                "a_dump_that_is_cut_off_takes_no_snapshot_and_a_server_that_runs_is_not_restored_beneath",
+                "what_does_not_load_on_another_machine_stops_nothing_there_and_changes_nothing",
+            ],
             &[
                 "configuration_and_data_are_restored_into_their_own_server_and_rolled_back",
+                "files_of_engines_on_another_machine_change_places_there_and_a_rollback_gives_back_the_old_ones",
                 "system_servers_in_containers_are_dumped_and_restored_by_their_own_programs",
             ],
             &[],
-            &["killed_after_the_swap_the_old_directories_live_after_the_next_start"],
+            &[
+                "killed_after_the_swap_the_old_directories_live_after_the_next_start",
+                "killed_anywhere_the_old_files_of_engines_live_when_the_other_machine_answers_again",
+            ],
         ],
     ),
     (
         "etcd (a whole server)",
         [
-            &["a_snapshot_that_is_cut_off_or_changed_is_none_and_a_failed_restore_leaves_the_old_keys"],
+            &[
+                "a_snapshot_that_is_cut_off_or_changed_is_none_and_a_failed_restore_leaves_the_old_keys",
+                "what_does_not_load_on_another_machine_stops_nothing_there_and_changes_nothing",
+            ],
             &[
                 "all_keys_are_restored_into_their_own_server_and_rolled_back",
+                "files_of_engines_on_another_machine_change_places_there_and_a_rollback_gives_back_the_old_ones",
                 "system_servers_in_containers_are_dumped_and_restored_by_their_own_programs",
             ],
             &[],
-            &["killed_after_the_swap_the_old_data_lives_after_the_next_start"],
+            &[
+                "killed_after_the_swap_the_old_data_lives_after_the_next_start",
+                "killed_anywhere_the_old_files_of_engines_live_when_the_other_machine_answers_again",
+            ],
         ],
     ),
     (
@@ -108,33 +131,58 @@ const ENGINES: [Row; 11] = [
     (
         "RabbitMQ, messages (a whole node)",
         [
-            &["messages_are_saved_while_the_node_is_stopped_and_come_back_and_go_again"],
-            &["messages_are_saved_while_the_node_is_stopped_and_come_back_and_go_again"],
+            &[
+                "messages_are_saved_while_the_node_is_stopped_and_come_back_and_go_again",
+                "messages_on_another_machine_are_saved_while_the_node_is_stopped_and_come_back_and_go_again",
+            ],
+            &[
+                "messages_are_saved_while_the_node_is_stopped_and_come_back_and_go_again",
+                "messages_on_another_machine_are_saved_while_the_node_is_stopped_and_come_back_and_go_again",
+            ],
             &[],
-            &["messages_are_saved_while_the_node_is_stopped_and_come_back_and_go_again"],
+            &[
+                "messages_are_saved_while_the_node_is_stopped_and_come_back_and_go_again",
+                "messages_on_another_machine_are_saved_while_the_node_is_stopped_and_come_back_and_go_again",
+            ],
         ],
     ),
     (
         "OpenSearch, Elasticsearch (a server of the tests)",
         [
-            &["a_snapshot_that_is_not_whole_takes_no_set_and_leaves_nothing_on_the_server"],
-            &["indices_are_restored_with_their_aliases_into_their_own_server_and_rolled_back"],
+            &[
+                "a_snapshot_that_is_not_whole_takes_no_set_and_leaves_nothing_on_the_server",
+                "indices_on_another_machine_are_packed_and_laid_there_and_nothing_stays_of_what_is_lost_half_way",
+            ],
+            &[
+                "indices_are_restored_with_their_aliases_into_their_own_server_and_rolled_back",
+                "indices_come_back_over_ssh_with_their_aliases_and_go_again",
+            ],
             &[
                 "shards_that_do_not_come_and_documents_that_are_missing_are_found_before_anything_live_is_touched",
             ],
-            &["killed_anywhere_nothing_stays_on_the_server_and_the_old_indices_live_after_the_next_start"],
+            &[
+                "killed_anywhere_nothing_stays_on_the_server_and_the_old_indices_live_after_the_next_start",
+                "indices_on_another_machine_are_packed_and_laid_there_and_nothing_stays_of_what_is_lost_half_way",
+            ],
         ],
     ),
     (
         "MongoDB (programs of the tests)",
         [
-            &["an_archive_that_is_not_whole_takes_no_set_whatever_its_program_says"],
+            &[
+                "an_archive_that_is_not_whole_takes_no_set_whatever_its_program_says",
+                "mongodb_on_another_machine_is_dumped_restored_and_put_back_by_the_tools_there",
+            ],
             &[
                 "the_whole_server_is_restored_as_it_was_at_one_moment",
+                "databases_of_mongodb_come_back_over_ssh_whole_and_go_again",
                 "in_a_container_its_own_tools_run_and_are_told_the_password_by_pipes",
             ],
             &["databases_are_restored_rolled_back_and_loaded_under_another_name"],
-            &["killed_half_way_the_old_documents_are_loaded_back_at_the_next_start"],
+            &[
+                "killed_half_way_the_old_documents_are_loaded_back_at_the_next_start",
+                "mongodb_on_another_machine_is_dumped_restored_and_put_back_by_the_tools_there",
+            ],
         ],
     ),
     (
@@ -161,7 +209,15 @@ const MORE: [(&str, &[&str]); 7] = [
             "system_a_mariadb_is_streamed_out_of_its_container_or_nothing_of_it_is_stored",
         ],
     ),
-    ("over ssh", &["databases_are_dumped_and_restored_over_ssh_into_their_own_server"]),
+    (
+        "over ssh",
+        &[
+            "databases_are_dumped_and_restored_over_ssh_into_their_own_server",
+            "a_connection_lost_while_files_of_engines_change_places_leaves_them_wholly_old_or_wholly_new",
+            "half_a_dump_of_a_program_that_exits_with_0_over_ssh_makes_no_set",
+            "over_ssh_too_a_server_is_checked_by_an_authority_and_asks_for_a_certificate",
+        ],
+    ),
     ("no room for a dump", &["system_no_engine_makes_a_set_of_a_dump_that_found_no_room"]),
     (
         "made elsewhere, edited",

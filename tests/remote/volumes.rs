@@ -150,7 +150,9 @@ async fn a_new_instance_gets_volumes_of_its_own_there() {
     // The dump is all of what the first one has.
     assert_eq!(ended.outcome, "warning", "{ended:?}\n{}", lab.daemon.log());
     assert_eq!(read(host.path("volumes/app2-data/_data/deep/two")), "two\n");
-    assert_eq!(names(&host.path("volumes/app2-data/_data")), ["deep", "one"]);
+    let mut there = names(&host.path("volumes/app2-data/_data"));
+    there.sort();
+    assert_eq!(there, ["deep", "one"]);
     assert_eq!(mode(host.path("volumes/app2-data/_data")), 0o751);
     assert_eq!(read(data(&host).join("one")), "one\n");
     std::fs::remove_file(lab.path("config/conf.d/app2.toml")).unwrap();
@@ -206,7 +208,8 @@ async fn a_connection_lost_at_any_call_of_a_backup_leaves_no_half_set_and_of_a_r
 
 async fn lost(calls: Vec<(usize, bool)>) {
     let host = Host::start();
-    let mut lab = contained(&host).config("").start().await;
+    let kept = "volumes = \"docker\"\nrestore = { keep_previous = \"0s\" }";
+    let mut lab = contained(&host).replace("volumes = \"docker\"", kept).start().await;
     lab.good_backup("b").await;
     let mut sets = 1;
     for (n, backup) in calls {
@@ -226,14 +229,14 @@ async fn lost(calls: Vec<(usize, bool)>) {
         sets += usize::from(backup && ended.outcome != "failed");
         assert_eq!(lab.sets("app").await.len(), sets, "{what}");
         if !backup {
-            lab.daemon.restart_after_kill().await;
-            lab.until("all is undone", || names(&lab.path("state/undo")).is_empty()).await;
+            // What could not be removed there goes at the next start.
+            if !names(&lab.path("state/undo")).is_empty() {
+                lab.daemon.restart_after_kill().await;
+                lab.until("all is undone", || names(&lab.path("state/undo")).is_empty()).await;
+            }
             let wanted = if ended.outcome == "failed" { CHANGED } else { SAVED };
             assert_eq!(live(&host), wanted, "{what}");
-            if ended.outcome == "failed" {
-                assert_nothing_in_them(&host, &what);
-                lab.good_restore("app").await;
-            }
+            assert_nothing_in_them(&host, &what);
         }
     }
     lab.assert_settled().await;

@@ -230,7 +230,16 @@ impl Site {
                 let both = [Some(&command.dump), command.restore.as_ref()];
                 (both.into_iter().flatten().filter_map(|argv| argv.first().cloned()).collect(), None)
             }
-            _ => return,
+            Source::Redis(_) => (words(&["redis-cli"]), None),
+            Source::Sqlite(_) => (words(&["sqlite3"]), None),
+            Source::Etcd(_) => (words(&["etcdctl"]), None),
+            Source::Openldap(_) => (words(&["slapcat", "slapadd"]), None),
+            Source::Mongodb(_) => (words(&["mongodump", "mongorestore", "mongosh"]), None),
+            Source::Opensearch(_) | Source::Elasticsearch(_) => (words(&["curl", "tar"]), None),
+            Source::Rabbitmq(rabbit) if rabbit.data_dir.is_some() => {
+                (words(&["rabbitmqctl"]), Some(&rabbit.server))
+            }
+            Source::Rabbitmq(_) => (words(&["curl"]), None),
         };
         if let Some(dir) = server.and_then(|server| server.client.as_ref()) {
             names = names.iter().map(|name| dir.join(name).display().to_string()).collect();

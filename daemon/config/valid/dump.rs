@@ -169,8 +169,12 @@ fn allowed(source: SourceWord) -> Vec<&'static str> {
         SourceWord::Openldap => &[&CHOICE, &["config_dir", "container", "run_as", "ssh"]],
         SourceWord::Etcd => &[&LOGIN, &TLS, &["container", "data_dir", "ssh"]],
         SourceWord::Rabbitmq => &[&LOGIN, &TLS, &NODE, &["container", "ssh"]],
-        SourceWord::Opensearch | SourceWord::Elasticsearch => &[&CHOICE, &LOGIN, &TLS, &INDEX],
-        SourceWord::Mongodb => &[&CHOICE, &LOGIN, &TLS, &["auth_database", "container", "oplog", "run_as"]],
+        SourceWord::Opensearch | SourceWord::Elasticsearch => {
+            &[&CHOICE, &LOGIN, &TLS, &INDEX, &["ssh", "run_as"]]
+        }
+        SourceWord::Mongodb => {
+            &[&CHOICE, &LOGIN, &TLS, &["auth_database", "container", "oplog", "run_as", "ssh"]]
+        }
         SourceWord::Sqlite => &[&["databases", "ssh", "run_as"]],
         SourceWord::Command => &[&["command", "restore", "container", "ssh", "run_as", "stream"]],
     };

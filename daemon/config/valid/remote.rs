@@ -13,11 +13,9 @@ const LOCAL: &str = "local:";
 /// Keys that are about this machine alone.
 const NEAR: [&str; 3] = ["user", "install_dir", "recovery"];
 
-/// Sources whose files would have to change places there.
-const DUMPED_ONLY: [SourceWord; 3] = [SourceWord::Openldap, SourceWord::Etcd, SourceWord::Sqlite];
-
-/// Keys that name files of this machine.
-const TLS: [&str; 3] = ["ca_file", "cert_file", "key_file"];
+/// Sources that are not reached in containers there.
+const OUTSIDE: [SourceWord; 4] =
+    [SourceWord::Openldap, SourceWord::Etcd, SourceWord::Sqlite, SourceWord::Mongodb];
 
 /// The machine of an instance, or of a dump that has its `own`.
 pub(super) fn remote(
@@ -136,7 +134,8 @@ fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
     for dump in list.get_ref() {
         let raw: &RawDump = dump.get_ref();
         let Some(word) = &raw.source else { continue };
-        let here = [SourceWord::Command, SourceWord::Sqlite];
+        let here =
+            [SourceWord::Command, SourceWord::Sqlite, SourceWord::Opensearch, SourceWord::Elasticsearch];
         if !far && raw.ssh.is_none() {
             if let Some(user) = raw.run_as.as_ref().filter(|_| here.contains(word.get_ref())) {
                 let message =
@@ -145,28 +144,14 @@ fn dumps(layers: &Layers<'_>, far: bool, complaints: &mut Complaints<'_>) {
             }
             continue;
         }
-        if !over_ssh(*word.get_ref()) {
-            let message = format!("source = {:?} is not dumped over ssh yet", word.get_ref().word());
-            let help = "dump it there with source = \"command\", or reach its server with `host` from an instance here";
-            complaints.add(source, &word.span(), message, help);
-        }
-        if DUMPED_ONLY.contains(word.get_ref()) {
-            let message = format!(
-                "source = {:?} of another machine is dumped and not restored there",
-                word.get_ref().word()
-            );
-            let help = "a restore gives its files out with --target; load them there by hand";
-            complaints.warn(source, &word.span(), message, help);
-        }
         if *word.get_ref() == SourceWord::Sqlite {
             relative(raw, source, complaints);
         }
-        for (key, span) in raw.given().into_iter().filter(|(key, _)| TLS.contains(key) || *key == "messages")
-        {
-            let message = format!("`{key}` of a server on another machine is not there yet");
-            complaints.add(source, &span, message, "reach its server with `host` from an instance here");
+        if let Some(cert) = raw.cert_file.as_ref().filter(|_| *word.get_ref() == SourceWord::Mongodb) {
+            let message = "`cert_file` of a MongoDB on another machine is not there yet".to_owned();
+            complaints.add(source, &cert.span(), message, "let a password log in there");
         }
-        if let Some(container) = raw.container.as_ref().filter(|_| DUMPED_ONLY.contains(word.get_ref())) {
+        if let Some(container) = raw.container.as_ref().filter(|_| OUTSIDE.contains(word.get_ref())) {
             let message = format!(
                 "source = {:?} in a container of another machine is not there yet",
                 word.get_ref().word()
@@ -184,8 +169,4 @@ fn relative(raw: &RawDump, source: &Source, complaints: &mut Complaints<'_>) {
         let message = format!("{:?} is no path of another machine", file.get_ref().0);
         complaints.add(source, &file.span(), message, "write an absolute path there");
     }
-}
-
-fn over_ssh(word: SourceWord) -> bool {
-    !matches!(word, SourceWord::Opensearch | SourceWord::Elasticsearch | SourceWord::Mongodb)
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 pub(super) use shell::drop_database;
 
 use super::change::{Change, Databases};
+use super::far;
 use super::record::{Record, file_name};
 use super::run::{self, Call};
 use super::site::{Site, words};
@@ -56,7 +57,7 @@ const CONFIGURED: &str = "IFS= read -r line || exit 1\nexec 3<<END\n$line\nEND\n
 /// One of MongoDB's tools with how it reaches the server. The password goes by a file of its configuration.
 async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Result<Call> {
     let mut argv = words([name]);
-    let mut first = None;
+    let (mut first, mut env) = (None, Vec::new());
     let option = |name: &str, value: OsString| {
         let mut option = OsString::from(format!("--{name}="));
         option.push(value);
@@ -65,7 +66,10 @@ async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Re
     if let Some(password) = &site.login.password {
         // A string of JSON is one of YAML.
         let text = format!("password: {}\n", json!(password.expose_secret()));
-        if site.apart() {
+        if site.dump.remote.is_some() {
+            argv.push(option("config", "/dev/fd/3".into()));
+            env.push((far::CONFIGURATION, text.trim_end().into()));
+        } else if site.apart() {
             argv.push(option("config", "/dev/fd/3".into()));
             argv.splice(0..0, words(["sh", "-c", CONFIGURED, "sh"]));
             first = Some(text.into_bytes());
@@ -86,11 +90,14 @@ async fn tool(site: &Site, mongo: &Mongo, name: &str, more: Vec<OsString>) -> Re
         argv.extend(shell::own_pem(site, tls).await?.map(|pem| option("sslPEMKeyFile", pem.into())));
     }
     argv.extend(more);
-    let mut call = site.client(argv, &[]);
+    if !env.is_empty() {
+        argv = far::configured(argv);
+    }
+    let mut call = site.client(argv, &env);
+    call.name = name.to_owned();
     if let Some(first) = first {
         call = call.that_reads();
         call.program.stdin = Stdin::Bytes(first);
-        call.name = name.to_owned();
     }
     Ok(call)
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::archive::Collection;
 use crate::definition::{Mongo, Tls};
+use crate::dump::far;
 use crate::dump::http::part;
 use crate::dump::run;
 use crate::dump::site::Site;
@@ -70,6 +71,9 @@ async fn call<T: DeserializeOwned>(
     );
     let argv = ["mongosh", "--quiet", "--norc", "--nodb"].map(std::ffi::OsString::from);
     let call = match site.apart() {
+        true if site.dump.remote.is_some() => {
+            far::piped(site, argv.into_iter().chain(["/dev/stdin".into()]).collect(), &script)
+        }
         true => {
             let mut call = site.question(argv.into_iter().chain(["/dev/stdin".into()]), &[]).that_reads();
             call.program.stdin = Stdin::Bytes(script.into_bytes());

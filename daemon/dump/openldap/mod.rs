@@ -4,6 +4,7 @@
 //! database whose entries do not load never replaces one that lives.
 
 mod ldif;
+mod there;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use super::{Ready, Taken};
 use crate::definition::Openldap;
 use crate::process;
 use ldif::Database;
+pub(super) use there::lay as lay_there;
 
 /// The configuration's file.
 const CONFIG: &str = "config.ldif";

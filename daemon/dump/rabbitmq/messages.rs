@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::there;
 use crate::definition::StopUntil;
 use crate::dump::laid::{Laid, Owner, at_rest};
 use crate::dump::record::{self, Record};
@@ -22,7 +23,7 @@ use crate::dump::{Ready, Taken};
 use crate::process::Sandbox;
 
 /// The dump's file.
-const FILE: &str = "node.tar";
+pub(super) const FILE: &str = "node.tar";
 /// A tar file ends with at least so many bytes of zero.
 const END: usize = 1024;
 /// The most that the list of a cluster's nodes may hold, in bytes.
@@ -30,12 +31,12 @@ const LIST: u64 = 1 << 20;
 
 /// The node as it was.
 #[derive(Debug, Serialize, Deserialize)]
-struct Details {
-    node: String,
+pub(super) struct Details {
+    pub(super) node: String,
     members: usize,
     /// The name of its directory, and in the file.
-    directory: String,
-    owner: Owner,
+    pub(super) directory: String,
+    pub(super) owner: Owner,
 }
 
 /// Whether a file is of a node's data, not of definitions.
@@ -57,25 +58,61 @@ pub(in crate::dump) async fn answers(site: &Site) -> Result<Ready> {
 
 /// At preflight the node may still run, if it will be stopped.
 pub(in crate::dump) async fn ready(site: &Site, dir: &Path) -> Result<Ready> {
-    named(dir).await?;
+    if site.dump.remote.is_some() {
+        there::look(site, dir).await?.with_context(|| absent(dir))?;
+    } else {
+        named(dir).await?;
+    }
     let stops = |stop: StopUntil| matches!(stop, StopUntil::Dump | StopUntil::Snapshot);
     if !site.place.instance.services.iter().any(|service| stops(service.stop)) {
-        stopped(dir).await?;
+        match site.dump.remote {
+            Some(_) => there::at_rest(site, dir, false).await.context(RUNS)?,
+            None => stopped(dir).await?,
+        }
     }
     answers(site).await
 }
 
+fn absent(dir: &Path) -> String {
+    format!("`data_dir` {} is not there, or is not a directory", dir.display())
+}
+
 /// Makes sure that the node is not running, as far as that is seen from outside.
 async fn stopped(dir: &Path) -> Result<()> {
-    at_rest(vec![dir.to_owned()]).await.context(
-        "messages are saved only while the node is stopped: name RabbitMQ as a service of the instance with stop = \"dump\"",
-    )
+    at_rest(vec![dir.to_owned()]).await.context(RUNS)
+}
+
+/// What is to be done about a node that runs.
+const RUNS: &str = "messages are saved only while the node is stopped: name RabbitMQ as a service of the instance with stop = \"dump\"";
+
+async fn dump_there(site: &Site, dir: &Path, path: &Path) -> Result<Details> {
+    there::at_rest(site, dir, true).await.context(RUNS)?;
+    let seen = there::look(site, dir).await?.with_context(|| absent(dir))?;
+    let directory =
+        dir.file_name().and_then(OsStr::to_str).context("`data_dir` has a name that is not UTF-8")?;
+    there::pack(site, dir, &seen, path).await?;
+    // One that was started meanwhile wrote into what was read.
+    there::at_rest(site, dir, true).await.context(RUNS)?;
+    Ok(Details { node: seen.node, members: seen.members, directory: directory.to_owned(), owner: seen.owner })
 }
 
 pub(in crate::dump) async fn dump(site: &Site, dir: &Path, to: &Path) -> Result<Taken> {
     let ready = answers(site).await?;
+    let path = to.join(FILE);
+    let details = match site.dump.remote {
+        Some(_) => dump_there(site, dir, &path).await?,
+        None => dump_here(site, dir, &path).await?,
+    };
+    check(&path, &details.directory).await?;
+    let record = Record::of(&site.dump, &path).await?;
+    let details = serde_json::to_value(details)?;
+    let record = Record { version: ready.server, client_version: ready.client, details, ..record };
+    Ok(Taken { records: vec![record], warnings: Vec::new() })
+}
+
+async fn dump_here(site: &Site, dir: &Path, path: &Path) -> Result<Details> {
     stopped(dir).await?;
-    let (at, path) = (dir.to_owned(), to.join(FILE));
+    let at = dir.to_owned();
     let details =
         tokio::task::spawn_blocking(move || ended_well(&at).and_then(|()| described(&at))).await??;
     let above = dir.parent().context("`data_dir` is not a directory of a node")?;
@@ -86,25 +123,21 @@ pub(in crate::dump) async fn dump(site: &Site, dir: &Path, to: &Path) -> Result<
     if tokio::fs::try_exists(&flags).await.with_context(|| format!("looking for {}", flags.display()))? {
         argv.push(member(&flags.file_name().unwrap_or_default().to_string_lossy()));
     }
-    run::into_file(site.ours(argv), &path, &site.cancel).await?;
+    run::into_file(site.ours(argv), path, &site.cancel).await?;
     // One that was started meanwhile wrote into what was read.
     stopped(dir).await?;
     let at = dir.to_owned();
     tokio::task::spawn_blocking(move || ended_well(&at)).await??;
-    check(&path, &details.directory).await?;
-    let record = Record::of(&site.dump, &path).await?;
-    let details = serde_json::to_value(details)?;
-    let record = Record { version: ready.server, client_version: ready.client, details, ..record };
-    Ok(Taken { records: vec![record], warnings: Vec::new() })
+    Ok(details)
 }
 
 /// A name that tar cannot take for an option.
-fn member(name: &str) -> OsString {
+pub(super) fn member(name: &str) -> OsString {
     format!("./{name}").into()
 }
 
 /// The list of feature flags that belongs to a node's directory.
-fn flags(dir: &Path) -> PathBuf {
+pub(super) fn flags(dir: &Path) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push("-feature_flags");
     name.into()
@@ -138,16 +171,20 @@ fn node_of(dir: &Path) -> Result<(String, usize)> {
     let meta = std::fs::metadata(dir).with_context(|| format!("`data_dir` {}", dir.display()))?;
     ensure!(meta.is_dir(), "`data_dir` {} is not a directory", dir.display());
     let members = members(dir)?;
+    Ok((name_of(dir, &members)?, members.len().max(1)))
+}
+
+/// Whose data it is, by its list of nodes or its own name.
+pub(super) fn name_of(dir: &Path, members: &[String]) -> Result<String> {
     let name = dir.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-    let name = match members.as_slice() {
+    Ok(match members {
         [only] => only.clone(),
         _ if name.contains('@') => name.into_owned(),
         _ => bail!(
             "{} does not say whose data it is; `data_dir` is the directory of one node, as in …/mnesia/rabbit@HOST",
             dir.display()
         ),
-    };
-    Ok((name, members.len().max(1)))
+    })
 }
 
 /// The nodes that `cluster_nodes.config` lists: `{[a@x,'b@y-z'],[…]}.`; none: there is no such file.
@@ -159,9 +196,13 @@ fn members(dir: &Path) -> Result<Vec<String>> {
         opened => opened.and_then(|file| file.take(LIST).read_to_string(&mut text)),
     }
     .with_context(|| format!("reading {}", path.display()))?;
+    Ok(members_in(&text))
+}
+
+pub(super) fn members_in(text: &str) -> Vec<String> {
     let list = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
     let names = list.split(',').map(|name| name.trim().trim_matches('\'').to_owned());
-    Ok(names.filter(|name| !name.is_empty()).collect())
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 fn described(dir: &Path) -> Result<Details> {
@@ -171,7 +212,7 @@ fn described(dir: &Path) -> Result<Details> {
     Ok(Details { node, members, directory: directory.to_owned(), owner: Owner::of(dir)? })
 }
 
-fn details(record: &Record) -> Result<Details> {
+pub(super) fn details(record: &Record) -> Result<Details> {
     let details: Details = serde_json::from_value(record.details.clone())
         .with_context(|| format!("the manifest does not say of which node {} is", record.file))?;
     ensure!(
@@ -236,22 +277,14 @@ pub(in crate::dump) async fn lay(
     record: &Record,
     made: &Path,
 ) -> Result<Vec<Laid>> {
-    let live = dir.with_context(|| {
-        format!("{} holds a node's messages: say messages = true and where its data_dir lies", record.file)
-    })?;
-    let Details { node, directory, owner, .. } = details(record)?;
-    not_newer(record, "RabbitMQ", &answers(site).await?.server, "the data of a newer node does")?;
+    let live = dir.with_context(|| unfit(record))?;
+    let saved = details(record)?;
     let name = match tokio::fs::try_exists(live).await? {
         true => named(live).await?.0,
         false => live.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
-    ensure!(
-        name == node || !name.contains('@'),
-        "{} is of the node {node}, and {} is of {name}: a node finds no data but its own; give this one that name \
-         (NODENAME in rabbitmq-env.conf), or restore definitions alone",
-        record.file,
-        live.display()
-    );
+    same_node(site, record, &saved, live, &name).await?;
+    let Details { directory, owner, .. } = saved;
     let (from, to) = (record.path(tree), made.to_owned());
     tokio::task::spawn_blocking(move || unpack(&from, &to)).await?.context("laying the node's data")?;
     let mut all = vec![(live.to_owned(), made.join(&directory), owner.clone())];
@@ -264,6 +297,30 @@ pub(in crate::dump) async fn lay(
         laid.give(&owner).map(|()| laid)
     };
     all.into_iter().map(lay).collect()
+}
+
+pub(super) fn unfit(record: &Record) -> String {
+    format!("{} holds a node's messages: say messages = true and where its data_dir lies", record.file)
+}
+
+/// A node finds no data but its own, and none of a newer one.
+pub(super) async fn same_node(
+    site: &Site,
+    record: &Record,
+    saved: &Details,
+    live: &Path,
+    name: &str,
+) -> Result<()> {
+    not_newer(record, "RabbitMQ", &answers(site).await?.server, "the data of a newer node does")?;
+    ensure!(
+        name == saved.node || !name.contains('@'),
+        "{} is of the node {}, and {} is of {name}: a node finds no data but its own; give this one that name \
+         (NODENAME in rabbitmq-env.conf), or restore definitions alone",
+        record.file,
+        saved.node,
+        live.display()
+    );
+    Ok(())
 }
 
 /// Into a directory of ours that nobody else enters; what is in the file was looked at.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{PORT, text};
+use super::{PORT, text, there};
 use crate::definition::Search;
 use crate::dump::http::{self, Ask, Body, part};
 use crate::dump::site::Site;
@@ -41,6 +41,11 @@ impl<'s> Desk<'s> {
         let name = format!("{}/{}", site.place.instance.name, site.dump.name);
         let mark = Sha256::digest(name).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         Self { site, search, cancel: site.cancel.clone(), mark }
+    }
+
+    /// What ends its work.
+    pub(super) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
     }
 
     /// The name of our repository, and of its directory.
@@ -153,6 +158,9 @@ pub(in crate::dump) async fn clear(site: &Site, search: &Search) -> Result<()> {
     if let Some(ours) = all.get(desk.repository()) {
         let readonly = text(&ours["settings"]["readonly"]) == "true";
         forget(&desk, readonly).await?;
+    }
+    if site.dump.remote.is_some() {
+        return there::clear(&desk).await;
     }
     let dir = desk.dir();
     let removed = tokio::fs::remove_dir_all(&dir).await;

@@ -9,6 +9,7 @@ mod desk;
 mod pack;
 mod restore;
 mod snapshot;
+mod there;
 
 use std::path::Path;
 
@@ -67,9 +68,13 @@ pub(super) async fn ready(site: &Site, search: &Search) -> Result<Ready> {
         _ => {}
     }
     let dir = &search.snapshot_dir;
-    let there =
-        tokio::fs::metadata(dir).await.with_context(|| format!("`snapshot_dir` {}", dir.display()))?;
-    ensure!(there.is_dir(), "`snapshot_dir` {} is not a directory", dir.display());
+    if site.dump.remote.is_some() {
+        there::look(&desk).await?;
+    } else {
+        let there =
+            tokio::fs::metadata(dir).await.with_context(|| format!("`snapshot_dir` {}", dir.display()))?;
+        ensure!(there.is_dir(), "`snapshot_dir` {} is not a directory", dir.display());
+    }
     Ok(Ready { server: version, client: String::new() })
 }
 

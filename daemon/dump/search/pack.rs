@@ -11,8 +11,8 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, openat};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::SET;
 use super::desk::Desk;
+use super::{SET, there};
 use crate::dump::record;
 use crate::dump::run;
 use crate::dump::site::words;
@@ -22,6 +22,9 @@ const LIST: u64 = 64 << 20;
 
 /// Packs what the server wrote. It wrote it somewhere else if it is not where we look.
 pub(super) async fn pack(desk: &Desk<'_>, path: &Path) -> Result<()> {
+    if desk.site.dump.remote.is_some() {
+        return there::pack(desk, path).await;
+    }
     let (above, name) = (desk.search.snapshot_dir.clone(), desk.repository());
     let opened =
         tokio::task::spawn_blocking(move || enter(&File::open(&above)?.into(), name.as_ref())).await?;
@@ -40,6 +43,9 @@ pub(super) async fn pack(desk: &Desk<'_>, path: &Path) -> Result<()> {
 
 /// Lays it where the server reads it, as the server's own.
 pub(super) async fn unpack(desk: &Desk<'_>, path: &Path) -> Result<()> {
+    if desk.site.dump.remote.is_some() {
+        return there::lay(desk, path).await;
+    }
     let (above, name) = (desk.search.snapshot_dir.clone(), desk.repository());
     let (path, cancel) = (path.to_owned(), desk.site.cancel.clone());
     tokio::task::spawn_blocking(move || lay(&above, name.as_ref(), &path, &cancel))

@@ -1,7 +1,6 @@
 use super::*;
 
 /// Runs the script here, cut off while its n-th `mv` goes on; 0: not at all.
-#[expect(clippy::disallowed_methods, reason = "a shell is the judge of what it runs")]
 fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
     let bin = dir.join("bin");
     let _ = std::fs::create_dir(&bin);
@@ -14,7 +13,7 @@ fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
     std::fs::write(bin.join("mv"), text).unwrap();
     std::fs::set_permissions(bin.join("mv"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let mut sh = std::process::Command::new("sh");
+    let mut sh = shell();
     let status = sh
         .args(["-c", SCRIPT, "sh", verb, ""])
         .args(far.words(|root| if verb == "swap" { &root.comes } else { &root.was }))
@@ -28,6 +27,11 @@ fn run(far: &Far, verb: &str, fails_at: usize, dir: &Path) {
 fn state(dir: &Path) -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_else(|_| "-".into());
     ["a", "b", "c"].iter().map(|name| read(name)).collect()
+}
+
+fn mode(dir: &Path) -> u32 {
+    let meta = std::fs::metadata(dir.join("volume")).unwrap();
+    std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777
 }
 
 fn far(dir: &Path, back: bool) -> Far {
@@ -46,7 +50,16 @@ fn far(dir: &Path, back: bool) -> Far {
         sudo: false,
         mirror: "m".into(),
     };
-    Far { remote, items: vec![item("a", true, true), item("b", false, true), item("c", true, false)], back }
+    let items = vec![item("a", true, true), item("b", false, true), item("c", true, false)];
+    let owner = format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let marks = |mode: &str| Marks { owner: owner.clone(), mode: mode.to_owned() };
+    let root = FarRoot {
+        dir: TreePath(dir.join("volume")),
+        annex: TreePath(dir.join(".holdfast-j1")),
+        was: marks("700"),
+        comes: marks("751"),
+    };
+    Far { remote, items, roots: vec![root], back }
 }
 
 #[test]
@@ -63,10 +76,12 @@ fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
         {
             std::fs::write(dir.join(name), text).unwrap();
         }
+        std::fs::create_dir(dir.join("volume")).unwrap();
         let far = far(dir, false);
         run(&far, "swap", fails_at, dir);
         if fails_at == 0 {
             assert_eq!(state(dir), ["new", "new", "-"]);
+            assert_eq!(mode(dir), 0o751);
             run(&far.reversed(), "swap", 0, dir);
             assert_eq!(state(dir), ["old", "-", "old"], "a rollback");
             run(&far.reversed(), "back", 0, dir);
@@ -77,5 +92,6 @@ fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
         }
         run(&far, "back", 0, dir);
         assert_eq!(state(dir), ["old", "-", "old"], "{fails_at}");
+        assert_eq!(mode(dir), 0o700, "{fails_at}");
     }
 }

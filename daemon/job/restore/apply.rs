@@ -34,8 +34,8 @@ pub(super) struct Applied {
     pub(super) roots: Vec<RootWas>,
     /// What volumes held that are filled through their engine, and whether that has begun.
     pub(super) held: Vec<(Was, bool)>,
-    /// What changes places on another machine, and whether that has begun.
-    pub(super) far: Option<(Far, bool)>,
+    /// What changes places on other machines, in order, and whether that has begun.
+    pub(super) far: Vec<(Far, bool)>,
 }
 
 /// Where a path of the tree lives: below which root, and where there.
@@ -170,7 +170,7 @@ async fn files(
 ) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
     let mut survey = survey::survey(work, place, manifest, staging)?;
-    dumps::claim(wanted, &mut survey);
+    dumps::claim(wanted, &work.request, &mut survey);
     warnings.extend(
         survey
             .missing
@@ -186,7 +186,7 @@ async fn files(
         warnings.extend(prepared.with_context(|| item.display().to_string())?);
     }
     settle(work, &survey.items, applied).await?;
-    if let Some((far, begun)) = &mut applied.far {
+    for (far, begun) in &mut applied.far {
         far::sweep(work, place, manifest, &survey, far).await?;
         far::carry(work, far, &survey.far, staging, manifest).await?;
         *begun = true;

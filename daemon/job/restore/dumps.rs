@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::apply::{self, Applied, Spot};
 use super::survey::Survey;
-use super::{Request, Work, databases, kept};
+use super::{Request, Work, databases, kept, there};
 use crate::definition::{Dump, Instance, Source};
 use crate::dump::{self, Change, Laid, Record, Site};
 use crate::job::Context;
@@ -33,11 +33,13 @@ pub struct Changed {
 
 /// A source with those of its files that are wanted.
 pub(super) struct Wanted {
-    dump: Dump,
+    pub(super) dump: Dump,
     site: Site,
-    records: Vec<Record>,
-    /// Directories that are to be swapped in.
-    laid: Vec<Laid>,
+    pub(super) records: Vec<Record>,
+    /// What is to be swapped in: directories, and on another machine files too.
+    pub(super) laid: Vec<Laid>,
+    /// The directory on another machine that it was made in.
+    pub(super) made_there: Option<PathBuf>,
 }
 
 /// All that the manifest says of dumps.
@@ -108,15 +110,13 @@ pub(super) async fn open(
             continue;
         }
         let dump = defined(&place.instance, &record.dump, &record.source)?.clone();
-        match dump::not_loaded(&dump) {
-            Some(_) if work.request.founding.is_some() => continue,
-            Some(why) => bail!(why),
-            None => {}
+        if there::refused(&work.request, &dump).is_some() {
+            continue;
         }
         let runtime = &work.context.dirs.runtime;
         let site = Site::open(place, &dump, runtime, work.live.cancelled()).await;
         let site = site.with_context(|| format!("dump {}", dump.name))?;
-        all.push(Wanted { dump, site, records: vec![record], laid: Vec::new() });
+        all.push(Wanted { dump, site, records: vec![record], laid: Vec::new(), made_there: None });
     }
     for wanted in &mut all {
         take_apart(&work.request, staging, wanted)
@@ -192,14 +192,25 @@ pub(super) async fn load_beside(
             work.undo.push(step(&work.request, &wanted.dump, &change, Act::Undo)?).await?;
             beside.push(Changed { dump: wanted.dump.name.to_string(), change });
         }
+        if let Some(dir) = site.made_there(job) {
+            there::written(work, &wanted.dump, &dir).await?;
+            wanted.made_there = Some(dir);
+        }
         wanted.laid = site.load_beside(staging, &wanted.records, job).await.with_context(loading)?;
+        there::fits(work, wanted).await.with_context(loading)?;
     }
     Ok(())
 }
 
 /// What a dump brings is not also swapped as plain files: those may be torn.
-pub(super) fn claim(all: &[Wanted], survey: &mut Survey) {
-    let sqlite = all.iter().filter(|wanted| matches!(wanted.dump.source, Source::Sqlite(_)));
+pub(super) fn claim(all: &[Wanted], request: &Request, survey: &mut Survey) {
+    let (far, near): (Vec<&Wanted>, Vec<&Wanted>) = all.iter().partition(|w| w.dump.remote.is_some());
+    for laid in far.into_iter().filter(|w| there::same(&w.dump, request)).flat_map(|w| &w.laid) {
+        let beside: Vec<PathBuf> = dump::companions(&laid.live).map(|path| in_tree(&path)).collect();
+        let live = in_tree(&laid.live);
+        survey.far.retain(|one| !one.item.starts_with(&live) && !beside.contains(&one.item));
+    }
+    let sqlite = near.iter().filter(|wanted| matches!(wanted.dump.source, Source::Sqlite(_)));
     for path in sqlite.flat_map(|wanted| &wanted.records).filter_map(|record| record.database.as_deref()) {
         let path = Path::new(path);
         let beside: Vec<PathBuf> = dump::companions(path).collect();
@@ -207,7 +218,7 @@ pub(super) fn claim(all: &[Wanted], survey: &mut Survey) {
         survey.items.retain(|(item, _)| !taken(item));
         survey.removed.retain(|(item, _)| !taken(item));
     }
-    for laid in all.iter().flat_map(|wanted| &wanted.laid) {
+    for laid in near.iter().flat_map(|wanted| &wanted.laid) {
         // A volume's files have other names in the tree.
         let taken = |item: &Path, spot: &Spot| {
             item.starts_with(in_tree(&laid.live)) || spot.path().starts_with(&laid.live)
@@ -236,6 +247,9 @@ pub(super) async fn swap(
         running(work)?;
         let swapping = || format!("dump {}", wanted.dump.name);
         match &wanted.dump.source {
+            _ if wanted.made_there.is_some() && !wanted.laid.is_empty() => {
+                there::swap(work, wanted, applied).await.with_context(swapping)?;
+            }
             Source::Sqlite(_) => files(work, place, wanted, staging, applied).await.with_context(swapping)?,
             _ if !wanted.laid.is_empty() => {
                 directories(work, place, wanted, applied).await.with_context(swapping)?;
@@ -254,7 +268,7 @@ pub(super) async fn swap(
 fn unloaded(request: &Request, manifest: &Manifest) -> Result<Vec<String>> {
     let records = if request.founding.is_some() { records(manifest)? } else { Vec::new() };
     let why = |record: &Record| match defined(&request.instance, &record.dump, &record.source) {
-        Ok(dump) => dump::not_loaded(dump),
+        Ok(dump) => there::refused(request, dump),
         Err(_) => Some(format!(
             "dump {} was not loaded: {} defines none; --target brings its files",
             record.dump, request.instance.name

@@ -35,7 +35,7 @@ pub(super) fn is_far(request: &Request, item: &Path) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Coming {
     /// Its path in the tree.
-    item: PathBuf,
+    pub(super) item: PathBuf,
     /// Where it lives there.
     live: PathBuf,
     /// Where the same may live already, so that it need not go over the wire.
@@ -196,8 +196,16 @@ pub(super) async fn swap(work: &Work, far: &Far) -> Result<()> {
     far.swap(work.live.cancelled()).await
 }
 
+/// All of it, the last one first: what came later may lie within what came before.
+pub(super) async fn put_back_all(work: &Work, all: &[(Far, bool)]) -> Result<()> {
+    for (far, begun) in all.iter().rev() {
+        put_back(work, far, *begun).await?;
+    }
+    Ok(())
+}
+
 /// What lived is back and what came is gone, however long the machine does not answer.
-pub(super) async fn put_back(work: &Work, far: &Far, swapped: bool) -> Result<()> {
+async fn put_back(work: &Work, far: &Far, swapped: bool) -> Result<()> {
     let name = &work.request.instance.name;
     if swapped {
         far.put_back_at_last(name, |reason| work.live.waits(name, reason)).await?;

@@ -62,9 +62,13 @@ pub struct Kept {
     /// What volumes held that were filled through their engine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Was>,
-    /// What lies on another machine: as it would be exchanged by a rollback.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub far: Option<Far>,
+    /// What lies on other machines, in the order of the exchange: each as it would be exchanged by a rollback.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::job::far::one_or_all"
+    )]
+    pub far: Vec<Far>,
     /// When, by the boot that it was made in.
     #[serde(default)]
     pub boot: Option<Boot>,
@@ -277,7 +281,7 @@ async fn finish_removals(context: &Context, definitions: &Definitions) -> Result
         if let Some(kept) = &kept {
             failed::unlink(context, kept).await?;
         }
-        if let Some(far) = kept.as_ref().and_then(|kept| kept.far.as_ref()) {
+        for far in kept.iter().flat_map(|kept| kept.far.iter().rev()) {
             super::far::discard(far).await?;
         }
         for annex in kept.iter().flat_map(|kept| &kept.annexes) {
@@ -334,7 +338,7 @@ mod tests {
             failed: None,
             roots: vec![],
             held: vec![],
-            far: None,
+            far: vec![],
             boot: None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod anew;
 mod apply;
+mod back;
 mod boot;
 mod carry;
 mod choose;
@@ -27,6 +28,7 @@ mod stands;
 mod streams;
 mod survey;
 pub(super) mod swap;
+mod there;
 mod users;
 
 use std::path::PathBuf;
@@ -276,6 +278,9 @@ async fn from_staging(work: &Work, staging: &std::path::Path, made: &mut anew::M
         done.warnings.splice(0..0, warnings);
         done
     });
+    if result.is_err() {
+        there::clear(work, &wanted).await;
+    }
     if result.as_ref().is_err_and(|failure| !failure.is::<NotPutBack>())
         && let Err(second) = dumps::put_back(&work.context, &place, &beside).await
     {
@@ -314,14 +319,14 @@ async fn apply_or_put_back(
         Err(failure) => failure,
     };
     work.phase(Phase::Rollback);
-    let far = applied.far.as_ref().is_some_and(|(_, begun)| *begun);
+    let far = applied.far.iter().any(|(_, begun)| *begun);
     let held = applied.held.iter().any(|(_, begun)| *begun);
     let touched = far || held || !(applied.swaps.is_empty() && applied.dumps.is_empty());
     if touched && let Err(second) = work.quiet.stop_again().await {
         warn!("data is put back under services that still run: {second:#}");
     }
     let old = if !touched { "the live data was not touched" } else { "the old data is back in place" };
-    let put_back = put_back(work, place, &applied).await;
+    let put_back = back::put_back(work, place, &applied).await;
     let told = work.quiet.resume().await.told();
     let failure = told.into_iter().fold(failure, |failure, text| failure.context(text));
     match put_back {
@@ -334,19 +339,6 @@ async fn apply_or_put_back(
     }
 }
 
-/// Databases, which must run for it, and trees, each whatever becomes of the other.
-async fn put_back(work: &Work, place: &Place, applied: &apply::Applied) -> anyhow::Result<()> {
-    if !applied.dumps.is_empty() {
-        work.quiet.start_for_dump().await.context("the databases are to be put back")?;
-    }
-    let databases = dumps::put_back(&work.context, place, &applied.dumps).await;
-    let far = match &applied.far {
-        Some((far, begun)) => far::put_back(work, far, *begun).await,
-        None => Ok(()),
-    };
-    databases.and(far).and(apply::put_back(applied).await)
-}
-
 async fn apply_and_ask(
     work: &Work,
     place: &Place,
@@ -356,8 +348,10 @@ async fn apply_and_ask(
     applied: &mut apply::Applied,
     made: &mut anew::Made,
 ) -> anyhow::Result<Done> {
-    let survey = survey::survey(work, place, manifest, staging)?;
-    applied.far = far::bring(work, place, manifest, &survey, staging).await?.map(|far| (far, false));
+    let mut survey = survey::survey(work, place, manifest, staging)?;
+    dumps::claim(wanted, &work.request, &mut survey);
+    let far = far::bring(work, place, manifest, &survey, staging).await?;
+    applied.far.extend(far.map(|far| (far, false)));
     work.phase(Phase::Quiesce);
     if work.request.stop {
         let stopped = async {
@@ -389,6 +383,7 @@ async fn apply_and_ask(
     anew::define(work, made).await.context("defining the new instance")?;
     warnings.extend(work.request.founding.iter().flat_map(|founding| founding.notes.clone()));
     held::whole_again(applied).await?;
+    there::clear(work, wanted).await;
     let kept = stands::keep(work, place, applied, staging).await?;
     // Once more: our own directories come and go, which changes the roots' times.
     // What stands in for a volume holds its old data by now, or is gone.

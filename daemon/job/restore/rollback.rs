@@ -12,7 +12,7 @@ use super::kept::{self, Kept, RootWas, Swapped};
 use super::{NotPutBack, held, swap};
 use crate::definition::Instance;
 use crate::dump;
-use crate::job::far::Far;
+use crate::job::far::{Far, Tries};
 use crate::job::held::Was;
 use crate::job::live::append;
 use crate::job::services::{For, Quiet};
@@ -159,10 +159,10 @@ async fn exchange(
         tokio::task::spawn_blocking(move || swap::trade(&s.live.0, &s.aside.0, s.new, s.old)).await??;
     }
     held::exchange(context, live, instance, undo, kept, &mut done.held).await?;
-    if let Some(far) = &kept.far {
+    for far in kept.far.iter().rev() {
         let step = Step::FarBack { instance: kept.instance.clone(), far: serde_json::to_value(far)? };
         undo.push(step).await?;
-        done.far = Some(far.clone());
+        done.far.push(far.clone());
         far.swap(live.cancelled()).await?;
     }
     put_on(&kept.roots).await?;
@@ -180,7 +180,7 @@ async fn exchange(
         failed: None,
         roots: done.roots.clone(),
         held: done.held.clone(),
-        far: kept.far.as_ref().map(Far::reversed),
+        far: done.far.iter().map(Far::reversed).collect(),
         boot: Boot::now(),
         ..kept.clone()
     };
@@ -197,7 +197,7 @@ struct Done {
     dumps: Vec<Changed>,
     roots: Vec<RootWas>,
     held: Vec<Was>,
-    far: Option<Far>,
+    far: Vec<Far>,
 }
 
 /// What the roots are now, each written down to be put back.
@@ -225,12 +225,15 @@ async fn put_on(roots: &[RootWas]) -> Result<()> {
 }
 
 async fn undone(context: &Context, live: &Live, instance: &Arc<Instance>, done: Done) -> Result<()> {
-    if let Some(far) = &done.far {
+    for far in done.far.iter().rev() {
         far.put_back_at_last(&instance.name, |reason| live.waits(&instance.name, reason)).await?;
     }
     if !done.dumps.is_empty() {
         let place = dumps::place_of(context, instance).await?;
-        dumps::put_back(context, &place, &done.dumps).await?;
+        let mut tries = Tries::new();
+        while let Err(failure) = dumps::put_back(context, &place, &done.dumps).await {
+            tries.again(&instance.name, &|reason| live.waits(&instance.name, reason), failure).await?;
+        }
     }
     let swaps = done.swaps;
     tokio::task::spawn_blocking(move || {

@@ -24,7 +24,7 @@ pub(super) async fn keep(
     let second = work.request.founding.as_ref().is_some_and(|founding| founding.second);
     let nothing = applied.swaps.is_empty()
         && applied.dumps.is_empty()
-        && applied.far.is_none()
+        && applied.far.is_empty()
         && applied.held.is_empty();
     if second || keep.is_zero() || nothing {
         return remove_old(work, place, applied, staging).await.map(|()| None);
@@ -43,7 +43,7 @@ pub(super) async fn keep(
         failed: work.request.failed.clone(),
         roots: applied.roots.clone(),
         held: applied.held.iter().map(|(was, _)| was.clone()).collect(),
-        far: applied.far.as_ref().map(|(far, _)| far.reversed()),
+        far: applied.far.iter().map(|(far, _)| far.reversed()).collect(),
         boot: Boot::now(),
     };
     kept::write(&work.context, &work.undo, &kept).await?;
@@ -89,7 +89,7 @@ async fn list_of_old(work: &Work, applied: &Applied, dirs: [&Path; 2]) -> anyhow
     for path in dirs.into_iter().chain(applied.annexes.iter().map(AsRef::as_ref)) {
         tidy.push(Step::RemoveDir { path: path.to_owned() }).await?;
     }
-    if let Some((far, _)) = &applied.far {
+    for (far, _) in &applied.far {
         let dirs = far.annexes().iter().map(|dir| dir.display().to_string()).collect();
         tidy.push(Step::FarRemove { remote: far.remote.clone(), dirs }).await?;
     }
@@ -108,7 +108,7 @@ async fn remove_old(work: &Work, place: &Place, applied: &Applied, staging: &Pat
     for annex in &applied.annexes {
         all &= removed(annex, "the old data").await;
     }
-    if let Some((far, _)) = &applied.far {
+    for (far, _) in applied.far.iter().rev() {
         all &= far::discarded(far).await;
     }
     all &= removed(staging, "the fetched data").await;

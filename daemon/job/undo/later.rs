@@ -33,7 +33,7 @@ pub(super) fn take_far(
                     | Step::FarLeave { .. }
                     | Step::VolumeBack { .. }
             )
-        })
+        }) || (holds(job, |step| is_remote(step, definitions)) && !holds(job, is_tree))
     };
     let mut near: Vec<Pending> = Vec::new();
     let bases: Vec<&Pending> = pending.iter().filter(|job| is_far(job)).collect();
@@ -49,6 +49,20 @@ pub(super) fn take_far(
         tokio::spawn(async move { until_it_is_done(&context, &definitions, &job).await }.instrument(span));
     }
     near
+}
+
+/// Whether it is a change in a server of another machine.
+fn is_remote(step: &Step, definitions: &Definitions) -> bool {
+    let Step::Dump { instance, dump, .. } = step else { return false };
+    let defined = definitions.instances.iter().find(|(name, _)| name.as_str() == instance);
+    defined.is_some_and(|(_, instance)| {
+        instance.dumps.iter().any(|other| *other.name == **dump && other.remote.is_some())
+    })
+}
+
+/// Whether a tree of this machine is to be put back, which waits for nobody.
+fn is_tree(step: &Step) -> bool {
+    matches!(step, Step::SwapBack { .. })
 }
 
 async fn until_it_is_done(context: &Context, definitions: &Arc<Definitions>, job: &str) {
@@ -69,7 +83,7 @@ async fn once(context: &Context, definitions: &Arc<Definitions>, job: &str) -> R
     let dir = context.dirs.undo();
     let all = tokio::task::spawn_blocking(move || undo::pending(&dir)).await??;
     let own = format!("{job}-services-");
-    let (own_services, base): (Vec<Pending>, Vec<Pending>) = all
+    let (mut own_services, base): (Vec<Pending>, Vec<Pending>) = all
         .into_iter()
         .filter(|other| other.job == job || other.job.starts_with(&own))
         .partition(|other| other.job != job);
@@ -88,12 +102,34 @@ async fn once(context: &Context, definitions: &Arc<Definitions>, job: &str) -> R
                 services::stop_what_runs(&services.steps).await;
             }
         }
-        finish(context, definitions, job, base.steps).await.with_context(|| format!("job {job}"))?;
+        let Err(failure) = finish(context, definitions, job, base.steps).await else { continue };
+        let left = left(context, job).await?;
+        // A server may be one of the services, which are started once no data is away any more.
+        let away =
+            |step: &Step| is_tree(step) || matches!(step, Step::FarBack { .. } | Step::VolumeBack { .. });
+        if left.iter().any(|job| holds(job, away)) {
+            return Err(failure.context(format!("job {job}")));
+        }
+        start(context, std::mem::take(&mut own_services)).await?;
+        for again in left {
+            finish(context, definitions, job, again.steps).await.with_context(|| format!("job {job}"))?;
+        }
     }
-    for services in &own_services {
+    start(context, own_services).await
+}
+
+async fn start(context: &Context, stopped: Vec<Pending>) -> Result<()> {
+    for services in &stopped {
         services::start_what_was_stopped(context, &services.job, &services.steps).await?;
     }
     Ok(())
+}
+
+/// What is left of a job's own steps.
+async fn left(context: &Context, job: &str) -> Result<Vec<Pending>> {
+    let dir = context.dirs.undo();
+    let all = tokio::task::spawn_blocking(move || undo::pending(&dir)).await??;
+    Ok(all.into_iter().filter(|other| other.job == job).collect())
 }
 
 fn instance_of(job: &Pending) -> Option<String> {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Manifest, Place, Record, Request, Result, Site, defined, selected};
 use crate::dump;
 use crate::job::Context;
-use crate::job::restore::{databases, streams};
+use crate::job::restore::{databases, streams, there};
 
 /// Each file with what will be done, and why it cannot be done.
 pub(in crate::job::restore) fn rows(
@@ -19,7 +19,7 @@ pub(in crate::job::restore) fn rows(
     for record in selected(request, manifest)? {
         let found = defined(&place.instance, &record.dump, &record.source);
         let how = match &found {
-            Ok(dump) if request.founding.is_some() && dump::not_loaded(dump).is_some() => {
+            Ok(dump) if request.founding.is_some() && there::refused(request, dump).is_some() => {
                 "not loaded: it would have to change places on another machine; get it with target"
             }
             Ok(dump) => dump::method(&dump.source, &record),
@@ -32,9 +32,6 @@ pub(in crate::job::restore) fn rows(
             "stream": record.stream.as_ref().map(|stream| &stream.snapshot), "given": given(request, &record),
         }));
         problems.extend(streams::lost(&record));
-        let why = found.as_ref().ok().and_then(|dump| dump::not_loaded(dump));
-        let why = why.filter(|_| request.founding.is_none());
-        problems.extend(why.filter(|why| !problems.contains(why)));
         if let Err(failure) = found
             && request.founding.is_none()
         {
@@ -69,7 +66,7 @@ pub(in crate::job::restore) async fn servers(
     for dump in &place.instance.dumps {
         let own: Vec<Record> = records.iter().filter(|record| record.dump == *dump.name).cloned().collect();
         let lost = |own: &Record| defined(&place.instance, &own.dump, &own.source).is_err();
-        if own.is_empty() || lost(&own[0]) || dump::not_loaded(dump).is_some() {
+        if own.is_empty() || lost(&own[0]) || there::refused(request, dump).is_some() {
             continue;
         }
         match server(context, request, place, dump, &own).await {
