@@ -151,34 +151,7 @@ async fn system_a_mariadb_is_streamed_out_of_its_container_or_nothing_of_it_is_s
         )
         .start()
         .await;
-    let real =
-        "case \"$*\" in *shop*) ;; *) exec /usr/bin/mariadb-dump \"$@\";; esac\n/usr/bin/mariadb-dump \"$@\"";
-    for (text, word) in [
-        (" | head -c 70000; exit 0", "the dump was cut off"),
-        (" | head -c 70000; exit 3", "exited with 3"),
-        (" | head -c 70000; kill -9 $$", "exited with 137"),
-        ("; exit 2", "exited with 2"),
-    ] {
-        put(&engine, "maria", "mariadb-dump", &format!("{real}{text}"));
-        let ended = lab.backup("b").await;
-        let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
-        assert!(ended.outcome == "failed" && said.contains(word), "{word}: {ended:#?}\n{}", lab.daemon.log());
-        nothing_stored(&lab, word);
-    }
-    put(
-        &engine,
-        "maria",
-        "mariadb-dump",
-        &format!("{real} | head -c 70000; : >/data/half; exec sleep 54321"),
-    );
-    lab.daemon.run_backup("b").await;
-    until("half of it is there", || engine.call(&["exec", "maria", "rm", "/data/half"]).status.success());
-    lab.daemon.restart_after_kill().await;
-    until("the client in the container has ended", || {
-        !engine.good(&["top", "maria"]).contains("sleep 54321")
-    });
-    nothing_stored(&lab, "the daemon was killed");
-    engine.good(&["exec", "maria", "rm", "/usr/local/bin/mariadb-dump"]);
+    half_of_a_mariadb_is_none(&engine, &mut lab).await;
     lab.good_backup("b").await;
     assert_eq!(names(&lab.path("staging")), Vec::<String>::new(), "nothing was staged");
     assert!(maria(&engine, "delete from shop.item where id > 7; drop trigger shop.t").status.success());
@@ -190,6 +163,33 @@ async fn system_a_mariadb_is_streamed_out_of_its_container_or_nothing_of_it_is_s
     assert_eq!(state(), late, "rolled back");
     assert!(!lab.daemon.log().contains(PASSWORD));
     lab.assert_settled().await;
+}
+
+/// The client ends half way, in each way that it can; then the daemon is killed while it hangs.
+async fn half_of_a_mariadb_is_none(engine: &Engine, lab: &mut Lab) {
+    let real =
+        "case \"$*\" in *shop*) ;; *) exec /usr/bin/mariadb-dump \"$@\";; esac\n/usr/bin/mariadb-dump \"$@\"";
+    for (text, word) in [
+        (" | head -c 70000; exit 0", "the dump was cut off"),
+        (" | head -c 70000; exit 3", "exited with 3"),
+        (" | head -c 70000; kill -9 $$", "exited with 137"),
+        ("; exit 2", "exited with 2"),
+    ] {
+        put(engine, "maria", "mariadb-dump", &format!("{real}{text}"));
+        let ended = lab.backup("b").await;
+        let said: String = ended.units.iter().map(|unit| unit.error.clone()).collect();
+        assert!(ended.outcome == "failed" && said.contains(word), "{word}: {ended:#?}\n{}", lab.daemon.log());
+        nothing_stored(lab, word);
+    }
+    put(engine, "maria", "mariadb-dump", &format!("{real} | head -c 70000; : >/data/half; exec sleep 54321"));
+    lab.daemon.run_backup("b").await;
+    until("half of it is there", || engine.call(&["exec", "maria", "rm", "/data/half"]).status.success());
+    lab.daemon.restart_after_kill().await;
+    until("the client in the container has ended", || {
+        !engine.good(&["top", "maria"]).contains("sleep 54321")
+    });
+    nothing_stored(lab, "the daemon was killed");
+    engine.good(&["exec", "maria", "rm", "/usr/local/bin/mariadb-dump"]);
 }
 
 /// The client ends half way, in each way that it can, and then the container does.
