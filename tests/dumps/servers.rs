@@ -292,6 +292,8 @@ impl Mysql {
             "--skip-networking",
             "--skip-log-bin",
             "--mysqlx=OFF",
+            // Else a directory that only a package makes must be there.
+            "--secure-file-priv=NULL",
             "--innodb-flush-log-at-trx-commit=0",
         ]);
         for (option, name) in [("socket", "socket"), ("pid-file", "pid"), ("tmpdir", "")] {
