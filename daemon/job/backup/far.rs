@@ -145,6 +145,9 @@ async fn fetched(
 
 /// Removes mirrors of volumes that are no longer wanted.
 fn only(dir: &Path, named: &BTreeSet<String>) -> Result<()> {
+    if named.is_empty() && !dir.is_dir() {
+        return Ok(());
+    }
     private(dir)?;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
