@@ -40,6 +40,10 @@ printf '%s\n' 'systemctl is-active app.service app.socket >"$AGENT_STATE_DIR/see
 is "$(outcome_of "$(job_id "$(run_backup mybackup)")")" succeeded "the outcome"
 is "$(tr '\n' ' ' <"$home/state/seen")" "inactive inactive " "service and socket during the dump"
 is "$(both)" "active active " "service and socket after the backup"
+journalctl --sync
+mapfile -t told < <(journalctl --unit=holdfastd --output=cat | grep -E 'services were stopped in|was down for' | tail -n 2)
+is "${#told[@]}" 2 "what the journal says of the time that they were down"
+printf 'MEASURED: %s\n' "${told[@]}"
 
 # The daemon dies while they are stopped: the next start of the daemon starts them.
 touch "$home/state/hold"
