@@ -198,6 +198,15 @@ impl Source {
         }
     }
 
+    /// Whether its data is files that change places while its server is stopped.
+    pub fn is_files(&self) -> bool {
+        match self {
+            Self::Openldap(_) | Self::Etcd(_) | Self::Sqlite(_) => true,
+            Self::Rabbitmq(rabbit) => rabbit.data_dir.is_some(),
+            _ => false,
+        }
+    }
+
     /// The server, where there is one.
     pub fn server(&self) -> Option<&Server> {
         match self {

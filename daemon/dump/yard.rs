@@ -11,7 +11,7 @@ use super::laid::Owner;
 use super::record;
 use super::run::{self, Call};
 use super::site::{Site, words};
-use crate::definition::{Remote, Source};
+use crate::definition::Remote;
 use crate::process::Program;
 use crate::target::{over_ssh, sudo};
 
@@ -24,13 +24,8 @@ impl Site {
     /// The directory on another machine that [`Site::load_beside`] makes things in, so that it can be written down first;
     /// none: it makes nothing there.
     pub fn made_there(&self, job: &str) -> Option<PathBuf> {
-        let offline = match &self.dump.source {
-            Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => true,
-            Source::Rabbitmq(rabbit) => rabbit.data_dir.is_some(),
-            _ => false,
-        };
         let name = format!(".holdfast-{job}_{}_made", self.name());
-        (self.dump.remote.is_some() && offline).then(|| Path::new(ABOVE).join(name))
+        (self.dump.remote.is_some() && self.dump.source.is_files()).then(|| Path::new(ABOVE).join(name))
     }
 }
 

@@ -179,6 +179,16 @@ pub(super) async fn lay(
     laid
 }
 
+/// The configuration that was saved; where none was, the live one.
+async fn configuration(site: &Site, ldap: &Openldap, tree: &Path, saved: Option<&Record>) -> Result<String> {
+    match saved {
+        Some(record) => read(&record.path(tree)).await,
+        None => run::ask(slapcat(site, &ldap.config_dir, 0), &site.cancel)
+            .await
+            .context("reading the live configuration"),
+    }
+}
+
 async fn lay_on(
     site: &Site,
     bench: &Bench<'_>,
@@ -188,12 +198,7 @@ async fn lay_on(
     made: &Path,
 ) -> Result<Vec<Laid>> {
     let saved = records.iter().find(|record| record.database.is_none());
-    let config = match saved {
-        Some(record) => read(&record.path(tree)).await?,
-        None => run::ask(slapcat(site, &ldap.config_dir, 0), &site.cancel)
-            .await
-            .context("reading the live configuration")?,
-    };
+    let config = configuration(site, ldap, tree, saved).await?;
     let databases = ldif::databases(&config)?;
     let there = |database: &Database| made.join(format!("db-{}", database.number));
     // While slapadd runs all databases lie here: it writes to every directory that the configuration names.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::ldif::{self, Database};
-use super::{CONFIG, Details, entries, read, slapcat};
+use super::{CONFIG, Details, configuration, entries};
 use crate::definition::Openldap;
 use crate::dump::laid::Laid;
 use crate::dump::record::Record;
@@ -26,12 +26,7 @@ pub(in crate::dump) async fn lay(
     yard: &Yard<'_>,
 ) -> Result<Vec<Laid>> {
     let saved = records.iter().find(|record| record.database.is_none());
-    let config = match saved {
-        Some(record) => read(&record.path(tree)).await?,
-        None => run::ask(slapcat(site, &ldap.config_dir, 0), &site.cancel)
-            .await
-            .context("reading the live configuration")?,
-    };
+    let config = configuration(site, ldap, tree, saved).await?;
     let databases = ldif::databases(&config)?;
     let work = Work { site, yard, config_dir: yard.at("config"), databases };
     work.begin(&config).await?;

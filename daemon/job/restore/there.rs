@@ -18,12 +18,7 @@ use crate::target::TreePath;
 
 /// Why a dump of another machine cannot be loaded as it was asked for.
 pub(super) fn refused(request: &Request, dump: &Dump) -> Option<String> {
-    let offline = match &dump.source {
-        Source::Openldap(_) | Source::Etcd(_) | Source::Sqlite(_) => true,
-        Source::Rabbitmq(rabbit) => rabbit.data_dir.is_some(),
-        _ => false,
-    };
-    (request.founding.is_some() && offline && dump.remote.is_some()).then(|| {
+    (request.founding.is_some() && dump.source.is_files() && dump.remote.is_some()).then(|| {
         format!(
             "dump {} ({}) of another machine was not loaded: its files cannot be restored for a new instance there yet; --target \
              brings them",
