@@ -5,25 +5,26 @@
 //! Placing the file would do nothing where an append-only file is in use: that is loaded instead.
 
 mod contained;
+mod second;
 
 use std::ffi::OsString;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use redis::{Client, Connection, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
+use self::second::{Attempts, Running};
 use super::crc::{step, table};
 use super::record::{self, Record};
 use super::run::{self, Call};
 use super::site::{Site, words};
 use super::{Ready, Taken};
 use crate::definition::Server;
-use crate::process::{self, Limits, Program, Sign, Stdin};
+use crate::process::{Program, Stdin};
 
 /// The dump's file.
 const FILE: &str = "dump.rdb";
@@ -151,7 +152,7 @@ pub(super) async fn load(site: &Site, server: &Server, tree: &Path, records: &[R
         read_through(&path).await?;
         let loaded = match site.apart() {
             true => contained::replicate(site, &path).await,
-            false => replicate(site, server, path).await,
+            false => replicate(site, server, &path).await,
         };
         loaded.with_context(|| format!("loading {}", record.file))?;
     }
@@ -164,23 +165,23 @@ struct Second {
     password: SecretString,
 }
 
-async fn replicate(site: &Site, server: &Server, path: PathBuf) -> Result<()> {
+async fn replicate(site: &Site, server: &Server, path: &Path) -> Result<()> {
+    let mut attempts = Attempts::default();
+    loop {
+        let loaded = replicate_once(site, server, path).await;
+        if !attempts.another(&loaded) {
+            return loaded;
+        }
+    }
+}
+
+async fn replicate_once(site: &Site, server: &Server, path: &Path) -> Result<()> {
     let target = target(site, server)?;
     let second = Second { port: free_port()?, password: SecretString::from(random()?) };
-    let over = CancellationToken::new();
-    let program = second_server(site, &path, &second)?;
-    let (token, patience) = (over.clone(), site.place.instance.stall_timeout);
-    let runs = tokio::spawn(async move { process::run(program, &token, |_, _| Sign::Life).await });
-    let cancel = site.cancel.clone();
-    let taken = tokio::task::spawn_blocking(move || take_over(&target, &second, patience, &cancel)).await;
-    over.cancel();
-    let ended = runs.await.context("a defect in the daemon ended the second Redis server")?;
-    let taken = taken?;
-    if let (Err(_), Ok(ended)) = (&taken, &ended) {
-        warn!("the second Redis server said: {}", ended.stderr_tail.trim());
-    }
-    ended.context("starting a second Redis server (`redis-server` is needed)")?;
-    taken
+    let runs = Running::start(second_server(site, path, &second)?, second.port, None, &site.cancel);
+    let (gone, patience) = (runs.gone.clone(), site.place.instance.stall_timeout);
+    let taken = tokio::task::spawn_blocking(move || take_over(&target, &second, patience, &gone)).await;
+    runs.end(taken.context("a defect in the daemon").flatten()).await
 }
 
 fn second_server(site: &Site, path: &Path, second: &Second) -> Result<Program> {
@@ -197,7 +198,6 @@ fn second_server(site: &Site, path: &Path, second: &Second) -> Result<Program> {
     );
     let mut program = Program::new(["redis-server", "-"]);
     program.stdin = Stdin::Bytes(config.into_bytes());
-    program.limits = Limits { grace: Duration::from_secs(5), ..Limits::NONE };
     program.dir = Some(site.scratch().to_owned()).filter(|_| rustix::process::geteuid().is_root());
     Ok(program)
 }

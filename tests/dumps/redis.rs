@@ -1,6 +1,6 @@
 //! Redis.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::servers::Redis;
 use super::*;
@@ -131,14 +131,19 @@ fn in_a_container(server: &Redis, more: &str) -> Setup {
     setup
 }
 
+/// Where the second server works: in the container, so below the machine's `/tmp` here. Each daemon has a place of its own.
+fn place(lab: &Lab) -> PathBuf {
+    let calls = lab.text("engine-calls");
+    let mut words = calls.split_whitespace();
+    words.find(|word| word.starts_with("/tmp/holdfast-app-redis-")).expect("no call names its place").into()
+}
+
 fn nothing_is_left(lab: &Lab) {
-    let left = lab::names(Path::new("/tmp")).into_iter().filter(|name| name == "holdfast-app-redis");
-    assert_eq!(left.count(), 0, "{}", lab.daemon.log());
+    assert!(!place(lab).exists(), "{}", lab.daemon.log());
 }
 
 #[tokio::test]
 async fn in_a_container_the_second_server_runs_there_too_and_nothing_of_it_is_left() {
-    let _alone = alone();
     let server = Redis::start(true);
     fill(&server);
     let mut lab = in_a_container(&server, "stall_timeout = \"20s\"").start().await;
@@ -164,8 +169,7 @@ async fn in_a_container_the_second_server_runs_there_too_and_nothing_of_it_is_le
     // Killed when the second server runs: in the container it runs on.
     lab.on("exec", "case \"$*\" in *redis-cli*' -p '*) exec sleep 60;; esac");
     lab.start_restore("app", "", &[]).await;
-    let pid =
-        || std::fs::read_to_string("/tmp/holdfast-app-redis/pid").is_ok_and(|text| text.ends_with('\n'));
+    let pid = || std::fs::read_to_string(place(&lab).join("pid")).is_ok_and(|text| text.ends_with('\n'));
     lab.until("the second server runs", pid).await;
     lab.remove("on-exec");
     lab.daemon.restart_after_kill().await;
@@ -177,10 +181,47 @@ async fn in_a_container_the_second_server_runs_there_too_and_nothing_of_it_is_le
     lab.assert_settled().await;
 }
 
-/// What is in the container lies below the machine's `/tmp` here, under one name for all.
-fn alone() -> std::fs::File {
-    let lock =
-        std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-container.lock")).unwrap();
-    lock.lock().unwrap();
-    lock
+/// The second server's port is another program's in the first starts: as many as `taken` says.
+const TAKEN: &str = r#"settings=$(cat)
+echo start >>"$D/starts"
+[ "$(wc -l <"$D/starts")" -gt "$(cat "$D/taken")" ] || settings=$(sed "s/^port .*/port $(cat "$D/port")/" <<<"$settings")
+exec "$real" - <<<"$settings""#;
+
+async fn taken_port(setup: fn(&Redis) -> Setup) {
+    let server = Redis::start(false);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    fill(&server);
+    let mut setup = setup(&server);
+    fake(&mut setup, "redis-server", TAKEN);
+    setup.write("port", &taken.local_addr().unwrap().port().to_string(), 0o644);
+    setup.write("taken", "2\n", 0o644);
+    let mut lab = setup.start().await;
+    let before = state(&server);
+    lab.good_backup("b").await;
+    server.ask(&["MSET", "a", "changed", "late", "1"]);
+    let late = state(&server);
+    lab.good_restore("app").await;
+    assert_eq!(state(&server), before);
+    assert_eq!(lab.text("starts").lines().count(), 3);
+    roll_back(&lab).await;
+    lab.write("taken", "99\n", 0o644);
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "is in use");
+    // Words of its own for all that ends it.
+    lab.write("fake/redis-server", "#!/bin/sh\necho 'no room for it'; exit 1\n", 0o755);
+    not_restored(&lab, &lab.restore("app", "", &[]).await, "no room for it");
+    lab.remove("fake/redis-server");
+    lab.daemon.restart_after_kill().await;
+    assert_eq!(state(&server), late);
+    assert_no_canary(&lab);
+    lab.assert_settled().await;
+}
+
+#[tokio::test]
+async fn a_second_server_whose_port_is_taken_gets_another_one() {
+    taken_port(|server| setup("", &[definition(server)])).await;
+}
+
+#[tokio::test]
+async fn a_second_server_in_a_container_whose_port_is_taken_gets_another_one() {
+    taken_port(|server| in_a_container(server, "")).await;
 }

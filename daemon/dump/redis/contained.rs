@@ -1,18 +1,19 @@
 //! Loading into a server in a container or on another machine: the second server runs beside it, in the same place, and both
 //! are spoken to through `redis-cli` there. Needs `redis-server`, `sh`, `cat`, `kill` and `rm` in that place.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use super::{client, counted, field, random};
+use super::second::{Attempts, Running};
+use super::{Second, client, counted, field, random};
 use crate::dump::run::{self, Call};
 use crate::dump::site::Site;
-use crate::process::{self, Limits, Sign};
 
 /// How often the two servers are looked at.
 const STEP: Duration = Duration::from_millis(100);
@@ -24,66 +25,67 @@ const CLEAR: &str = r#"[ -e "$1" ] || [ -L "$1" ] || exit 0
 [ -O "$1" ] && [ ! -L "$1" ] || { echo "$1 is of somebody else" >&2; exit 1; }
 [ ! -e "$1/pid" ] || kill -9 "$(cat "$1/pid")" 2>/dev/null; rm -rf -- "$1""#;
 
-/// The second server, in the container.
-struct Second {
-    dir: String,
-    port: u16,
-    password: SecretString,
-}
-
 /// Replaces all keys by those of the file.
 pub(super) async fn replicate(site: &Site, path: &Path) -> Result<()> {
-    let bytes: [u8; 2] = {
-        let mut bytes = [0; 2];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-        bytes
-    };
-    let second = Second {
-        // Always the same: what a job left that died is found by it.
-        dir: format!("/tmp/holdfast-{}-{}", site.place.instance.name, site.dump.name),
-        port: 20_000 + u16::from_le_bytes(bytes) % 40_000,
-        password: SecretString::from(random()?),
-    };
-    clear(site, &second).await.context("clearing what an earlier job left there")?;
-    let loaded = load(site, &second, path).await;
-    let cleared = clear(site, &second).await.context("ending the second Redis server");
+    let dir = directory(site);
+    clear(site, &dir).await.context("clearing what an earlier job left there")?;
+    let loaded = load(site, &dir, path).await;
+    let cleared = clear(site, &dir).await.context("ending the second Redis server");
     loaded.and(cleared)
 }
 
-fn shell(site: &Site, script: &str, second: &Second) -> Call {
-    site.client(["sh", "-c", script, "sh", &second.dir], &[])
+/// Always the same, so that what a job left that died is found by it, and no other daemon's.
+fn directory(site: &Site) -> String {
+    let mut whose = Sha256::new();
+    whose.update(rustix::system::uname().nodename().to_bytes());
+    whose.update(site.scratch().parent().unwrap_or(site.scratch()).as_os_str().as_bytes());
+    let whose: String = whose.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("/tmp/holdfast-{}-{}-{whose}", site.place.instance.name, site.dump.name)
 }
 
-async fn clear(site: &Site, second: &Second) -> Result<()> {
+/// Below the ports that systems give to whoever connects (Linux: from 32,768).
+fn port() -> Result<u16> {
+    let mut bytes = [0; 2];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(20_000 + u16::from_le_bytes(bytes) % 12_000)
+}
+
+fn shell(site: &Site, script: &str, dir: &str) -> Call {
+    site.client(["sh", "-c", script, "sh", dir], &[])
+}
+
+async fn clear(site: &Site, dir: &str) -> Result<()> {
     // Goes on although the job is cancelled.
     let never = CancellationToken::new();
-    run::ask(shell(site, CLEAR, second), &never).await.map(drop)
+    run::ask(shell(site, CLEAR, dir), &never).await.map(drop)
 }
 
-async fn load(site: &Site, second: &Second, path: &Path) -> Result<()> {
-    run::from_file(shell(site, PUT, second), path, &site.cancel)
+async fn load(site: &Site, dir: &str, path: &Path) -> Result<()> {
+    run::from_file(shell(site, PUT, dir), path, &site.cancel)
         .await
         .context("copying the saved file to the server")?;
-    let over = CancellationToken::new();
-    let mut program = site.client(["redis-server", "-"], &[]).told(&settings(second)).program;
-    program.limits = Limits { grace: Duration::from_secs(5), ..Limits::NONE };
-    let token = over.clone();
-    let mut runs = tokio::spawn(async move { process::run(program, &token, |_, _| Sign::Life).await });
-    tokio::select! {
-        begun = begin(site, second) => begun?,
-        ended = &mut runs => {
-            let ended = ended.context("a defect in the daemon ended the second Redis server")?;
-            run::judge("redis-server", &ended?).context("starting a second Redis server beside it")?;
-            bail!("the second Redis server ended at once");
+    let mut attempts = Attempts::default();
+    loop {
+        let loaded = serve(site, dir).await;
+        if !attempts.another(&loaded) {
+            return loaded;
         }
     }
-    let taken = take_over(site, second).await;
-    over.cancel();
-    let ended = runs.await.context("a defect in the daemon ended the second Redis server")?;
-    if let (Err(_), Ok(ended)) = (&taken, &ended) {
-        warn!("the second Redis server said: {}", ended.stderr_tail.trim());
-    }
-    taken
+}
+
+async fn serve(site: &Site, dir: &str) -> Result<()> {
+    let second = Second { port: port()?, password: SecretString::from(random()?) };
+    let call = site.client(["redis-server", "-"], &[]).told(&settings(dir, &second));
+    let runs = Running::start(call.program, second.port, call.far, &site.cancel);
+    let ended = runs.gone.clone();
+    let taken = tokio::select! {
+        begun = begin(site, &second) => match begun {
+            Ok(()) => take_over(site, &second).await,
+            failed => failed,
+        },
+        () = ended.cancelled() => Err(anyhow!("it was cancelled")),
+    };
+    runs.end(taken).await
 }
 
 /// Waits until the second server has loaded its file.
@@ -95,8 +97,7 @@ async fn begin(site: &Site, second: &Second) -> Result<()> {
     Ok(())
 }
 
-fn settings(second: &Second) -> String {
-    let Second { dir, port, password } = second;
+fn settings(dir: &str, Second { port, password }: &Second) -> String {
     format!(
         "bind 127.0.0.1\nport {port}\nrequirepass {}\ndir \"{dir}\"\ndbfilename dump.rdb\npidfile \"{dir}/pid\"\n\
          save \"\"\nappendonly no\ndaemonize no\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\n",
