@@ -233,7 +233,13 @@ pub(super) async fn lay(
         }
         loaded.with_context(|| format!("loading {}", record.file))?;
         let live = site.lies(&etcd.data_dir).await?;
-        let laid = Laid { rests: vec![live.path.clone()], live: live.path, made: data, within: live.root };
+        let laid = Laid {
+            rests: vec![live.path.clone()],
+            live: live.path,
+            made: data,
+            within: live.root,
+            owner: None,
+        };
         laid.give(&details.owner)?;
         all.push(laid);
     }
@@ -255,9 +261,9 @@ pub(super) async fn lay_there(
         let argv = restoring(program(site, &Bench::new(site, [])).await, &details, &file, &data);
         let loaded = yard.ask(argv, &[("ETCDCTL_API", "3".into())]).await;
         loaded.with_context(|| format!("loading {}", record.file))?;
-        yard.give(&data, &etcd.data_dir, &details.owner).await?;
+        let owner = yard.give(&data, &etcd.data_dir, &details.owner).await?;
         let live = etcd.data_dir.clone();
-        all.push(Laid { live, made: data, rests: Vec::new(), within: false });
+        all.push(Laid { live, made: data, rests: Vec::new(), within: false, owner });
     }
     Ok(all)
 }

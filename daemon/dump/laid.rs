@@ -31,6 +31,8 @@ pub struct Laid {
     pub rests: Vec<PathBuf>,
     /// What is in it changes places, one after the other, for the directory itself is the root of a mount.
     pub within: bool,
+    /// Whom it is to be given to where it waits beside what lives, as `chown` takes it; none: it is that user's already.
+    pub owner: Option<String>,
 }
 
 /// Whose directory it was.
@@ -238,7 +240,13 @@ mod tests {
         std::fs::set_permissions(live.join("member"), mode(0o750)).unwrap();
         std::fs::set_permissions(made.join("member"), mode(0o700)).unwrap();
         std::fs::write(made.join("new"), "").unwrap();
-        let laid = Laid { live: live.clone(), made: made.clone(), rests: vec![live.clone()], within: true };
+        let laid = Laid {
+            live: live.clone(),
+            made: made.clone(),
+            rests: vec![live.clone()],
+            within: true,
+            owner: None,
+        };
         let pair = |name: &str| (live.join(name), made.join(name));
         assert_eq!(laid.moves().unwrap(), [pair("member"), pair("new")]);
         laid.give(&Owner { mode: 0o711, uid: 0, gid: 0 }).unwrap();

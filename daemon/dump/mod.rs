@@ -48,9 +48,11 @@ pub use given::{check_given, details_given, names_given};
 pub use laid::{Laid, at_rest};
 pub use method::method;
 pub use object::{Object, Objects, missing};
+pub use openldap::directories as openldap_directories;
 pub use record::{Record, Stream, check, check_name, check_pg_archive, check_sql, foreign};
 pub use site::{Site, sweep};
 pub use sqlite::{companions, lay as lay_sqlite};
+pub use yard::ABOVE as MADE_ABOVE;
 
 /// Below a staged tree: directories that were made of dumps.
 const MADE: &str = ".made";

@@ -179,8 +179,8 @@ pub(super) async fn lay_there(tree: &Path, records: &[Record], yard: &Yard<'_>) 
         ensure!(said.trim() == "ok", "{} came damaged: {}", record.file, said.trim());
         let owner = serde_json::from_value(record.details.clone());
         let owner = owner.with_context(|| format!("the manifest does not say whose file {path} was"))?;
-        yard.give(&made, &live, &owner).await?;
-        all.push(Laid { live, made, rests: Vec::new(), within: false });
+        let owner = yard.give(&made, &live, &owner).await?;
+        all.push(Laid { live, made, rests: Vec::new(), within: false, owner });
     }
     Ok(all)
 }

@@ -13,10 +13,9 @@ use super::run::{self, Call};
 use super::site::{Site, words};
 use crate::definition::Remote;
 use crate::process::Program;
-use crate::target::{over_ssh, sudo};
 
 /// A file system that has room and lasts; `/tmp` may be memory.
-const ABOVE: &str = "/var/tmp";
+pub const ABOVE: &str = "/var/tmp";
 /// Writes what it reads into a file, and says how much came.
 const PUT: &str = "umask 077; cat >\"$1\" && wc -c <\"$1\"";
 
@@ -100,20 +99,22 @@ impl<'s> Yard<'s> {
         Ok(())
     }
 
-    /// Gives what was made there the owner and the mode of what lives, else those that were saved.
-    pub(super) async fn give(&self, made: &Path, live: &Path, saved: &Owner) -> Result<()> {
+    /// Gives what was made there the owner and the mode of what lives, else those that were saved. Where root is had by
+    /// sudo, the owner is left for when it waits beside what lives, and is answered: in a directory that somebody else may
+    /// exchange for a link, root gives nothing away.
+    pub(super) async fn give(&self, made: &Path, live: &Path, saved: &Owner) -> Result<Option<String>> {
         let owner = far::owner(self.site, live).await.unwrap_or_else(|_| saved.clone());
         let (mode, whose) = owner.words();
         let mut argv = words(["chmod", &mode, "--"]);
         argv.push(made.into());
         self.ask(argv, &[]).await?;
+        if self.remote.sudo {
+            return Ok(Some(whose));
+        }
         let mut argv = words(["chown", "-hR", &whose, "--"]);
         argv.push(made.into());
-        let mut program = Program::new(over_ssh(self.remote, sudo(self.remote, None, argv)));
-        program.limits = self.site.long();
-        let call = Call { name: "chown".into(), program, far: Some(self.remote.clone()), reads: None };
-        let given = run::ask(call, &self.site.cancel).await;
-        given.map(drop).with_context(|| {
+        let given = self.ask(argv, &[]).await;
+        given.map(|_| None).with_context(|| {
             format!(
                 "giving what was made for {} to its owner {whose} on {}: log in there as that user or as root, or set \
                  `sudo`",

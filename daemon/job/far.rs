@@ -74,7 +74,8 @@ for path do
 done
 while [ "$verb" = bring ] && [ $# -gt 0 ]; do
     $s mv -T -- "$1" "$2"
-    shift 2
+    [ -z "$3" ] || $s chown -hR -- "$3" "$2"
+    shift 3
 done
 [ "$verb" = swap ] || [ "$verb" = back ] || exit 0
 [ $# -gt 0 ] || exit 0
@@ -309,17 +310,16 @@ pub(super) async fn fits(remote: &Remote, paths: &[PathBuf], cancel: &Cancellati
     fits.map(drop).with_context(|| format!("looking at {}", remote.login()))
 }
 
+/// What was made there, where it is to wait, and whom it is to be given to there; nothing: it is that user's already.
+pub(super) type Made = (PathBuf, PathBuf, Option<String>);
+
 /// Moves what was made there to where it waits.
 ///
 /// # Errors
 /// The connection's, or the machine's words.
-pub(super) async fn bring(
-    remote: &Remote,
-    moves: &[(PathBuf, PathBuf)],
-    cancel: &CancellationToken,
-) -> Result<()> {
-    let paths: Vec<PathBuf> = moves.iter().flat_map(|(from, to)| [from.clone(), to.clone()]).collect();
-    let brought = call(remote, "bring", words(&paths), cancel).await;
+pub(super) async fn bring(remote: &Remote, moves: Vec<Made>, cancel: &CancellationToken) -> Result<()> {
+    let three = |(from, to, owner): Made| [from.into(), to.into(), owner.unwrap_or_default().into()];
+    let brought = call(remote, "bring", moves.into_iter().flat_map(three).collect(), cancel).await;
     brought.map(drop).with_context(|| format!("moving what was made on {}", remote.login()))
 }
 
@@ -359,7 +359,7 @@ fn runs(verb: &str) -> &'static str {
         "list" => "test, find",
         "fits" | "marks" => "test, stat",
         "swap" | "back" => "test, stat, readlink, find, mv",
-        "bring" => "test, mv",
+        "bring" => "test, mv, chown",
         _ => "test",
     }
 }
@@ -371,7 +371,7 @@ pub(super) fn sudo_lacks(failure: anyhow::Error, what: &str) -> anyhow::Error {
     }
     failure.context(format!(
         "sudo there has no line that lets a restore run `{what}`: `holdfast setup INSTANCE --restore` writes the file with all \
-         of them, or prints it with --print-sudoers; it has none for files of database servers: log in there as root for those"
+         of them, or prints it with --print-sudoers; it has none for names with blanks, and for parts of what is included"
     ))
 }
 

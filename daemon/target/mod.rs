@@ -42,4 +42,4 @@ pub use ssh::{
 };
 pub use staging::{Staging, clear_all};
 pub use tree::Tree;
-pub use volumes::{Make, not_at_their_mountpoints};
+pub use volumes::{FarVolume, Make, not_at_their_mountpoints, volumes_there};

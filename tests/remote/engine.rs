@@ -32,7 +32,9 @@ esac
 
 /// Puts it there.
 pub(crate) fn plant(host: &Host) {
-    host.write("bin/docker", DOCKER, 0o755);
+    for dir in ["bin", "sbin"] {
+        host.write(&format!("{dir}/docker"), DOCKER, 0o755);
+    }
     host.write("db-runs", "", 0o644);
     std::fs::create_dir_all(host.path("volumes")).unwrap();
 }

@@ -33,8 +33,9 @@ unset SSH_CLIENT SSH_CONNECTION
 exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 "#;
 
-/// Gives what follows its own accounts and its own rules of sudo, `$1` being the directory that they lie in.
-const OWN_FILES: &str = "for name in passwd shadow group sudoers.d; do mount --bind \"$1/$name\" /etc/$name; done\nshift; exec \"$@\"";
+/// Gives what follows its own accounts, its own rules of sudo, and programs of its own that sudo finds first, `$1` being the
+/// directory that they lie in.
+const OWN_FILES: &str = "for name in passwd shadow group sudoers.d; do mount --bind \"$1/$name\" /etc/$name; done\nmount --bind \"$1/sbin\" /usr/local/sbin\nshift; exec \"$@\"";
 
 /// What the listener does with connections.
 #[derive(Default)]
@@ -70,7 +71,8 @@ impl Host {
         Self::with_account(good(Command::new("id").arg("-un").output().unwrap()), false)
     }
 
-    /// As root: with an account `vcap` that is only there, and a `/etc/sudoers.d` of its own at `sudoers.d`.
+    /// As root: with an account `vcap` that is only there, a `/etc/sudoers.d` of its own at `sudoers.d`, and a
+    /// `/usr/local/sbin` at `sbin`.
     pub(crate) fn start_with_vcap() -> Self {
         Self::with_account("vcap".to_owned(), true)
     }
@@ -280,7 +282,9 @@ fn add_vcap(dir: &Path) {
         let text = fs::read_to_string(Path::new("/etc").join(name)).unwrap();
         put(&dir.join(name), &(text + &line), mode);
     }
-    fs::create_dir(dir.join("sudoers.d")).unwrap();
+    for name in ["sudoers.d", "sbin"] {
+        fs::create_dir(dir.join(name)).unwrap();
+    }
     good(Command::new("chown").args(["-R", "64123:64123"]).arg(&home).output().unwrap());
 }
 

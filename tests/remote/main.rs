@@ -32,4 +32,5 @@ mod mirrors;
 mod restore;
 mod setup;
 mod steps;
+mod sudo;
 mod volumes;

@@ -11,7 +11,7 @@ use crate::servers::good;
 use crate::support::{stderr, stdout, until};
 
 /// Runs `holdfast` as root would.
-fn holdfast(lab: &Lab, arguments: &[&str]) -> Output {
+pub(crate) fn holdfast(lab: &Lab, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
     command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command.env("HOLDFAST_BUS", &lab.bus.address).env("HOLDFAST_CONFIG", lab.path("config"));
@@ -20,7 +20,7 @@ fn holdfast(lab: &Lab, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn ends_with_0(lab: &Lab, arguments: &[&str]) -> String {
+pub(crate) fn ends_with_0(lab: &Lab, arguments: &[&str]) -> String {
     let done = holdfast(lab, arguments);
     let said = stdout(&done) + &stderr(&done);
     assert_eq!(done.status.code(), Some(0), "{arguments:?}: {said}\n{}", lab.daemon.log());

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use tokio_util::sync::CancellationToken;
+
 use super::super::failure::Failure;
 use super::needs::{Question, Rule, Site};
 use super::{Check, argv, over};
 use crate::definition::Remote;
 use crate::job::units_there;
 use crate::process::How;
-use crate::target;
+use crate::target::{self, volumes_there};
 
 /// Prints who we are, then `NAME PATH` of each program that is found, as sudo would look for it, and otherwise as we do.
 const LOOK: &str = r#"id -un
@@ -86,6 +88,12 @@ impl There {
             // What is stopped along with them; a unit that is not there is told of by its own question.
             if let Ok(all) = units_there(&site.remote, &site.units).await {
                 full.unit_rules(&all);
+            }
+        }
+        if let Some(instance) = site.volumes_of.as_ref().filter(|_| site.remote.sudo) {
+            // Those that are not there are told of by their own question.
+            if let Ok(found) = volumes_there(instance, &CancellationToken::new()).await {
+                full.volumes_at(instance, &found).map_err(Failure::failed)?;
             }
         }
         Ok(full)

@@ -5,12 +5,15 @@
 //! done, so that all of it can be run again, also after it was killed.
 
 mod checks;
+mod engines;
 mod host;
 mod install;
 mod key;
 mod needs;
 mod restores;
+mod spots;
 mod sudoers;
+mod volumes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,7 +85,8 @@ pub(super) async fn setup(context: &Context, args: SetupArgs) -> Done {
         return Err(Failure::failed(why).hint("write ssh = \"user@host\" into its definition"));
     }
     for site in sites.iter_mut().filter(|site| site.mirrored && site.remote.sudo) {
-        site.rsync(&rsync_words().await.map_err(|failure| Failure::failed(format!("{failure:#}")))?);
+        let words = rsync_words().await.map_err(|failure| Failure::failed(format!("{failure:#}")))?;
+        site.rsync(&words, instance.include.iter().any(|include| include.starts_with('/')));
     }
     let mut checks = Vec::new();
     for site in &sites {
@@ -173,7 +177,8 @@ fn told(context: &Context, args: &SetupArgs, instance: &Instance, sites: &[Site]
         }
         context.out.grid(&grid);
         let name = &instance.name;
-        let as_root = sites.iter().any(|site| site.remote.sudo && site.mirrored);
+        let writes = |site: &Site| site.mirrored || !site.files.is_empty();
+        let as_root = sites.iter().any(|site| site.remote.sudo && writes(site));
         if as_root && !args.restore {
             context.out.note(format!(
                 "\nThe sudoers file is for backups. A restore writes there as root: `holdfast setup {name} --restore` lets that \

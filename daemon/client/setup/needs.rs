@@ -4,7 +4,7 @@ use crate::definition::{Dump, Instance, Manager, Remote, Service, Source};
 use crate::job::unit_calls;
 
 /// A machine that an instance needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Site {
     pub(super) remote: Remote,
     /// Programs that must be there, and what for.
@@ -19,6 +19,12 @@ pub(super) struct Site {
     pub(super) questions: Vec<Question>,
     /// Files are mirrored from there.
     pub(super) mirrored: bool,
+    /// What rsync runs there to read files.
+    pub(super) words: Vec<String>,
+    /// The instance, whose volumes are asked for: rules name the places where they lie.
+    pub(super) volumes_of: Option<Box<Instance>>,
+    /// Dumps whose files change places there.
+    pub(super) files: Vec<Dump>,
     /// What the name of its sudoers file ends with.
     pub(super) file: &'static str,
 }
@@ -59,7 +65,7 @@ pub(super) struct Question {
 }
 
 /// The exit codes of a program that answers, and of a `status` (0 runs, 1 to 3 does not).
-const ANSWERS: &[i32] = &[0];
+pub(super) const ANSWERS: &[i32] = &[0];
 const STANDS: &[i32] = &[0, 1, 2, 3];
 
 /// The machines of an instance: its own, then those of its dumps.
@@ -70,6 +76,10 @@ pub(super) fn sites(instance: &Instance) -> Vec<Site> {
         site.mirrored = instance.include.iter().any(|include| !include.starts_with("local:"));
         if site.mirrored {
             site.program("rsync", "files are mirrored with it");
+        }
+        if instance.include.iter().any(|include| include.starts_with("volumes/")) {
+            site.volumes(instance);
+            site.volumes_of = Some(Box::new(instance.clone()));
         }
         instance.services.iter().for_each(|service| site.service(service));
         sites.push(site);
@@ -94,8 +104,9 @@ impl Site {
     fn of(remote: &Remote) -> Self {
         let remote = remote.clone();
         let (programs, rules, monits) = (Vec::new(), Vec::new(), Vec::new());
-        let (units, questions) = (Vec::new(), Vec::new());
-        Self { remote, programs, rules, monits, units, questions, mirrored: false, file: "" }
+        let (units, questions, words, files) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mirrored, volumes_of, file) = (false, None, "");
+        Self { remote, programs, rules, monits, units, questions, mirrored, words, volumes_of, files, file }
     }
 
     /// The same machine with these rules, for a sudoers file of their own, and nothing else.
@@ -103,15 +114,18 @@ impl Site {
         Self { rules, file, mirrored: self.mirrored, ..Self::of(&self.remote) }
     }
 
-    fn program(&mut self, name: &str, why: &'static str) {
+    pub(super) fn program(&mut self, name: &str, why: &'static str) {
         if !self.programs.iter().any(|(known, _)| known == name) {
             self.programs.push((name.to_owned(), why));
         }
     }
 
-    /// What rsync runs there to read files.
-    pub(super) fn rsync(&mut self, words: &[String]) {
-        self.rule(words.to_vec());
+    /// What rsync runs there to read files: of all that there are, where some are named by their paths.
+    pub(super) fn rsync(&mut self, words: &[String], paths: bool) {
+        self.words = words.to_vec();
+        if paths {
+            self.rule(words.to_vec());
+        }
     }
 
     /// Something that root is asked for, where the definition says `sudo`.
@@ -120,7 +134,7 @@ impl Site {
         self.add(rule);
     }
 
-    fn add(&mut self, rule: Rule) {
+    pub(super) fn add(&mut self, rule: Rule) {
         if self.remote.sudo && !self.rules.contains(&rule) {
             self.rules.push(rule);
         }
@@ -148,7 +162,7 @@ impl Site {
         }
     }
 
-    fn question(&mut self, argv: Vec<String>, codes: &'static [i32], root: bool) {
+    pub(super) fn question(&mut self, argv: Vec<String>, codes: &'static [i32], root: bool) {
         self.questions.push(Question { argv, codes, root });
     }
 
@@ -220,6 +234,9 @@ impl Site {
     }
 
     fn dump(&mut self, dump: &Dump) {
+        if dump.source.is_files() && dump.container.is_none() {
+            self.files.push(dump.clone());
+        }
         let (mut names, server): (Vec<String>, _) = match &dump.source {
             Source::Postgresql(server) => {
                 (words(&["pg_dump", "pg_dumpall", "pg_restore", "psql"]), Some(server))

@@ -52,10 +52,11 @@ pub(super) async fn bring(
     if complete && !args.print_sudoers && !there.may_everything(site).await? {
         return Ok(Vec::new());
     }
-    let mut checks = vec![place(context, args, instance, site, there).await?];
-    // The names that monit knows can be asked for only now.
+    // The names that monit knows, and the places that engines do, can be asked for only when that may be asked.
+    let first = there.with_names(site).await?;
+    let mut checks = vec![place(context, args, instance, &first, there).await?];
     let full = there.with_names(site).await?;
-    if checks[0].wrong.is_none() && full != *site {
+    if checks[0].wrong.is_none() && full != first {
         checks.push(place(context, args, instance, &full, there).await?);
     }
     Ok(checks)

@@ -71,11 +71,10 @@ fn engine(
 ) {
     let dumps = layers.pick(|raw| &raw.dump).map(|(_, dumps)| dumps.get_ref().as_slice()).unwrap_or_default();
     let inside = dumps.iter().any(|dump| dump.get_ref().container.is_some());
-    if layers.pick(|raw| &raw.volumes).is_some() || inside {
+    if inside {
         let message =
-            "`sudo` with volumes or containers there: `holdfast setup` writes no lines of sudo for them"
-                .to_owned();
-        let help = "let an administrator allow the engine's `volume` and `exec`, and rsync of the volumes; or log in as root";
+            "`sudo` with containers there: `holdfast setup` writes no lines of sudo for them".to_owned();
+        let help = "let an administrator allow the engine's `exec`; or log in as root";
         complaints.warn(source, span, message, help);
     }
 }

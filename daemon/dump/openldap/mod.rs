@@ -96,6 +96,14 @@ pub(super) async fn ready(site: &Site, ldap: &Openldap) -> Result<Ready> {
     Ok(ready)
 }
 
+/// Where the databases of a configuration lie, as `slapcat -o ldif-wrap=no` writes it.
+///
+/// # Errors
+/// It is no such configuration.
+pub fn directories(config: &str) -> Result<Vec<PathBuf>> {
+    Ok(ldif::databases(config)?.into_iter().map(|database| database.directory).collect())
+}
+
 /// The databases that are to be dumped.
 fn wanted(ldap: &Openldap, all: Vec<Database>) -> Result<Vec<Database>> {
     if let Some(missing) = ldap.suffixes.iter().find(|name| !all.iter().any(|d| d.suffix == **name)) {
@@ -223,7 +231,7 @@ async fn lay_on(
             .with_context(|| format!("loading {}", record.file))?;
         let live = site.lies(&database.directory).await?;
         let rests = vec![live.path.clone()];
-        let laid = Laid { rests, live: live.path, made: there(database), within: live.root };
+        let laid = Laid { rests, live: live.path, made: there(database), within: live.root, owner: None };
         laid.give(&Details::read(record)?.owner)?;
         all.push(laid);
     }
@@ -235,7 +243,7 @@ async fn lay_on(
             rests.push(site.lies(&database.directory).await?.path);
         }
         let live = site.lies(&ldap.config_dir).await?;
-        let laid = Laid { live: live.path, made: config_dir, rests, within: live.root };
+        let laid = Laid { live: live.path, made: config_dir, rests, within: live.root, owner: None };
         laid.give(&Details::read(record)?.owner)?;
         all.push(laid);
     }

@@ -37,8 +37,8 @@ pub(in crate::dump) async fn lay(
     if let Some(record) = saved {
         work.put_directories().await?;
         let (live, made) = (ldap.config_dir.clone(), work.config_dir.clone());
-        yard.give(&made, &live, &Details::read(record)?.owner).await?;
-        all.push(Laid { live, made, rests: Vec::new(), within: false });
+        let owner = yard.give(&made, &live, &Details::read(record)?.owner).await?;
+        all.push(Laid { live, made, rests: Vec::new(), within: false, owner });
     }
     Ok(all)
 }
@@ -93,8 +93,8 @@ impl Work<'_> {
         tokio::fs::remove_file(&check).await.context("removing what was only for a check")?;
         ensure!(saved == loaded, "{saved} entries are in the dump and {loaded} were loaded");
         let (live, made) = (database.directory.clone(), self.made(database));
-        self.yard.give(&made, &live, &Details::read(record)?.owner).await?;
-        Ok(Laid { live, made, rests: Vec::new(), within: false })
+        let owner = self.yard.give(&made, &live, &Details::read(record)?.owner).await?;
+        Ok(Laid { live, made, rests: Vec::new(), within: false, owner })
     }
 
     /// Lets the new configuration name the places where its databases will live.

@@ -293,7 +293,7 @@ pub(in crate::dump) async fn lay(
         all.push((flags(live), list, owner.of_a_file()));
     }
     let lay = |(to, made, owner): (PathBuf, PathBuf, Owner)| {
-        let laid = Laid { live: to, made, rests: vec![live.to_owned()], within: false };
+        let laid = Laid { live: to, made, rests: vec![live.to_owned()], within: false, owner: None };
         laid.give(&owner).map(|()| laid)
     };
     all.into_iter().map(lay).collect()

@@ -105,17 +105,17 @@ pub(in crate::dump) async fn lay(
     argv.extend([made.clone().into(), "--file".into(), file.into()]);
     yard.ask(argv, &[]).await.context("laying the node's data there")?;
     let new = made.join(&details.directory);
-    yard.give(&new, live, &details.owner).await?;
-    let mut all = vec![laid(live.to_owned(), new.clone())];
+    let owner = yard.give(&new, live, &details.owner).await?;
+    let mut all = vec![laid(live.to_owned(), new.clone(), owner)];
     let list = flags(&new);
     let listed = yard.ask(vec!["test".into(), "-e".into(), list.clone().into()], &[]).await.is_ok();
     if listed {
-        yard.give(&list, &flags(live), &details.owner.of_a_file()).await?;
-        all.push(laid(flags(live), list));
+        let owner = yard.give(&list, &flags(live), &details.owner.of_a_file()).await?;
+        all.push(laid(flags(live), list, owner));
     }
     Ok(all)
 }
 
-fn laid(live: PathBuf, made: PathBuf) -> Laid {
-    Laid { live, made, rests: Vec::new(), within: false }
+fn laid(live: PathBuf, made: PathBuf, owner: Option<String>) -> Laid {
+    Laid { live, made, rests: Vec::new(), within: false, owner }
 }

@@ -72,8 +72,9 @@ pub(super) async fn swap(work: &Work, wanted: &Wanted, applied: &mut Applied) ->
         let annex = live.parent().unwrap_or(Path::new("/")).join(annex(work, wanted));
         annex.join("new").join(live.file_name().unwrap_or_default())
     };
-    let moves: Vec<_> = wanted.laid.iter().map(|laid| (laid.made.clone(), waits(&laid.live))).collect();
-    far::bring(remote, &moves, work.live.cancelled()).await?;
+    let moves = wanted.laid.iter();
+    let moves = moves.map(|laid| (laid.made.clone(), waits(&laid.live), laid.owner.clone())).collect();
+    far::bring(remote, moves, work.live.cancelled()).await?;
     work.phase(Phase::Apply);
     let (instance, value) = (work.request.instance.name.to_string(), serde_json::to_value(&far)?);
     work.undo.push(Step::FarBack { instance, far: value }).await?;

@@ -1,6 +1,7 @@
 //! Where the volume `NAME` lies: asked from podman or docker, or read from a table.
 
 mod reach;
+mod there;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::process::{self, Account, Limits, Program};
 use reach::{Inspected, Reach};
 
 pub use reach::Make;
+pub use there::{FarVolume, volumes_there};
 
 /// How long one question to an engine may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -249,7 +251,7 @@ impl Resolver<'_> {
 
     fn lies(&self, name: &str, Asked { engine, full }: &Asked, volume: &Inspected) -> Result<Lies> {
         if let Some(remote) = &self.instance.remote {
-            return there(name, engine, remote, volume).map(Lies::There);
+            return lies_there(name, engine, remote, volume).map(Lies::There);
         }
         if let Reach::Here(place) = volume.reach() {
             return self.real(name, engine, place).map(Lies::Here);
@@ -291,7 +293,7 @@ impl Resolver<'_> {
 }
 
 /// Where a volume lies on another machine. It is mirrored from there, so it must lie in a directory at any time.
-fn there(name: &str, engine: &str, remote: &Remote, volume: &Inspected) -> Result<PathBuf> {
+fn lies_there(name: &str, engine: &str, remote: &Remote, volume: &Inspected) -> Result<PathBuf> {
     let login = remote.login();
     let Reach::Here(place) = volume.reach() else {
         bail!(
