@@ -16,7 +16,8 @@ use crate::target::{over_ssh, sudo};
 #[derive(Debug)]
 pub(super) struct Contained {
     engine: Engine,
-    /// Its full id: whoever is given its name meanwhile is not meant.
+    /// Its full id: whoever is given its name meanwhile is not meant. Its name where sudo is to let it through: what is made
+    /// anew has another id.
     id: String,
     /// The id of its image.
     image: String,
@@ -40,6 +41,13 @@ pub(super) struct Whose<'a> {
     pub(super) remote: Option<&'a Remote>,
     /// The user there, if not whom we log in as.
     pub(super) user: Option<&'a str>,
+}
+
+impl Whose<'_> {
+    /// Whether root is had by sudo, whose rules name containers.
+    fn by_name(&self) -> bool {
+        self.user.is_none() && self.remote.is_some_and(|remote| remote.sudo)
+    }
 }
 
 /// A directory of this machine that is seen in it.
@@ -99,7 +107,10 @@ impl Contained {
         let environment = environment.filter_map(|entry| entry.as_str()?.split_once('='));
         Ok(Self {
             engine,
-            id: word(&found["Id"], "id")?,
+            id: match whose.by_name() {
+                true => word(&found["Name"], "name")?.trim_start_matches('/').to_owned(),
+                false => word(&found["Id"], "id")?,
+            },
             image: found["Image"].as_str().unwrap_or_default().to_owned(),
             running: found["State"]["Running"] == true,
             environment: environment.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
@@ -246,12 +257,19 @@ async fn labelled(
     let found = ask(engine, &argv, whose, cancel).await?;
     let found: Vec<&str> = found.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match found[..] {
+        [one] if whose.by_name() => Ok(own_name(one).to_owned()),
         [one] => Ok(one.split(' ').next().unwrap_or_default().to_owned()),
         [] => bail!("no container has the label {label}"),
         _ => {
             bail!("{} containers have the label {label}, and one is meant: {}", found.len(), found.join(", "))
         }
     }
+}
+
+/// Its own name in a line that begins with its id: those of links hold the names of others.
+pub fn own_name(line: &str) -> &str {
+    let names = line.split_once(' ').map_or("", |(_, names)| names);
+    names.split(',').map(str::trim).find(|name| !name.contains('/')).unwrap_or_default()
 }
 
 fn mount(found: &Value) -> Mount {

@@ -44,6 +44,7 @@ use crate::definition::{Rabbit, Source};
 use yard::Yard;
 
 pub use change::{Change, Databases, Pair};
+pub use container::own_name as container_name;
 pub use given::{check_given, details_given, names_given};
 pub use laid::{Laid, at_rest};
 pub use method::method;

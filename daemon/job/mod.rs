@@ -26,7 +26,7 @@ mod sets;
 pub mod undo;
 mod version;
 
-pub use crate::dump::{MADE_ABOVE, openldap_directories};
+pub use crate::dump::{MADE_ABOVE, container_name, openldap_directories};
 use context::remove_tree;
 pub use context::{Context, Dirs};
 pub use jobs::{Event, Jobs, READABLE, Ticket};

@@ -28,6 +28,7 @@ mod opensearch;
 mod over_ssh;
 mod over_ssh_files;
 mod over_ssh_programs;
+mod over_ssh_sudo;
 mod plain_http;
 mod postgresql;
 mod rabbitmq;

@@ -19,12 +19,13 @@ case "$1 $2" in
     name=${*: -1} labels=
     for word; do case $word in --label=*) word=${word#--label=}; labels="$labels,\"${word%%=*}\":\"${word#*=}\"" ;; esac; done
     mkdir -p "volumes/$name/_data" && echo "{${labels#,}}" >"volumes/$name/labels" && echo "$name" ;;
+"ps --all") [ "$5" = label=org.example.db=1 ] && echo '0123abcd db,old/link' ;;
 "inspect --type")
     [ "${*: -1}" = db ] || { echo 'Error: No such container' >&2; exit 1; }
-    printf '{"Id":"0123abcd","Image":"sha256:45","State":{"Running":%s},"Config":{"Env":%s},"Mounts":[]}\n' \
+    printf '{"Id":"0123abcd","Name":"/db","Image":"sha256:45","State":{"Running":%s},"Config":{"Env":%s},"Mounts":[]}\n' \
         "$([ -e db-runs ] && echo true || echo false)" "$(cat db-env 2>/dev/null || echo '[]')" ;;
 "exec -i")
-    [ "$3" = 0123abcd ] && [ -e db-runs ] || { echo 'Error response from daemon: container is not running' >&2; exit 1; }
+    [ "$3" = 0123abcd ] || [ "$3" = db ] && [ -e db-runs ] || { echo 'Error response from daemon: container is not running' >&2; exit 1; }
     shift 3; exec "$@" ;;
 *) echo "unknown: $*" >&2; exit 1 ;;
 esac

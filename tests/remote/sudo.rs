@@ -33,10 +33,16 @@ fn volumes(host: &Host) -> Setup {
         }
         host.write(&format!("volumes/app-{name}/_data/{file}"), &format!("{file}\n"), 0o600);
     }
+    host.write("table", "row\n", 0o600);
+    let table = host.path("table").display().to_string();
     Setup::new().config(&format!(
         "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = {{ attempts = 0 }}\n\
          [instance.app]\nssh = \"{}:{}\"\nsudo = true\nvolumes = \"docker\"\n\
-         include = [\"volumes/data\", \"volumes/other/in/sub\", \"volumes/log-*\"]\nexclude = [\"volumes/data/cache\"]\n",
+         include = [\"volumes/data\", \"volumes/other/in/sub\", \"volumes/log-*\"]\nexclude = [\"volumes/data/cache\"]\n\
+         [[instance.app.dump]]\nsource = \"command\"\ncontainer = \"db\"\ncommand = [\"cat\", \"{table}\"]\n\
+         restore = [\"sh\", \"-c\", \"cat >'{table}'\"]\n\
+         [[instance.app.dump]]\nsource = \"command\"\nname = \"labelled\"\ncontainer = \"label:org.example.db=1\"\n\
+         command = [\"cat\", \"{table}\"]\nrestore = [\"true\"]\n",
         host.login(),
         host.port
     ))
@@ -65,6 +71,7 @@ fn live(host: &Host) -> Vec<String> {
 
 fn change(host: &Host) {
     FILES.iter().for_each(|name| std::fs::write(file(host, name), "changed\n").unwrap());
+    std::fs::write(host.path("table"), "changed\n").unwrap();
     let mode = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(host.path("volumes/app-data/_data"), mode).unwrap();
 }
@@ -122,6 +129,9 @@ async fn system_volumes_are_saved_and_restored_with_no_more_rights_than_setup_ha
     ends_with_0(&lab, &["run", "b"]);
     let saved = live(&host);
     assert_eq!(crate::far::saved(&lab, "/volumes/data/deep/two"), "deep/two");
+    for name in ["command", "labelled"] {
+        assert_eq!(crate::far::saved(&lab, &format!("/dumps/{name}/dump")), "row");
+    }
     // One that came later, which the pattern names, needs no new file.
     volume(&host, "app-log-b");
     host.write("volumes/app-log-b/_data/later", "later\n", 0o600);
@@ -140,8 +150,14 @@ async fn system_volumes_are_saved_and_restored_with_no_more_rights_than_setup_ha
             "docker volume inspect app-data app-other".to_owned(),
             "docker volume create app-data".to_owned(),
             "docker volume rm app-data".to_owned(),
-            "docker volume ls --format {{json .}}".to_owned(),
+            "docker volume ls --format '{{json .}}'".to_owned(),
             "docker run --privileged x".to_owned(),
+            "docker exec -i web id".to_owned(),
+            "docker exec -i -u root db id".to_owned(),
+            "docker exec -iu root db id".to_owned(),
+            "docker exec -i dbx id".to_owned(),
+            "docker inspect --type container --format '{{json .}}' web".to_owned(),
+            "docker ps --all --no-trunc --filter label=x --format '{{.ID}} {{.Names}}'".to_owned(),
             format!("test -e {dir}"),
         ],
     );
@@ -155,6 +171,7 @@ async fn system_volumes_are_saved_and_restored_with_no_more_rights_than_setup_ha
     // What the backup left out stays.
     (wanted[3], wanted[6]) = ("changed\n".to_owned(), "changed\n".to_owned());
     assert_eq!(live(&host), wanted, "{}", lab.daemon.log());
+    assert_eq!(host.text("table"), "row\n");
     let mode = std::fs::metadata(host.path("volumes/app-data/_data")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o751);
     roll_back(&lab).await;

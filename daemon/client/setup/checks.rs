@@ -90,6 +90,9 @@ impl There {
                 full.unit_rules(&all);
             }
         }
+        if site.remote.sudo {
+            full.labelled().await;
+        }
         if let Some(instance) = site.volumes_of.as_ref().filter(|_| site.remote.sudo) {
             // Those that are not there are told of by their own question.
             if let Ok(found) = volumes_there(instance, &CancellationToken::new()).await {

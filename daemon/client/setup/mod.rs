@@ -5,6 +5,7 @@
 //! done, so that all of it can be run again, also after it was killed.
 
 mod checks;
+mod contained;
 mod engines;
 mod host;
 mod install;
@@ -190,6 +191,15 @@ fn told(context: &Context, args: &SetupArgs, instance: &Instance, sites: &[Site]
                 "\nRestores may write what {name} includes as root there. To take that back: remove \
                  /etc/sudoers.d/{}-restore.",
                 sudoers::file_name(name.as_str())
+            ));
+        }
+        let open = sites.iter().filter(|site| site.remote.sudo).flat_map(Site::open_containers);
+        let open: Vec<&str> = open.collect();
+        if !open.is_empty() {
+            context.out.note(format!(
+                "\nFor dumps the sudoers file lets anything run in these containers, as their own users: {}. Who is root in one \
+                 that is privileged is root there.",
+                open.join(", ")
             ));
         }
         context.out.note(if good {

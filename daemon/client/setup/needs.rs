@@ -23,6 +23,8 @@ pub(super) struct Site {
     pub(super) words: Vec<String>,
     /// The instance, whose volumes are asked for: rules name the places where they lie.
     pub(super) volumes_of: Option<Box<Instance>>,
+    /// Engines and labels of containers that dumps are made in.
+    pub(super) labels: Vec<(&'static str, String)>,
     /// Dumps whose files change places there.
     pub(super) files: Vec<Dump>,
     /// What the name of its sudoers file ends with.
@@ -105,8 +107,21 @@ impl Site {
         let remote = remote.clone();
         let (programs, rules, monits) = (Vec::new(), Vec::new(), Vec::new());
         let (units, questions, words, files) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mirrored, volumes_of, file) = (false, None, "");
-        Self { remote, programs, rules, monits, units, questions, mirrored, words, volumes_of, files, file }
+        let (mirrored, volumes_of, labels, file) = (false, None, Vec::new(), "");
+        Self {
+            remote,
+            programs,
+            rules,
+            monits,
+            units,
+            questions,
+            mirrored,
+            words,
+            volumes_of,
+            labels,
+            files,
+            file,
+        }
     }
 
     /// The same machine with these rules, for a sudoers file of their own, and nothing else.
@@ -236,6 +251,11 @@ impl Site {
     fn dump(&mut self, dump: &Dump) {
         if dump.source.is_files() && dump.container.is_none() {
             self.files.push(dump.clone());
+        }
+        if let Some(container) = &dump.container {
+            let rule = dump.run_as.as_deref().map(Rule::of_user);
+            self.rules.extend(rule.filter(|rule| !self.rules.contains(rule)));
+            return self.contained(dump, container);
         }
         let (mut names, server): (Vec<String>, _) = match &dump.source {
             Source::Postgresql(server) => {

@@ -98,18 +98,20 @@ impl Site {
     }
 }
 
-/// Where a volume lies; where its include is a pattern, so do others that their engine keeps beside it.
+/// Where a volume lies; where its include is a pattern, so do others that fit it, which their engine keeps beside it.
 fn at(instance: &Instance, volume: &FarVolume) -> Result<Place, String> {
     let shown = volume.place.to_str().ok_or_else(|| format!("{} is no UTF-8", volume.place.display()))?;
     let exact = place(shown)?;
-    let by_pattern = parts(&volume.include).is_some_and(|(name, _)| is_pattern(name));
-    let own = match (&instance.volumes, by_pattern) {
-        (Volumes::Podman | Volumes::Docker, true) => format!("{}-", instance.name),
-        _ => return Ok(exact),
+    let by_pattern = parts(&volume.include).map(|(name, _)| name).filter(|name| is_pattern(name));
+    let (Volumes::Podman | Volumes::Docker, Some(glob)) = (&instance.volumes, by_pattern) else {
+        return Ok(exact);
     };
-    let end = format!("/{own}{}/_data", volume.name);
-    let Some(above) = shown.strip_suffix(&end) else { return Ok(exact) };
-    let pattern = format!("{}/{}{NAME}/_data", place(above)?.pattern, place(&own)?.pattern);
+    let end = format!("/{}-{}/_data", instance.name, volume.name);
+    let (Some(above), Ok(fits)) = (shown.strip_suffix(&end), place(&format!("{}-{glob}", instance.name)))
+    else {
+        return Ok(exact);
+    };
+    let pattern = format!("{}/{}/_data", place(above)?.pattern, fits.pattern);
     Ok(Place { pattern, sample: exact.sample })
 }
 
@@ -198,7 +200,8 @@ mod tests {
             at(&instance, &volume).unwrap().pattern
         };
         assert_eq!(at("volumes/data", "/v/app-data/_data"), "/v/app-data/_data");
-        assert_eq!(at("volumes/*", "/v/app-data/_data"), format!("/v/app-{NAME}/_data"));
+        assert_eq!(at("volumes/d*", "/v/app-data/_data"), "/v/app-d[^/ ]*/_data");
+        assert_eq!(at("volumes/[d]ata", "/v/app-data/_data"), "/v/app-data/_data");
         assert_eq!(at("volumes/*", "/srv/elsewhere"), "/srv/elsewhere");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::super::Environment;
-use super::super::diagnostic::{Diagnostic, Severity, Source};
+use super::super::diagnostic::{Diagnostic, Source};
 use super::super::raw::{Entry, RawHealth, RawInstance, RawModule, RawRestore, RawVersion};
 use super::super::value::{Argv, Exclude, Include, Reader, nearest};
 use super::super::written;
@@ -93,12 +93,6 @@ pub(super) struct Complaints<'f> {
 }
 
 impl Complaints<'_> {
-    /// What is refused nowhere and is to be known.
-    pub(super) fn warn(&mut self, source: &Source, span: &Range<usize>, message: String, help: &str) {
-        let message = format!("instance `{}`: {message}", self.name);
-        self.found.push(source.diagnostic(span, Severity::Warning, message, Some(help.into())));
-    }
-
     pub(super) fn add(&mut self, source: &Source, span: &Range<usize>, message: String, help: &str) {
         let diagnostic =
             source.error(span, format!("instance `{}`: {message}", self.name), Some(help.into()));

@@ -52,30 +52,11 @@ pub(super) fn check(layers: &Layers<'_>, includes: &[Placed<'_, Include>], compl
         far_keys(layers, complaints);
     }
     dumps(layers, far, complaints);
-    if let Some((source, sudo)) = layers.pick(|raw| &raw.sudo).filter(|(_, sudo)| far && *sudo.get_ref()) {
-        engine(layers, (source, &sudo.span()), complaints);
-    }
     for (source, include) in includes {
         let text = include.get_ref().0.as_str();
         if let Some((message, help)) = refused(text, far) {
             complaints.add(source, &include.span(), message, help);
         }
-    }
-}
-
-/// What root must run there that `holdfast setup` does not let through.
-fn engine(
-    layers: &Layers<'_>,
-    (source, span): (&Source, &std::ops::Range<usize>),
-    complaints: &mut Complaints<'_>,
-) {
-    let dumps = layers.pick(|raw| &raw.dump).map(|(_, dumps)| dumps.get_ref().as_slice()).unwrap_or_default();
-    let inside = dumps.iter().any(|dump| dump.get_ref().container.is_some());
-    if inside {
-        let message =
-            "`sudo` with containers there: `holdfast setup` writes no lines of sudo for them".to_owned();
-        let help = "let an administrator allow the engine's `exec`; or log in as root";
-        complaints.warn(source, span, message, help);
     }
 }
 
