@@ -74,9 +74,10 @@ impl Site {
     }
 
     /// Containers in which anything may be run.
-    pub(super) fn open_containers(&self) -> Vec<&str> {
+    pub(super) fn open_containers(&self) -> Vec<String> {
         let is_exec = |rule: &&Rule| rule.argv.get(1).is_some_and(|word| word == "exec");
-        self.rules.iter().filter(is_exec).filter_map(|rule| Some(rule.argv.get(3)?.as_str())).collect()
+        let named = self.rules.iter().filter(is_exec).filter_map(|rule| rule.argv.get(3).cloned());
+        named.chain(self.labels.iter().map(|(_, label)| format!("those with the label {label}"))).collect()
     }
 }
 

@@ -194,7 +194,7 @@ fn told(context: &Context, args: &SetupArgs, instance: &Instance, sites: &[Site]
             ));
         }
         let open = sites.iter().filter(|site| site.remote.sudo).flat_map(Site::open_containers);
-        let open: Vec<&str> = open.collect();
+        let open: Vec<String> = open.collect();
         if !open.is_empty() {
             context.out.note(format!(
                 "\nFor dumps the sudoers file lets anything run in these containers, as their own users: {}. Who is root in one \

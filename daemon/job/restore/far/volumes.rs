@@ -68,6 +68,9 @@ pub(in crate::job::restore) async fn sweep(
             let annex = TreePath(dir.join(annex(work)));
             far.items.push(FarItem { live: TreePath(live), annex, was: true, comes: false });
         }
+        // A name that sudo there is not to be told of is refused before anything changes places.
+        let goes = far.items.iter().filter(|item| !item.comes).map(|item| item.live.0.clone());
+        far::look(&far.remote, &goes.collect::<Vec<_>>(), work.live.cancelled()).await?;
     }
     Ok(())
 }
