@@ -70,7 +70,10 @@ fn live(host: &Host) -> Vec<String> {
 }
 
 fn change(host: &Host) {
-    FILES.iter().for_each(|name| std::fs::write(file(host, name), "changed\n").unwrap());
+    for path in FILES.map(|name| file(host, name)) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "changed\n").unwrap();
+    }
     std::fs::write(host.path("table"), "changed\n").unwrap();
     let mode = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(host.path("volumes/app-data/_data"), mode).unwrap();

@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn later_volumes_fit_only_where_the_include_is_a_pattern_and_the_engine_keeps_them() {
-        let mut instance = Instance::bare("app".parse().unwrap());
+        let mut instance = Instance::bare(crate::definition::Name::parse("app").unwrap());
         instance.volumes = Volumes::Docker;
         let at = |include: &str, lies: &str| {
             let volume = FarVolume { include: include.into(), name: "data".into(), place: lies.into() };
