@@ -1,4 +1,4 @@
-//! A real Docker that is reached over ssh: services, volumes and a dump in a container, as of another machine.
+//! A real Docker and a real podman that are reached over ssh: services, volumes and a dump in a container, as of another machine.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -9,14 +9,14 @@ use crate::host::Host;
 use crate::lab::{Lab, Setup, names};
 
 /// An instance `app` on `host`: two containers that stop, one volume, and what a third container prints, staged and streamed.
-fn setup(host: &Host) -> Setup {
+fn setup(host: &Host, word: &str) -> Setup {
     let setup = Setup::new();
     setup.write("state/ssh/app", &fs::read_to_string(host.identity()).unwrap(), 0o600);
     setup.write("state/ssh/known_hosts", &host.known_hosts(), 0o644);
     setup.config(&format!(
         "[backup.b]\nrepositories = [\"local\"]\ninstances = [\"app\"]\nretry = {{ attempts = 0 }}\n\
-         [instance.app]\nssh = \"{}:{}\"\nvolumes = \"docker\"\ninclude = [\"volumes/data\"]\n\
-         [[instance.app.service]]\nmanager = \"docker\"\ncontainers = [\"web\", \"cold\"]\n\
+         [instance.app]\nssh = \"{}:{}\"\nvolumes = \"{word}\"\ninclude = [\"volumes/data\"]\n\
+         [[instance.app.service]]\nmanager = \"{word}\"\ncontainers = [\"web\", \"cold\"]\n\
          [[instance.app.dump]]\nsource = \"command\"\nname = \"staged\"\ncontainer = \"db\"\n\
          command = [\"cat\", \"/data/table\"]\nrestore = [\"sh\", \"-c\", \"cat >/data/table\"]\n\
          [[instance.app.dump]]\nsource = \"command\"\nname = \"streamed\"\ncontainer = \"label:org.example.db=1\"\n\
@@ -48,8 +48,18 @@ fn as_before(engine: &Engine, lab: &Lab) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: runs a Docker engine"]
 async fn system_a_docker_over_ssh_has_its_services_volumes_and_dumps_saved_and_restored() {
-    let (engine, host) = (Engine::docker(), Host::start());
-    host.write("bin/docker", &engine.script(), 0o755);
+    saved_and_restored(Engine::docker()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: runs podman"]
+async fn system_a_podman_over_ssh_has_its_services_volumes_and_dumps_saved_and_restored() {
+    saved_and_restored(Engine::podman()).await;
+}
+
+async fn saved_and_restored(engine: Engine) {
+    let (host, word) = (Host::start(), engine.word);
+    host.write(&format!("bin/{word}"), &engine.script(), 0o755);
     engine.good(&["volume", "create", "--label", "keep=me", "app-data"]);
     engine.run("web", &["--volume", "app-data:/data"]);
     engine.run("cold", &[]);
@@ -62,12 +72,12 @@ async fn system_a_docker_over_ssh_has_its_services_volumes_and_dumps_saved_and_r
     chown(data.join("deep/file"), Some(1234), Some(4321)).unwrap();
     chown(&data, Some(1234), Some(4321)).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
-    let mut lab = setup(&host).start().await;
+    let mut lab = setup(&host, word).start().await;
     // While it is mirrored the container is stopped, and it runs again before restic reads.
-    host.on_remote(
+    host.on_remote(&format!(
         "case $SSH_ORIGINAL_COMMAND in *'rsync --server'*) \
-         docker container inspect --format '{{.State.Status}}' web >>\"$D/while-mirrored\" ;; esac",
-    );
+         {word} container inspect --format '{{{{.State.Status}}}}' web >>\"$D/while-mirrored\" ;; esac",
+    ));
     lab.good_backup("b").await;
     host.let_be();
     assert_eq!(host.text("while-mirrored"), "exited\n");
@@ -100,7 +110,8 @@ async fn system_a_docker_over_ssh_has_its_services_volumes_and_dumps_saved_and_r
 /// A container that ends in its dump, a connection that does, and a daemon that is killed meanwhile.
 async fn cut_or_killed(engine: &Engine, host: &Host, lab: &mut Lab) {
     let sets = lab.sets("app").await.len();
-    host.on_remote("case $SSH_ORIGINAL_COMMAND in *'exec -i'*cat*) docker kill db >/dev/null ;; esac");
+    let dies = format!("{} kill db >/dev/null", engine.word);
+    host.on_remote(&format!("case $SSH_ORIGINAL_COMMAND in *'exec -i'*cat*) {dies} ;; esac"));
     assert_eq!(lab.backup("b").await.outcome, "failed");
     host.let_be();
     engine.good(&["start", "db"]);

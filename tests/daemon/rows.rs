@@ -92,6 +92,7 @@ const MANAGERS: [Row; 9] = [
             &[
                 "containers_of_every_manager_are_stopped_and_as_before_afterwards",
                 "system_a_docker_over_ssh_has_its_services_volumes_and_dumps_saved_and_restored",
+                "system_a_podman_over_ssh_has_its_services_volumes_and_dumps_saved_and_restored",
             ],
             &["whichever_call_of_docker_fails_the_containers_of_a_project_are_as_before"],
             &["a_stop_that_goes_on_when_the_daemon_is_killed_does_not_come_late"],

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Mode;
 
+use super::settling::Settling;
 use super::{NotTheSet, Work, choose, dumps, edited, parts, rights, room, seed, streams};
 use crate::job::{manifests, remove_tree};
 use crate::process::{self, Limits, Program, Sign};
@@ -45,16 +46,24 @@ pub(super) async fn staged(work: &Work, staging: &Path) -> anyhow::Result<(Manif
     Ok((manifest, warnings))
 }
 
+/// What was fetched beside a target.
+pub(super) struct Beside {
+    pub(super) staged: PathBuf,
+    pub(super) settling: Settling,
+    pub(super) warnings: Vec<String>,
+}
+
 /// Fetches into a new directory beside `target`.
-pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<(PathBuf, Vec<String>)> {
+pub(super) async fn beside(work: &Work, target: &Path) -> anyhow::Result<Beside> {
     check_target(target)?;
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         bail!("the target has no name")
     };
     let staged = parent.join(format!(".{}.holdfast-{}", name.to_string_lossy(), work.live.id()));
     work.undo.push(Step::RemoveDir { path: staged.clone() }).await?;
+    let settling = Settling::begin(parent).await?;
     match self::staged(work, &staged).await {
-        Ok((_, warnings)) => Ok((staged, warnings)),
+        Ok((_, warnings)) => Ok(Beside { staged, settling, warnings }),
         Err(failure) => {
             let _ = remove_tree(&staged).await;
             Err(failure.context(format!("{} was not touched", target.display())))
@@ -96,11 +105,16 @@ fn check_link(target: &Path, above: &Path) -> anyhow::Result<()> {
 }
 
 /// The fetched tree becomes the target in one step, once all of it is on the disk.
-pub(super) async fn move_to(work: &Work, staged: &Path, target: &Path) -> anyhow::Result<()> {
+pub(super) async fn move_to(
+    work: &Work,
+    staged: &Path,
+    settling: Settling,
+    target: &Path,
+) -> anyhow::Result<()> {
+    settling.end().await?;
     ensure!(!work.live.cancelled().is_cancelled(), crate::restic::Error::Cancelled);
     let (staged, target) = (staged.to_owned(), target.to_owned());
     tokio::task::spawn_blocking(move || {
-        durable::settle(&staged)?;
         let empty = std::fs::metadata(&target).ok();
         std::fs::rename(&staged, &target)
             .with_context(|| format!("moving the fetched data to {}", target.display()))?;

@@ -24,6 +24,7 @@ mod rights;
 pub mod rollback;
 mod room;
 mod seed;
+mod settling;
 mod stands;
 mod streams;
 mod survey;
@@ -222,9 +223,9 @@ async fn work(context: Context, live: Arc<Live>, request: Request) -> anyhow::Re
 
 /// Fetches into a directory that did not exist or was empty; it appears whole or not at all.
 async fn into_directory(work: &Work, target: PathBuf) -> anyhow::Result<Done> {
-    let (staged, warnings) = fetch::beside(work, &target).await?;
+    let fetch::Beside { staged, settling, warnings } = fetch::beside(work, &target).await?;
     work.phase(Phase::Apply);
-    if let Err(failure) = fetch::move_to(work, &staged, &target).await {
+    if let Err(failure) = fetch::move_to(work, &staged, settling, &target).await {
         remove_tree(&staged).await?;
         return Err(failure.context(format!("{} was not touched", target.display())));
     }
