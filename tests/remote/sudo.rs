@@ -136,30 +136,7 @@ async fn system_volumes_are_saved_and_restored_with_no_more_rights_than_setup_ha
     host.write("volumes/app-log-b/_data/later", "later\n", 0o600);
     ends_with_0(&lab, &["run", "b"]);
     assert_eq!(crate::far::saved(&lab, "/volumes/log-b/later"), "later");
-    let words = rules.lines().find(|line| line.ends_with("app-data/_data/")).unwrap();
-    let reads = words.split("NOPASSWD: ").nth(1).unwrap().replace('\\', "");
-    assert!(reads.contains("rsync --server --sender"), "{reads}");
-    refused(
-        &host,
-        &[
-            reads.replace("app-data/_data/", "app-data/_data/../../app-other/_data/"),
-            reads.replace(&format!("{dir}/app-data/_data/"), "/"),
-            format!("{reads} /etc/"),
-            "docker volume inspect web-data".to_owned(),
-            "docker volume inspect app-data app-other".to_owned(),
-            "docker volume create app-data".to_owned(),
-            "docker volume rm app-data".to_owned(),
-            "docker volume ls --format '{{json .}}'".to_owned(),
-            "docker run --privileged x".to_owned(),
-            "docker exec -i web id".to_owned(),
-            "docker exec -i -u root db id".to_owned(),
-            "docker exec -iu root db id".to_owned(),
-            "docker exec -i dbx id".to_owned(),
-            "docker inspect --type container --format '{{json .}}' web".to_owned(),
-            "docker ps --all --no-trunc --filter label=x --format '{{.ID}} {{.Names}}'".to_owned(),
-            format!("test -e {dir}"),
-        ],
-    );
+    backups_are_bounded(&host, &rules, &dir);
     change(&host);
     let changed = live(&host);
     fails_with(&lab, &["restore", "app", "--yes"], &["lets a restore run `test", "--restore"]);
@@ -193,6 +170,34 @@ async fn system_volumes_are_saved_and_restored_with_no_more_rights_than_setup_ha
     assert_eq!((live(&host), kept()), before, "{}", lab.daemon.log());
 }
 
+/// Nothing of other volumes or containers is read, and nothing is changed.
+fn backups_are_bounded(host: &Host, rules: &str, dir: &str) {
+    let words = rules.lines().find(|line| line.ends_with("app-data/_data/")).unwrap();
+    let reads = words.split("NOPASSWD: ").nth(1).unwrap().replace('\\', "");
+    assert!(reads.contains("rsync --server --sender"), "{reads}");
+    refused(
+        host,
+        &[
+            reads.replace("app-data/_data/", "app-data/_data/../../app-other/_data/"),
+            reads.replace(&format!("{dir}/app-data/_data/"), "/"),
+            format!("{reads} /etc/"),
+            "docker volume inspect web-data".to_owned(),
+            "docker volume inspect app-data app-other".to_owned(),
+            "docker volume create app-data".to_owned(),
+            "docker volume rm app-data".to_owned(),
+            "docker volume ls --format '{{json .}}'".to_owned(),
+            "docker run --privileged x".to_owned(),
+            "docker exec -i web id".to_owned(),
+            "docker exec -i -u root db id".to_owned(),
+            "docker exec -iu root db id".to_owned(),
+            "docker exec -i dbx id".to_owned(),
+            "docker inspect --type container --format '{{json .}}' web".to_owned(),
+            "docker ps --all --no-trunc --filter label=x --format '{{.ID}} {{.Names}}'".to_owned(),
+            format!("test -e {dir}"),
+        ],
+    );
+}
+
 /// Nothing of other volumes, and no volume that is another place of the machine.
 fn restores_are_bounded(host: &Host, dir: &str) {
     let (data, beside) = (format!("{dir}/app-data/_data"), format!("{dir}/app-data/_data/.holdfast-j1"));
@@ -213,9 +218,8 @@ fn restores_are_bounded(host: &Host, dir: &str) {
             format!("chmod -- u+s {data}"),
             format!("find {data} -mindepth 1 -maxdepth 1 -delete"),
             format!("find {dir}/app-web/_data -mindepth 1 -maxdepth 1 -printf %f"),
-            format!(
-                "find /proc -ignore_readdir_race -maxdepth 3 -path /proc/[0-9]*/fd/* -lname /x -delete -lname /* -print -quit"
-            ),
+            "find /proc -ignore_readdir_race -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname /x -delete -lname '/*' -print -quit"
+                .to_owned(),
         ],
     );
 }

@@ -10,7 +10,7 @@ use crate::definition::Instance;
 /// # Errors
 /// An include cannot be named in a rule.
 pub(super) async fn site(instance: &Instance, site: &Site) -> Result<Option<Site>, String> {
-    if !site.remote.sudo || !(site.mirrored || !site.files.is_empty()) {
+    if !site.remote.sudo || !site.mirrored && site.files.is_empty() {
         return Ok(None);
     }
     let mut rules = vec![rule(&["test", "-e", "/"], "-e /".to_owned())];
