@@ -344,7 +344,10 @@ mod tests {
             lies("/data/db/one").await.unwrap(),
             Lies { path: inner.join("one"), root: false, theirs: None }
         );
-        assert_eq!(lies("/data/other").await.unwrap(), Lies { path: outer.join("other"), root: false });
+        assert_eq!(
+            lies("/data/other").await.unwrap(),
+            Lies { path: outer.join("other"), root: false, theirs: None }
+        );
         assert!(lies("/database").await.unwrap_err().to_string().contains("lies in no volume"));
         let foreign =
             Contained { foreign: true, ..contained(&[("/data", Path::new("/")), ("/own", &outer)]) };
