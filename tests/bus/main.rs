@@ -11,6 +11,7 @@ mod catalogue;
 mod connection;
 mod definitions;
 mod errors;
+mod floods;
 mod fuzz;
 mod gate;
 mod hostile;

@@ -11,6 +11,7 @@ mod definitions;
 mod export;
 mod first;
 mod import;
+mod import_faults;
 mod jobs;
 mod looks;
 mod no_daemon;

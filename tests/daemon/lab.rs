@@ -13,7 +13,7 @@ use zbus::wire::{OwnedObjectPath, Variant};
 use crate::support::{Bus, DEADLINE, Daemon, Row, stderr, stdout};
 
 #[path = "lab_ask.rs"]
-mod ask;
+pub(crate) mod ask;
 
 /// The password of all cheap repositories; searched for where it must not be.
 pub(crate) const PASSWORD: &str = "canary-password-7261";

@@ -61,7 +61,6 @@ impl Lab {
         self.remove("on-backup");
         let at = |name: &str| self.text(name).trim().parse::<u64>().unwrap() / 1_000;
         let (down, read) = (ended.units[0].downtime, at("ended") - at("began"));
-        let seconds = |micros: u64| format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000);
         let log = self.daemon.log();
         let (_, told) = log.rsplit_once("then dumps took ").expect("the journal says where the time went");
         let dumped: f64 = told.split(' ').next().unwrap().parse().unwrap();
@@ -69,11 +68,7 @@ impl Lab {
         let over = down.saturating_sub(dumped + read);
         let [down_text, dumped, read_text, over_text] = [down, dumped, read, over].map(seconds);
         let row = format!("down {down_text} | dumps {dumped} | snapshot {read_text} | more {over_text}");
-        // Past the harness, which shows only what a failed test says.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stdout(),
-            format!("downtime | {manager:8} | {row}\n").as_bytes(),
-        );
+        print_downtime(manager, &row);
         assert!(down >= read, "{manager}: it was down while restic read: {ended:?}");
         assert!(over < 60_000_000, "{manager}: {ended:?}\n{}", self.daemon.log());
         assert!(self.daemon.log().contains("was down for"), "{}", self.daemon.log());
@@ -163,4 +158,15 @@ impl Lab {
         })
         .collect()
     }
+}
+
+/// A time in microseconds.
+pub(crate) fn seconds(micros: u64) -> String {
+    format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000)
+}
+
+/// Past the harness, which shows only what a failed test says.
+pub(crate) fn print_downtime(manager: &str, row: &str) {
+    let text = format!("downtime | {manager:8} | {row}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }

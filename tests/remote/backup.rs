@@ -3,7 +3,8 @@
 use crate::director::Director;
 use crate::far::{director, files, saved};
 use crate::host::Host;
-use crate::lab::names;
+use crate::lab::ask::{print_downtime, seconds};
+use crate::lab::{Lab, names};
 use crate::servers::good;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -11,8 +12,9 @@ async fn a_director_is_stopped_dumped_mirrored_and_started_before_restic_reads()
     let far = Director::start();
     let lab = director(&far).start().await;
     lab.on("backup", &format!("cp '{}' \"$D/did-then\"", far.host.path("did").display()));
-    lab.good_backup("b").await;
+    let down = lab.good_backup("b").await.units[0].downtime;
     assert!(far.all_run(), "{}", lab.daemon.log());
+    print_parts(&lab, down);
     let did = far.did();
     let at =
         |what: &str| did.iter().position(|line| line == what).unwrap_or_else(|| panic!("{what}: {did:?}"));
@@ -44,6 +46,17 @@ async fn a_director_is_stopped_dumped_mirrored_and_started_before_restic_reads()
         assert!(log.contains(told), "{told}: {log}");
     }
     lab.assert_settled().await;
+}
+
+/// For how long the director was down, beside the time of its dump and its mirror.
+fn print_parts(lab: &Lab, down: u64) {
+    let log = lab.daemon.log();
+    let [dumped, mirrored] = ["then dumps took ", "mirrored "].map(|before| {
+        let (_, told) = log.rsplit_once(before).expect("the journal says where the time went");
+        told.split([' ', ':']).find(|word| word.starts_with(char::is_numeric)).unwrap().to_owned()
+    });
+    let row = format!("down {} | dumps {dumped} s | mirror {mirrored}", seconds(down));
+    print_downtime("over ssh", &row);
 }
 
 #[tokio::test(flavor = "multi_thread")]
