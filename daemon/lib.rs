@@ -25,7 +25,7 @@
 //! # Arrows
 //!
 //! Imports point downwards only: `main, client -> service -> bus -> control -> config, schedule, job -> queue, state,
-//! restic, dump, service_control -> target -> process`; `job` also uses `archive`; `calendar` and `definition` lie at the
+//! restic, dump, service_control -> target -> process`; `job` and `dump` also use `archive`; `calendar` and `definition` lie at the
 //! bottom and may be used by all. `tests/arrows.rs` holds this.
 //!
 //! # One backup

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("restic", &["process"]),
     ("state", &["definition"]),
     ("queue", &["state"]),
-    ("dump", &["definition", "process", "state", "target"]),
+    ("dump", &["archive", "definition", "process", "state", "target"]),
     (
         "job",
         &[

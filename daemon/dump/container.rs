@@ -7,10 +7,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::lies::{Lies, Theirs};
 use super::run::{self, Call};
 use crate::definition::{Container, Engine, Remote};
 use crate::process::{Account, Limits, Program, Sandbox};
-use crate::target::{over_ssh, sudo};
+use crate::target::{over_ssh, session, sudo};
 
 /// A container.
 #[derive(Debug)]
@@ -61,20 +62,14 @@ struct Mount {
     destination: PathBuf,
 }
 
-/// Where a directory of a container lies on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lies {
-    pub(super) path: PathBuf,
-    /// It is the root of a mount: what is in it can be exchanged, and not the directory itself.
-    pub(super) root: bool,
-}
-
 /// Our own throw-away container beside it.
 pub(super) struct Beside<'a> {
     /// Its name, always the same, so that what a dead job left is found by it; none: it ends at once anyway.
     pub(super) name: Option<&'a str>,
     /// Directories and files of ours, and where it sees them.
     pub(super) binds: &'a [(PathBuf, PathBuf)],
+    /// A volume of ours by name, and where it sees that.
+    pub(super) volume: Option<(&'a str, &'a str)>,
     /// Whether it is on the network of the one that it is beside.
     pub(super) online: bool,
 }
@@ -115,7 +110,9 @@ impl Contained {
             running: found["State"]["Running"] == true,
             environment: environment.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             mounts: found["Mounts"].as_array().into_iter().flatten().map(mount).collect(),
-            foreign: engine == Engine::Podman && rustix::process::geteuid().as_raw() != whose.account.uid,
+            foreign: engine == Engine::Podman
+                && whose.remote.is_none()
+                && rustix::process::geteuid().as_raw() != whose.account.uid,
             far: whose.remote.is_some(),
         })
     }
@@ -123,6 +120,11 @@ impl Contained {
     /// Who runs it.
     pub(super) fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// Whether it is of a podman without root, of another user than ourselves.
+    pub(super) fn foreign(&self) -> bool {
+        self.foreign
     }
 
     /// Whether it runs.
@@ -170,6 +172,9 @@ impl Contained {
         for (here, there) in beside.binds {
             argv.extend(["--mount".into(), bound(here, there)]);
         }
+        if let Some((name, there)) = beside.volume {
+            argv.extend(["--volume".into(), format!("{name}:{there}").into()]);
+        }
         argv.extend(told(variables));
         let mut inner = inner.into_iter();
         argv.extend(inner.next().into_iter().flat_map(|program| ["--entrypoint".into(), program]));
@@ -180,13 +185,13 @@ impl Contained {
 
     /// Removes our own container.
     pub(super) fn remove(&self, name: &str) -> Vec<OsString> {
-        [self.engine.word(), "rm", "--force", name].map(OsString::from).to_vec()
+        ["rm", "--force", name].map(OsString::from).to_vec()
     }
 
     /// Whether there is one of this name: those that have it, one a line.
     pub(super) fn list(&self, name: &str) -> Vec<OsString> {
         let filter = format!("name=^/?{name}$");
-        [self.engine.word(), "ps", "--all", "--quiet", "--filter", &filter].map(OsString::from).to_vec()
+        ["ps", "--all", "--quiet", "--filter", &filter].map(OsString::from).to_vec()
     }
 
     /// Where one of its directories lies on this machine: in a volume, or in a directory that is mounted there.
@@ -204,11 +209,6 @@ impl Contained {
             !self.far,
             "{shown} is in a container of another machine, where directories are not exchanged"
         );
-        ensure!(
-            !self.foreign,
-            "{shown} is in a container of a podman without root, whose directories are not exchanged from outside; use \
-             source = \"command\""
-        );
         let found = self.mounts.iter().filter(|mount| inside.starts_with(&mount.destination));
         let Some(mount) = found.max_by_key(|mount| mount.destination.components().count()) else {
             bail!(
@@ -224,7 +224,10 @@ impl Contained {
         let source = source.with_context(|| format!("looking at {}", mount.source.display()))?;
         let rest = inside.strip_prefix(&mount.destination).unwrap_or(Path::new(""));
         let root = rest.as_os_str().is_empty();
-        Ok(Lies { path: if root { source } else { source.join(rest) }, root })
+        let theirs = if self.foreign { Some(Theirs::of(account)?) } else { None };
+        let lies = Lies { path: if root { source } else { source.join(rest) }, root, theirs };
+        lies.check().with_context(|| format!("{shown} of the container"))?;
+        Ok(lies)
     }
 
     /// A volume with options is something that is mounted while it is used: beneath that lies nothing.
@@ -316,6 +319,7 @@ pub(super) fn confine(program: &mut Program, engine: Engine, account: &Account) 
         let own = rustix::process::geteuid().as_raw() == account.uid;
         program.user = (!own).then(|| account.clone());
         program.sandbox = Sandbox::None;
+        program.env.extend(session(account).filter(|_| !own));
     }
 }
 
@@ -353,27 +357,41 @@ mod tests {
         let account = crate::target::account(None).unwrap();
         let never = CancellationToken::new();
         let lies = async |inside: &str| all.lies(Path::new(inside), &account, &never).await;
-        assert_eq!(lies("/data/db").await.unwrap(), Lies { path: inner.clone(), root: true });
-        assert_eq!(lies("/data/db/one").await.unwrap(), Lies { path: inner.join("one"), root: false });
-        assert_eq!(lies("/data/other").await.unwrap(), Lies { path: outer.join("other"), root: false });
+        assert_eq!(lies("/data/db").await.unwrap(), Lies { path: inner.clone(), root: true, theirs: None });
+        assert_eq!(
+            lies("/data/db/one").await.unwrap(),
+            Lies { path: inner.join("one"), root: false, theirs: None }
+        );
+        assert_eq!(
+            lies("/data/other").await.unwrap(),
+            Lies { path: outer.join("other"), root: false, theirs: None }
+        );
         assert!(lies("/database").await.unwrap_err().to_string().contains("lies in no volume"));
-        let foreign = Contained { foreign: true, ..contained(&[("/data", &outer)]) };
-        let refused = foreign.lies(Path::new("/data"), &account, &never).await.unwrap_err().to_string();
-        assert!(refused.contains("podman without root"), "{refused}");
+        let foreign =
+            Contained { foreign: true, ..contained(&[("/data", Path::new("/")), ("/own", &outer)]) };
+        let other = Account { name: "ann".into(), uid: account.uid + 1, ..account.clone() };
+        let refused = foreign.lies(Path::new("/own"), &other, &never).await.unwrap_err();
+        assert!(format!("{refused:#}").contains("podman without root"), "{refused:#}");
+        assert!(foreign.lies(Path::new("/own"), &account, &never).await.unwrap().theirs.is_some());
     }
 
     #[test]
     fn values_of_variables_are_no_words_of_a_command_line() {
         let all = contained(&[]);
         let binds = [(PathBuf::from("/staging/x"), PathBuf::from("/holdfast/0"))];
-        let beside = Beside { name: Some("holdfast-a-b"), binds: &binds, online: true };
+        let beside = Beside {
+            name: Some("holdfast-a-b"),
+            binds: &binds,
+            volume: Some(("holdfast-a-b", "/holdfast")),
+            online: true,
+        };
         let inner = ["etcdctl", "version"].map(OsString::from).to_vec();
         let argv = all.beside(inner, &beside, ["ETCDCTL_PASSWORD"].into_iter());
         let argv: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();
         let shown = argv.join(" ");
         assert!(shown.contains("--name holdfast-a-b --network container:0123 "), "{shown}");
         assert!(
-            shown.contains("--mount type=bind,source=/staging/x,target=/holdfast/0 -e ETCDCTL_PASSWORD "),
+            shown.contains("--mount type=bind,source=/staging/x,target=/holdfast/0 --volume holdfast-a-b:/holdfast -e ETCDCTL_PASSWORD "),
             "{shown}"
         );
         assert!(shown.ends_with("--entrypoint etcdctl sha256:4567 version"), "{shown}");

@@ -70,6 +70,21 @@ fn client(
     (argv, env)
 }
 
+/// The definition with certificates where programs beside the server can read them: a podman without root may not enter
+/// our directories.
+async fn reachable(site: &Site, etcd: &Etcd) -> Result<Etcd> {
+    let mut etcd = etcd.clone();
+    if let Some(Tls { ca, own }) = etcd.server.tls.as_mut().filter(|_| site.foreign()) {
+        let files = ca.iter_mut().chain(own.iter_mut().flat_map(|(cert, key)| [cert, key]));
+        for (number, file) in files.enumerate() {
+            let text = tokio::fs::read_to_string(&*file).await;
+            let text = text.with_context(|| format!("reading {}", file.display()))?;
+            *file = site.secret_file(&format!("etcd-{number}.pem"), text).await?;
+        }
+    }
+    Ok(etcd)
+}
+
 async fn ask(site: &Site, etcd: &Etcd, more: &[&str]) -> Result<String> {
     let more: Vec<OsString> = more.iter().map(OsString::from).collect();
     let bench = bench(site, etcd, None);
@@ -107,6 +122,7 @@ pub(super) async fn ready(site: &Site, etcd: &Etcd) -> Result<Ready> {
     site.runs()?;
     site.lies(&etcd.data_dir).await?;
     let client = client_version(site).await?;
+    let etcd = &reachable(site, etcd).await?;
     let status = answer(site, etcd, &["endpoint", "status", "-w", "json"]).await?;
     let server =
         status[0]["Status"]["version"].as_str().context("the etcd server tells no version")?.to_owned();
@@ -119,13 +135,14 @@ pub(super) async fn ready(site: &Site, etcd: &Etcd) -> Result<Ready> {
 
 pub(super) async fn dump(site: &Site, etcd: &Etcd, dir: &Path) -> Result<Taken> {
     let ready = ready(site, etcd).await?;
+    let etcd = &reachable(site, etcd).await?;
     let members = answer(site, etcd, &["member", "list", "-w", "json"]).await?;
     let path = dir.join(FILE);
     save(site, etcd, dir, &path).await?;
     read_through(&path).await?;
     let owner = match site.dump.remote {
         Some(_) => far::owner(site, &etcd.data_dir).await?,
-        None => Owner::of(&site.lies(&etcd.data_dir).await?.path)?,
+        None => site.lies(&etcd.data_dir).await?.owner()?,
     };
     let details = serde_json::to_value(described(&members, owner)?)?;
     let record = Record::of(&site.dump, &path).await?;
@@ -143,11 +160,16 @@ async fn save(site: &Site, etcd: &Etcd, dir: &Path, path: &Path) -> Result<()> {
     let more = ["snapshot".into(), "save".into(), bench.seen(path).into()];
     let (argv, env) = client(site, &bench, etcd, &more);
     bench.clear().await?;
-    let saved = run::ask(bench.online(argv, &env), &site.cancel).await;
-    if saved.is_err() {
+    let saved = async {
+        bench.send().await?;
+        run::ask(bench.online(argv, &env), &site.cancel).await?;
+        bench.fetch(dir).await
+    };
+    let saved = saved.await;
+    if saved.is_err() || site.foreign() {
         bench.clear().await?;
     }
-    saved.map(drop)
+    saved
 }
 
 /// The member that answered.
@@ -224,24 +246,23 @@ pub(super) async fn lay(
     for record in records {
         let details = details(record)?;
         let (data, file) = (made.join("data"), record.path(tree));
-        let bench = Bench::new(site, [made, &*file]);
-        let argv = restoring(program(site, &bench).await, &details, &bench.seen(&file), &bench.seen(&data));
+        let dumps = file.parent().context("a dump without a directory")?;
+        let bench = Bench::new(site, [made, dumps]);
+        let argv = restoring(program(site).await, &details, &bench.seen(&file), &bench.seen(&data));
         bench.clear().await?;
-        let loaded = run::ask(bench.call(argv, &[("ETCDCTL_API", "3".into())]), &site.cancel).await;
-        if loaded.is_err() {
+        let loaded = async {
+            bench.send().await?;
+            run::ask(bench.call(argv, &[("ETCDCTL_API", "3".into())]), &site.cancel).await?;
+            bench.fetch(made).await
+        };
+        let loaded = loaded.await;
+        if loaded.is_err() || site.foreign() {
             bench.clear().await?;
         }
         loaded.with_context(|| format!("loading {}", record.file))?;
         let live = site.lies(&etcd.data_dir).await?;
-        let laid = Laid {
-            rests: vec![live.path.clone()],
-            live: live.path,
-            made: data,
-            within: live.root,
-            owner: None,
-        };
-        laid.give(&details.owner)?;
-        all.push(laid);
+        let rests = vec![live.path.clone()];
+        all.push(live.laid(data, rests, &details.owner)?);
     }
     Ok(all)
 }
@@ -258,7 +279,7 @@ pub(super) async fn lay_there(
     for record in records {
         let details = details(record)?;
         let (file, data) = (yard.put(&record.path(tree), FILE).await?, yard.at("data"));
-        let argv = restoring(program(site, &Bench::new(site, [])).await, &details, &file, &data);
+        let argv = restoring(program(site).await, &details, &file, &data);
         let loaded = yard.ask(argv, &[("ETCDCTL_API", "3".into())]).await;
         loaded.with_context(|| format!("loading {}", record.file))?;
         let owner = yard.give(&data, &etcd.data_dir, &details.owner).await?;
@@ -280,11 +301,11 @@ fn restoring(program: &str, details: &Details, file: &Path, data: &Path) -> Vec<
 }
 
 /// Restoring moved to a program of its own with 3.5, and only that one has it from 3.6 on.
-async fn program(site: &Site, bench: &Bench<'_>) -> &'static str {
+async fn program(site: &Site) -> &'static str {
     let there = match site.apart() {
         false => site.has("etcdutl").await,
         true => {
-            let call = bench.question(words(["etcdutl", "version"]), &[], false);
+            let call = Bench::new(site, []).question(words(["etcdutl", "version"]), &[], false);
             run::ask(call, &site.cancel).await.is_ok()
         }
     };

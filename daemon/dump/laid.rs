@@ -13,6 +13,7 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::lies::Theirs;
 use crate::process::{self, How, Limits, Program, Sandbox};
 
 /// Below a node's data directory of RabbitMQ, of any version.
@@ -54,6 +55,11 @@ impl Owner {
         let mut words = text.split_whitespace();
         let mode = u32::from_str_radix(words.next()?, 8).ok()?;
         Some(Self { mode: mode & 0o7777, uid: words.next()?.parse().ok()?, gid: words.next()?.parse().ok()? })
+    }
+
+    /// The user.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// As `chmod` and `chown` take it.
@@ -101,16 +107,22 @@ impl Laid {
         Ok(moves)
     }
 
-    /// Gives all of it the owner of what lives, else the one that was saved; what changes places also the mode.
-    pub(super) fn give(&self, saved: &Owner) -> Result<()> {
-        let above = Owner::of(&self.live).unwrap_or_else(|_| saved.clone());
+    /// Gives all of it the owner of what lives, else the one that was saved; what changes places also the mode. Where
+    /// another user told us of it, the owner must be one of theirs.
+    pub(super) fn give(&self, saved: &Owner, theirs: Option<&Theirs>) -> Result<()> {
+        let lives_as = |path: &Path| match theirs {
+            None => Ok(Owner::of(path).ok()),
+            Some(theirs) => theirs.owner(path),
+        };
+        let above = lives_as(&self.live)?.unwrap_or_else(|| saved.clone());
         for (live, made) in self.moves()? {
-            let lives = Owner::of(&live);
+            let lives = lives_as(&live)?;
             let owner = lives.as_ref().unwrap_or(&above);
+            theirs.map_or(Ok(()), |theirs| theirs.check(owner, &live))?;
             if rustix::process::geteuid().is_root() {
                 give(&made, owner).with_context(|| format!("the owner of {}", made.display()))?;
             }
-            if lives.is_ok() || !self.within {
+            if lives.is_some() || !self.within {
                 let mode = std::fs::Permissions::from_mode(owner.mode);
                 std::fs::set_permissions(&made, mode)
                     .with_context(|| format!("the mode of {}", made.display()))?;
@@ -249,7 +261,7 @@ mod tests {
         };
         let pair = |name: &str| (live.join(name), made.join(name));
         assert_eq!(laid.moves().unwrap(), [pair("member"), pair("new")]);
-        laid.give(&Owner { mode: 0o711, uid: 0, gid: 0 }).unwrap();
+        laid.give(&Owner { mode: 0o711, uid: 0, gid: 0 }, None).unwrap();
         assert_eq!(std::fs::metadata(made.join("member")).unwrap().mode() & 0o7777, 0o750);
         let whole = Laid { within: false, ..laid };
         assert_eq!(whole.moves().unwrap(), [(live.clone(), made)]);

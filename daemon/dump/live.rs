@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::bench::Bench;
 use super::change::{Change, Databases};
 use super::record::Record;
 use super::site::Site;
@@ -46,10 +47,11 @@ impl Site {
         Ok(())
     }
 
-    /// Removes what a dump made on the server.
+    /// Removes what a dump or a restore made on the server, or in its engine, to work with.
     pub(super) async fn clear(&self) -> Result<()> {
         match &self.dump.source {
             Source::Opensearch(search) | Source::Elasticsearch(search) => search::clear(self, search).await,
+            Source::Openldap(_) | Source::Etcd(_) => Bench::new(self, []).clear().await,
             _ => Ok(()),
         }
     }

@@ -18,6 +18,7 @@ mod given;
 mod http;
 mod judge;
 mod laid;
+mod lies;
 mod live;
 mod login;
 mod method;
@@ -31,6 +32,7 @@ mod record;
 mod redis;
 mod run;
 mod search;
+mod shelf;
 mod site;
 mod sqlite;
 mod version;
@@ -126,7 +128,11 @@ impl Site {
 
     /// What a dump makes on the server while it works, so that it can be written down first.
     pub fn plan_dump(&self) -> Option<Change> {
-        let makes = matches!(&self.dump.source, Source::Opensearch(_) | Source::Elasticsearch(_));
+        let makes = match &self.dump.source {
+            Source::Opensearch(_) | Source::Elasticsearch(_) => true,
+            Source::Etcd(_) => self.foreign(),
+            _ => false,
+        };
         makes.then_some(Change::Leftovers)
     }
 
@@ -211,6 +217,7 @@ impl Site {
         match &self.dump.source {
             Source::Postgresql(_) => postgresql::restore::plan_beside(self, tree, records, job).await,
             Source::Mariadb(_) | Source::Mysql(_) => mysql::plan_accounts(self, tree, records).await,
+            Source::Openldap(_) if self.foreign() => Ok(vec![Change::Leftovers]),
             _ => Ok(self.plan_dump().into_iter().collect()),
         }
     }

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::container::{self, Beside, Contained, Lies, Whose};
+use super::container::{self, Beside, Contained, Whose};
 use super::far;
+use super::lies::Lies;
 use super::login::{self, Login};
 use super::run::{self, Call};
 use crate::definition::{Dump, Source};
@@ -148,7 +149,7 @@ impl Site {
         &self,
         argv: Vec<OsString>,
         env: &[(&str, OsString)],
-        binds: &[(PathBuf, PathBuf)],
+        (binds, volume): (&[(PathBuf, PathBuf)], Option<&str>),
         named: bool,
         online: bool,
     ) -> Call {
@@ -162,7 +163,8 @@ impl Site {
             return call;
         };
         let own = self.own_name();
-        let beside = Beside { name: named.then_some(&own), binds, online };
+        let volume = volume.map(|there| (&*own, there));
+        let beside = Beside { name: named.then_some(&own), binds, volume, online };
         let mut program = Program::new(contained.beside(argv, &beside, env.iter().map(|(key, _)| *key)));
         program.env = variables(env);
         self.confine(&mut program);
@@ -174,8 +176,27 @@ impl Site {
         Call::here(name, program)
     }
 
-    /// The name of our own container.
-    fn own_name(&self) -> String {
+    /// Whether its container is of a podman without root, whose user may not enter our directories.
+    pub(super) fn foreign(&self) -> bool {
+        self.contained.as_ref().is_some_and(Contained::foreign)
+    }
+
+    /// A short call of the engine of its container.
+    pub(super) fn engine<I>(&self, argv: I) -> Call
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        let word = self.contained.as_ref().map_or("podman", |contained| contained.engine().word());
+        let mut program =
+            Program::new(std::iter::once(OsString::from(word)).chain(argv.into_iter().map(Into::into)));
+        self.confine(&mut program);
+        program.limits = Limits::within(QUESTION);
+        Call::here(word.to_owned(), program)
+    }
+
+    /// The name of our own container, and of our own volume.
+    pub(super) fn own_name(&self) -> String {
         format!("holdfast-{}-{}", self.place.instance.name, self.dump.name)
     }
 
@@ -185,19 +206,13 @@ impl Site {
         if self.dump.remote.is_some() {
             return None;
         }
-        let call = |argv| {
-            let mut program = Program::new(argv);
-            self.confine(&mut program);
-            program.limits = Limits::within(QUESTION);
-            Call::here(contained.engine().word().to_owned(), program)
-        };
-        Some((call(contained.list(&name)), call(contained.remove(&name))))
+        Some((self.engine(contained.list(&name)), self.engine(contained.remove(&name))))
     }
 
     /// Where a directory of the server lies on this machine.
     pub(super) async fn lies(&self, inside: &Path) -> Result<Lies> {
         match &self.contained {
-            None => Ok(Lies { path: inside.to_owned(), root: false }),
+            None => Ok(Lies::ours(inside)),
             Some(contained) => contained.lies(inside, &self.account, &self.cancel).await,
         }
     }

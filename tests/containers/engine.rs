@@ -13,6 +13,9 @@ use crate::support::{stderr, stdout, until};
 
 /// What is in the small image, besides libraries.
 const PROGRAMS: [&str; 7] = ["sh", "sleep", "cat", "tar", "ls", "rm", "mkdir"];
+/// What servers need besides.
+const SERVERS: [&str; 8] =
+    ["slapd", "slapadd", "slapcat", "ldapsearch", "ldapmodify", "etcd", "etcdctl", "chmod"];
 /// What a container of the small image does: it runs until it is told to stop, but not where `/data/die` is.
 pub(crate) const STAYS: &str =
     "[ ! -e /data/die ] || exit 3; trap 'exit 0' TERM; while :; do sleep 0.1; done";
@@ -177,24 +180,42 @@ impl Engine {
         self.import(Path::new(stdout(&image).trim()), "servers:1");
     }
 
+    /// Imports an image with this machine's own slapd and etcd, in which everything is root's: a podman whose user has no
+    /// others cannot import [`Engine::import_servers`].
+    pub(crate) fn import_own_servers(&self) {
+        let trees = ["/usr/lib/ldap", "/etc/ldap/schema"].map(Path::new);
+        self.import_of(&[&PROGRAMS[..], &SERVERS[..]].concat(), &trees, "servers:1");
+    }
+
     fn import_small(&self) {
+        self.import_of(&PROGRAMS, &[], "small:1");
+    }
+
+    fn import_of(&self, programs: &[&str], trees: &[&Path], name: &str) {
         let tree = tempfile::tempdir().unwrap();
-        for program in PROGRAMS {
+        for program in programs {
             let real = fs::canonicalize(find(program)).unwrap();
             for library in libraries(&real) {
                 copy(&library, &tree.path().join(library.strip_prefix("/").unwrap()));
             }
             copy(&real, &tree.path().join("bin").join(program));
         }
+        for from in trees {
+            let to = tree.path().join(from.strip_prefix("/").unwrap());
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            let copied = Command::new("cp").args(["-r", "--"]).arg(from).arg(&to).status().unwrap();
+            assert!(copied.success(), "{}", from.display());
+        }
         for dir in ["tmp", "data", "etc", "dev", "proc", "sys", "run"] {
             fs::create_dir_all(tree.path().join(dir)).unwrap();
         }
-        let tar = self.dir.path().join("small.tar");
-        let packed =
-            Command::new("tar").arg("-C").arg(tree.path()).arg("-cf").arg(&tar).arg(".").status().unwrap();
-        assert!(packed.success());
+        let tar = self.dir.path().join(format!("{}.tar", name.replace(':', "-")));
+        let mut packed = Command::new("tar");
+        packed.arg("-C").arg(tree.path()).args(["--owner=0", "--group=0", "-cf"]).arg(&tar).arg(".");
+        let packed = packed.status().unwrap();
+        assert!(packed.success(), "tar");
         fs::set_permissions(&tar, fs::Permissions::from_mode(0o644)).unwrap();
-        self.import(&tar, "small:1");
+        self.import(&tar, name);
     }
 }
 
@@ -213,7 +234,7 @@ impl Drop for Engine {
             );
             let _ = daemon.wait();
         } else {
-            self.call(&["image", "rm", "--force", "small:1"]);
+            self.call(&["image", "rm", "--force", "--all"]);
             // What podman mounts to hold its storage together.
             let _ = Command::new("umount").arg(self.dir.path().join("root/overlay")).output();
         }

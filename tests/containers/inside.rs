@@ -2,7 +2,7 @@
 //! by their own programs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use zbus::wire::{OwnedObjectPath, Variant};
@@ -76,28 +76,7 @@ impl Servers {
         for volume in [&first, &second] {
             self.engine.good(&["volume", "create", volume]);
         }
-        let at = self.volume(&first);
-        let database = |name: &str, dir: &str| {
-            format!(
-                "dn: olcDatabase=mdb,cn=config\nobjectClass: olcMdbConfig\nolcDatabase: mdb\nolcSuffix: dc={name}\n\
-                 olcDbDirectory: {dir}\nolcRootDN: cn=admin,dc={name}\nolcRootPW: secret\n\n"
-            )
-        };
-        let config = format!(
-            "dn: cn=config\nobjectClass: olcGlobal\ncn: config\n\n\
-             dn: cn=module,cn=config\nobjectClass: olcModuleList\ncn: module\nolcModulePath: /usr/lib/ldap\nolcModuleLoad: back_mdb\n\n\
-             dn: cn=schema,cn=config\nobjectClass: olcSchemaConfig\ncn: schema\n\n\
-             include: file:///etc/ldap/schema/core.ldif\n\n{}{}",
-            database("one", "/srv/db-one"),
-            database("two", "/two")
-        );
-        fs::write(at.join("config.ldif"), config).unwrap();
-        for (file, name) in [("1.ldif", "one"), ("2.ldif", "two")] {
-            let text = format!(
-                "dn: dc={name}\nobjectClass: dcObject\nobjectClass: organization\ndc: {name}\no: ldap{number}\n\n"
-            );
-            fs::write(at.join(file), text).unwrap();
-        }
+        write_ldif(&self.volume(&first), &first);
         let volumes = ["--volume", &format!("{first}:/srv"), "--volume", &format!("{second}:/two")];
         self.run(&first, &volumes, SLAPD);
     }
@@ -201,6 +180,31 @@ impl Servers {
     /// When the servers were started.
     fn started(&self) -> String {
         self.engine.good(&["inspect", "--format", "{{.State.StartedAt}}", "ldap1", "etcd1", "rabbit1"])
+    }
+}
+
+/// A configuration with two databases, and what they hold, for a volume that is seen at `/srv`.
+pub(crate) fn write_ldif(at: &Path, organization: &str) {
+    let database = |name: &str, dir: &str| {
+        format!(
+            "dn: olcDatabase=mdb,cn=config\nobjectClass: olcMdbConfig\nolcDatabase: mdb\nolcSuffix: dc={name}\n\
+             olcDbDirectory: {dir}\nolcRootDN: cn=admin,dc={name}\nolcRootPW: secret\n\n"
+        )
+    };
+    let config = format!(
+        "dn: cn=config\nobjectClass: olcGlobal\ncn: config\n\n\
+         dn: cn=module,cn=config\nobjectClass: olcModuleList\ncn: module\nolcModulePath: /usr/lib/ldap\nolcModuleLoad: back_mdb\n\n\
+         dn: cn=schema,cn=config\nobjectClass: olcSchemaConfig\ncn: schema\n\n\
+         include: file:///etc/ldap/schema/core.ldif\n\n{}{}",
+        database("one", "/srv/db-one"),
+        database("two", "/two")
+    );
+    fs::write(at.join("config.ldif"), config).unwrap();
+    for (file, name) in [("1.ldif", "one"), ("2.ldif", "two")] {
+        let text = format!(
+            "dn: dc={name}\nobjectClass: dcObject\nobjectClass: organization\ndc: {name}\no: {organization}\n\n"
+        );
+        fs::write(at.join(file), text).unwrap();
     }
 }
 

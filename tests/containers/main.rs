@@ -23,6 +23,7 @@ mod engine;
 mod held;
 mod held_faults;
 mod inside;
+mod inside_rootless;
 mod rootless;
 mod services;
 mod stack;

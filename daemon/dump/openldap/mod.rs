@@ -38,7 +38,7 @@ impl Details {
     async fn of(site: &Site, directory: &Path) -> Result<serde_json::Value> {
         let owner = match site.dump.remote {
             Some(_) => far::owner(site, directory).await?,
-            None => Owner::of(&site.lies(directory).await?.path)?,
+            None => site.lies(directory).await?.owner()?,
         };
         let details = Self { directory: directory.to_owned(), owner };
         Ok(serde_json::to_value(details)?)
@@ -181,7 +181,7 @@ pub(super) async fn lay(
     let bench = Bench::new(site, [made, &*dumps]);
     bench.clear().await?;
     let laid = lay_on(site, &bench, ldap, tree, records, made).await;
-    if laid.is_err() {
+    if laid.is_err() || site.foreign() {
         bench.clear().await?;
     }
     laid
@@ -217,10 +217,11 @@ async fn lay_on(
     let (config_dir, text) = (made.join("config"), made.join(CONFIG));
     run::private_dir(&config_dir).await?;
     tokio::fs::write(&text, ldif::moved(&config, to)?).await.context("writing the configuration")?;
+    bench.send().await?;
     slapadd(site, bench, &config_dir, 0, &text)
         .await
         .context("loading the configuration beside the live one")?;
-    let mut all = Vec::new();
+    let mut loaded = Vec::new();
     for record in records.iter().filter(|record| record.database.is_some()) {
         let suffix = record.database.as_deref().unwrap_or_default();
         let Some(database) = databases.iter().find(|database| database.suffix == suffix) else {
@@ -229,11 +230,14 @@ async fn lay_on(
         load(site, bench, &config_dir, database, &record.path(tree))
             .await
             .with_context(|| format!("loading {}", record.file))?;
+        loaded.push((record, database));
+    }
+    bench.fetch(made).await?;
+    let mut all = Vec::new();
+    for (record, database) in loaded {
         let live = site.lies(&database.directory).await?;
         let rests = vec![live.path.clone()];
-        let laid = Laid { rests, live: live.path, made: there(database), within: live.root, owner: None };
-        laid.give(&Details::read(record)?.owner)?;
-        all.push(laid);
+        all.push(live.laid(there(database), rests, &Details::read(record)?.owner)?);
     }
     if let Some(record) = saved {
         let of = |from: &Path| databases.iter().find(|d| bench.seen(&there(d)) == from);
@@ -243,9 +247,7 @@ async fn lay_on(
             rests.push(site.lies(&database.directory).await?.path);
         }
         let live = site.lies(&ldap.config_dir).await?;
-        let laid = Laid { live: live.path, made: config_dir, rests, within: live.root, owner: None };
-        laid.give(&Details::read(record)?.owner)?;
-        all.push(laid);
+        all.push(live.laid(config_dir, rests, &Details::read(record)?.owner)?);
     }
     Ok(all)
 }

@@ -294,7 +294,7 @@ pub(in crate::dump) async fn lay(
     }
     let lay = |(to, made, owner): (PathBuf, PathBuf, Owner)| {
         let laid = Laid { live: to, made, rests: vec![live.to_owned()], within: false, owner: None };
-        laid.give(&owner).map(|()| laid)
+        laid.give(&owner, None).map(|()| laid)
     };
     all.into_iter().map(lay).collect()
 }
