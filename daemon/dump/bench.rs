@@ -1,5 +1,6 @@
 //! Where files of a dump are worked on: on this machine, or in a throw-away container beside the server's, of the same
-//! image, which sees our directories under names of its own, or where it may not, a volume with copies of them. So the server's own programs do it, also while it is stopped.
+//! image, which sees our directories under names of its own, or where it may not, a volume with copies of them. So the
+//! server's own programs do it, also while it is stopped.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,15 @@
 //! What is run on another machine to exchange data there.
 
 /// `$1` is what to do, `$2` how to become root; the rest are paths, or groups of seven for each thing that changes places.
-/// Whether root may be had is asked first, and each look ends where sudo refuses it: else that would look like what is not there. A swap goes on there
-/// when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never comes late. Nothing
-/// changes places beneath a server that has it open: LMDB and bbolt lock a file, and everybody may read who holds locks (told
-/// apart by inode alone, for some file systems name another device there than elsewhere); RabbitMQ has its files open.
+/// Whether root may be had is asked first, and each look ends where sudo refuses it: else that would look like what is not
+/// there. sudo says so in its caller's language.
+///
+/// A swap goes on there when the connection is lost, so what puts back waits for its lock; a swap never waits, and so never
+/// comes late. Nothing changes places beneath a server that has it open: LMDB and bbolt lock a file, and everybody may read
+/// who holds locks (told apart by inode alone, for some file systems name another device there than elsewhere); RabbitMQ has
+/// its files open.
 pub(super) const SCRIPT: &str = r#"set -eu
+LC_ALL=C; export LC_ALL
 verb=$1 s=$2; shift 2
 [ -z "$s" ] || $s test -e /
 there() {

@@ -95,3 +95,26 @@ fn a_swap_cut_off_anywhere_is_put_back_and_a_whole_one_can_be_turned_round() {
         assert_eq!(mode(dir), 0o700, "{fails_at}");
     }
 }
+
+/// A sudo that lets through no more than the first question, and speaks the language of its caller.
+const SUDO: &str = r#"#!/bin/sh
+[ "$*" != '-n test -e /' ] || exit 0
+case $LC_ALL in C) echo 'sudo: a password is required' ;; *) echo 'sudo: Ein Passwort ist notwendig' ;; esac >&2
+exit 1
+"#;
+
+#[test]
+fn what_sudo_does_not_let_us_look_at_is_not_taken_for_absent_whatever_language_it_speaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let sudo = dir.path().join("sudo");
+    std::fs::write(&sudo, SUDO).unwrap();
+    std::fs::set_permissions(&sudo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for language in ["C", "de_DE.UTF-8"] {
+        let root = format!("{} -n", sudo.display());
+        let mut sh = shell();
+        sh.args(["-c", SCRIPT, "sh", "look", &root, "/x"]).env("LC_ALL", language).env("HOME", dir.path());
+        let said = sh.output().unwrap();
+        assert_eq!((said.status.code(), &*said.stdout), (Some(1), &b""[..]), "{language}");
+        assert!(String::from_utf8_lossy(&said.stderr).contains("a password is required"), "{language}");
+    }
+}
