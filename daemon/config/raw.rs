@@ -224,7 +224,7 @@ table! {
         api_key_file: FilePath,
         /// For mongodb: the database that knows the user. Default: admin.
         auth_database: Database,
-        /// For etcd, rabbitmq, opensearch, elasticsearch, mongodb: the certificates that the server's is checked against; it is then spoken to over TLS.
+        /// For etcd, rabbitmq, opensearch, elasticsearch, mongodb: the certificates that the server's is checked against; it is then spoken to over TLS. With ssh, an absolute path there.
         ca_file: FilePath,
         /// Likewise: our own certificate, for a server that asks for one.
         cert_file: FilePath,

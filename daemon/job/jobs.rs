@@ -192,3 +192,33 @@ impl Jobs {
         self.active().into_iter().map(|live| live.id().to_owned()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_sees_an_end_that_the_history_does_not_know_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _) = Database::open(dir.path(), Timestamp::now()).unwrap();
+        let ticket = Ticket { kind: Kind::Backup, subject: "b".into(), cause: "test".into() };
+        let live = Live::new(ticket, &Jobs::new(database.clone()).0);
+        live.store_first(None).await;
+        let other = rusqlite::Connection::open(dir.path().join("holdfast.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut finish = std::pin::pin!(live.finish());
+        let waits = poll_fn(|context| Poll::Ready(finish.as_mut().poll(context).is_pending())).await;
+        assert!(waits, "{:?}", database.last_finished(Kind::Backup, "b").await);
+        assert_eq!(live.record().outcome, None);
+        other.execute_batch("ROLLBACK").unwrap();
+        finish.await;
+        let stored = database.last_finished(Kind::Backup, "b").await.unwrap().unwrap();
+        assert!(stored.outcome.is_some() && stored.outcome == live.record().outcome);
+        assert_eq!(stored.finished, live.record().finished);
+    }
+}

@@ -275,32 +275,42 @@ impl Live {
     }
 
     pub(super) async fn store(&self) {
-        let record = self.record();
-        if let Err(failure) = self.registry.database.save_job(&record).await {
+        self.save(&self.record()).await;
+    }
+
+    async fn save(&self, record: &JobRecord) {
+        if let Err(failure) = self.registry.database.save_job(record).await {
             error!("could not store the state of job {}: {failure:#}; it goes on", self.id);
         }
     }
 
+    /// Stores the end before anybody sees it: whoever sees it asks the history what a backup's last run was.
     pub(super) async fn finish(&self) {
-        let reported = held(&self.state).reported;
-        let outcome = self.update(|record| {
-            record.finished = Some(Timestamp::now());
-            for unit in &mut record.units {
-                unit.phase = Phase::Done;
-                unit.outcome.get_or_insert(Outcome::Failed);
-            }
-            let worst = record.units.iter().filter_map(|u| u.outcome).chain(reported).max();
-            let outcome = worst.unwrap_or(Outcome::Failed);
-            record.outcome = Some(outcome);
-            if record.error.is_empty() {
-                record.error = told_by_units(record);
-            }
-            outcome
-        });
+        let (reported, at) = (held(&self.state).reported, Timestamp::now());
+        let mut ended = self.record();
+        end(&mut ended, reported, at);
+        self.save(&ended).await;
+        let outcome = self.update(|record| end(record, reported, at));
         held(&self.state).waiting.clear();
-        self.store().await;
         let _ = self.registry.events.send(Event::Removed(self.id.clone(), outcome));
     }
+}
+
+/// Notes that a job ended.
+fn end(record: &mut JobRecord, reported: Option<Outcome>, at: Timestamp) -> Outcome {
+    record.finished = Some(at);
+    for unit in &mut record.units {
+        unit.phase = Phase::Done;
+        unit.outcome.get_or_insert(Outcome::Failed);
+    }
+    let worst = record.units.iter().filter_map(|u| u.outcome).chain(reported).max();
+    let outcome = worst.unwrap_or(Outcome::Failed);
+    record.outcome = Some(outcome);
+    record.phase = Phase::Done;
+    if record.error.is_empty() {
+        record.error = told_by_units(record);
+    }
+    outcome
 }
 
 /// The least advanced phase of the units that are still at work.

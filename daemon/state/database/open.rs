@@ -109,7 +109,7 @@ pub(super) fn replace(dir: &Path, now: Timestamp, why: &str) -> Result<(Connecti
 /// An empty database in memory.
 pub(super) fn in_memory() -> Result<Connection> {
     let mut connection = Connection::open_in_memory().context("opening a database in memory")?;
-    let made = configure(&connection).and_then(|()| migrate(&mut connection, 0));
+    let made = configure(&mut connection).and_then(|()| migrate(&mut connection, 0));
     made.context("making a database in memory")?;
     Ok(connection)
 }
@@ -141,7 +141,7 @@ fn usable(path: &Path) -> Result<(Connection, usize), Unusable> {
     durable::open_private(OpenOptions::new().write(true).create(true), path)
         .map_err(|e| Unusable::Unreachable(format!("opening {}: {e}", path.display())))?;
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    configure(&connection)?;
+    configure(&mut connection)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = MIGRATIONS.len();
     let taken = usize::try_from(version).ok().filter(|taken| *taken <= known).ok_or_else(|| {
@@ -164,8 +164,10 @@ fn usable(path: &Path) -> Result<(Connection, usize), Unusable> {
     Ok((connection, taken))
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
+    // One that reads before it writes would not wait for another writer, but fail at once.
+    connection.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
     // Answers with the mode that it chose: "memory" in memory.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
