@@ -14,7 +14,8 @@ use super::lies;
 use super::run::{self, Call};
 use super::site::{Site, words};
 use crate::archive;
-use crate::process::{self, Ended, Sign, Stdin, Stdout};
+use crate::process::{self, Ended, Sign, Stdout};
+use crate::target::tar_bytes;
 
 /// What stays free on the disk that something is brought to, in bytes.
 const RESERVE: u64 = 256 << 20;
@@ -71,7 +72,7 @@ impl<'s> Shelf<'s> {
         unpack.push(directory(&to));
         let (packed, came) =
             self.through(self.site.ours(pack), self.there(unpack)).await.with_context(bringing)?;
-        let (sent, came) = (total(&packed), total(&came));
+        let (sent, came) = (tar_bytes(&packed), tar_bytes(&came));
         ensure!(sent.is_some() && sent == came, "{}: {sent:?} bytes were sent and {came:?} came", bringing());
         Ok(())
     }
@@ -131,19 +132,7 @@ impl<'s> Shelf<'s> {
 
     /// Lets one program read what another one prints.
     async fn through(&self, from: Call, to: Call) -> Result<(Ended, Ended)> {
-        let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (mut sends, mut takes) = (from.program, to.program);
-        (sends.stdout, takes.stdin) = (Stdout::File(writes), Stdin::File(reads));
-        let stop = self.site.cancel.child_token();
-        let sending = async {
-            let sent = process::run(sends, &stop, |_, _| Sign::Life).await;
-            // Cut off between two files it would be taken for whole.
-            if !sent.as_ref().is_ok_and(Ended::ok) {
-                stop.cancel();
-            }
-            sent
-        };
-        let (sent, taken) = tokio::join!(sending, process::run(takes, &stop, |_, _| Sign::Life));
+        let (sent, taken) = process::pair(from.program, to.program, &self.site.cancel).await?;
         let (sent, taken) = (sent?, taken?);
         // Whoever did not read is to blame, not who could not write then.
         if taken.stopped.is_none() {
@@ -153,12 +142,6 @@ impl<'s> Shelf<'s> {
         run::judge(&to.name, &taken)?;
         Ok((sent, taken))
     }
-}
-
-/// The bytes that tar says it wrote or read.
-fn total(ended: &Ended) -> Option<u64> {
-    let line = ended.stderr_tail.lines().find(|line| line.starts_with("Total bytes "))?;
-    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 fn directory(dir: &Path) -> OsString {

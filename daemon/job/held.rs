@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::archive::{self, Unpacked};
-use crate::process::{self, Ended, How, Limits, Program, Sign, Stdin, Stdout, Why};
+use crate::process::{self, Ended, How, Limits, Program, Sign, Stdout, Why};
 use crate::restic;
-use crate::target::{Held, TreePath, packer};
+use crate::target::{Held, TreePath, packer, tar_bytes};
 
 /// What stays free on the disk that a volume is brought to, in bytes.
 const RESERVE: u64 = 256 << 20;
@@ -108,21 +108,8 @@ async fn unpack(from: OwnedFd, into: &Path, stall: Duration, stop: &Cancellation
 pub(super) async fn push(held: &Held, from: &Path, but: &str, terms: &Terms) -> Result<()> {
     let filling = || format!("filling {}", held.shown());
     let image = held.image(&terms.cancel).await.with_context(filling)?;
-    let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
-    let mut writer = limited(held.writer(&image)?, terms);
-    writer.stdin = Stdin::File(theirs);
-    let mut packer = limited(packer(from, but)?, terms);
-    packer.stdout = Stdout::File(ours);
-    let stop = terms.cancel.child_token();
-    let packing = async {
-        let packed = process::run(packer, &stop, |_, _| Sign::Life).await;
-        // Cut off between two files it would be taken for whole.
-        if !packed.as_ref().is_ok_and(Ended::ok) {
-            stop.cancel();
-        }
-        packed
-    };
-    let (packed, written) = tokio::join!(packing, process::run(writer, &stop, |_, _| Sign::Life));
+    let (packer, writer) = (limited(packer(from, but)?, terms), limited(held.writer(&image)?, terms));
+    let (packed, written) = process::pair(packer, writer, &terms.cancel).await?;
     ensure!(!terms.cancel.is_cancelled(), restic::Error::Cancelled);
     let (packed, written) = (packed.with_context(filling)?, written.with_context(filling)?);
     if !written.ok() && written.stopped.is_none() {
@@ -132,7 +119,7 @@ pub(super) async fn push(held: &Held, from: &Path, but: &str, terms: &Terms) -> 
         return Err(failed(&packed).context(format!("packing {}", from.display())).context(filling()));
     }
     ensure!(written.ok(), "{}: {}", filling(), failed(&written));
-    let (sent, came) = (total(&packed), total(&written));
+    let (sent, came) = (tar_bytes(&packed), tar_bytes(&written));
     ensure!(sent.is_some() && sent == came, "{}: {sent:?} bytes were sent and {came:?} came", filling());
     // Where it lies only its engine knows: so all of the machine, before it is said to be there.
     tokio::task::spawn_blocking(rustix::fs::sync).await?;
@@ -143,12 +130,6 @@ pub(super) async fn push(held: &Held, from: &Path, but: &str, terms: &Terms) -> 
 fn limited(mut program: Program, terms: &Terms) -> Program {
     program.limits = Limits { stall: Some(terms.stall), work_counts: true, grace: GRACE, ..Limits::NONE };
     program
-}
-
-/// The bytes that tar says it wrote or read.
-fn total(ended: &Ended) -> Option<u64> {
-    let line = ended.stderr_tail.lines().find(|line| line.starts_with("Total bytes "))?;
-    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 fn failed(ended: &Ended) -> anyhow::Error {

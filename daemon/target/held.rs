@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::account::account;
-use crate::process::{self, Account, Captured, Limits, Program, Sandbox};
+use crate::process::{self, Account, Captured, Ended, Limits, Program, Sandbox};
 
 /// How long one question to an engine may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -175,6 +175,12 @@ pub(super) fn engine_program(engine: &str, user: Option<&Account>, arguments: Ve
         program.sandbox = Sandbox::None;
     }
     program
+}
+
+/// The bytes that tar, with `--totals`, says it wrote or read.
+pub fn tar_bytes(ended: &Ended) -> Option<u64> {
+    let line = ended.stderr_tail.lines().find(|line| line.starts_with("Total bytes "))?;
+    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// Packs a directory as a tar to its standard output, but for names that are ours.

@@ -29,7 +29,7 @@ pub use account::{account, group_number, local_names, user_comment, user_name, u
 pub use cover::{Cover, left_out};
 pub use environment::Environment;
 pub use exclude::Excludes;
-pub use held::{Held, packer};
+pub use held::{Held, packer, tar_bytes};
 pub use hooks::{Step, Steps, session};
 pub use manifest::{FORMAT, JOB_LOG, MANIFEST, Manifest, TreePath};
 pub use resolve::{Place, Purpose};
